@@ -1,0 +1,88 @@
+package thaw
+
+import "time"
+
+// StartKind says how the environment that served an invocation came to it.
+type StartKind string
+
+// Start kinds, cheapest first.
+const (
+	StartWarm  StartKind = "warm"  // an environment that had served before
+	StartSpare StartKind = "spare" // a parked environment that had served nothing yet
+	StartFork  StartKind = "fork"  // forked from the version's template
+	StartBoot  StartKind = "boot"  // interpreter or binary started in a new sandbox
+)
+
+// Cause says why a start was not warm. It is empty for a warm one.
+type Cause string
+
+// Causes of a start that was not warm.
+const (
+	CauseFirst         Cause = "first"          // nothing had run this version yet
+	CauseScaleOut      Cause = "scale-out"      // every environment was busy
+	CauseIdleExpired   Cause = "idle-expired"   // the last one had been idle for too long
+	CauseEvicted       Cause = "evicted"        // the last one had to make room
+	CauseDeployed      Cause = "deployed"       // new code
+	CauseConfigChanged Cause = "config-changed" // same code, new configuration
+	CauseCrashed       Cause = "crashed"        // the last one died
+	CauseTimedOut      Cause = "timed-out"      // the last one ran into its timeout
+	CauseForced        Cause = "forced"         // the caller asked for a new one
+)
+
+// Phase is a part of an invocation's time.
+type Phase int
+
+// The phases, in the order in which they happen.
+const (
+	PhaseAdmit      Phase = iota // authenticate, resolve, take a permit
+	PhasePlace                   // find or wait for an environment
+	PhaseFetch                   // bring the code to this node
+	PhaseSandbox                 // namespaces, cgroup, mounts, network
+	PhaseRuntime                 // interpreter up, or fork
+	PhaseExtensions              // extensions registered
+	PhaseInit                    // the user's module
+	PhaseRestore                 // hooks, reseed, reconnect
+	PhaseHandler                 // the user's handler
+	PhaseRespond                 // the response to the caller
+	NumPhases
+)
+
+var phaseNames = [NumPhases]string{"admit", "place", "fetch", "sandbox", "runtime", "extensions", "init", "restore", "handler", "respond"}
+
+// String is the phase's name in logs, tables and JSON.
+func (p Phase) String() string { return phaseNames[p] }
+
+// Span is when a phase began, counted from the invocation's start, and how long it took. Both have microsecond
+// meaning; a phase that did not happen has length zero.
+type Span struct {
+	Start  time.Duration
+	Length time.Duration
+}
+
+// Phases holds one span per phase.
+type Phases [NumPhases]Span
+
+// Set records a phase that began and ended at the given instants of an invocation that began at origin.
+func (p *Phases) Set(phase Phase, origin, begin, end time.Time) {
+	p[phase] = Span{Start: begin.Sub(origin), Length: end.Sub(begin)}
+}
+
+// Invocation is the record of one finished invocation. Log lines, metrics and explanations are made from it.
+type Invocation struct {
+	RequestID     string
+	Function      string
+	Version       string
+	Start         time.Time
+	Kind          StartKind
+	Cause         Cause
+	Phases        Phases
+	Duration      time.Duration // the handler's, as REPORT shows it
+	InitDuration  time.Duration // zero when the environment had been initialised before
+	Billed        time.Duration // whole milliseconds
+	MemorySize    int           // MB
+	MaxMemoryUsed int           // MB
+	ErrorType     string        // empty on success
+	TimedOut      bool
+	EnvironmentID string
+	TraceID       string
+}

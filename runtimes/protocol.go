@@ -1,0 +1,35 @@
+package runtimes
+
+import (
+	"context"
+
+	"thaw"
+)
+
+// Event is one invocation as a runtime gets it.
+type Event struct {
+	RequestID       string
+	DeadlineMS      int64 // Unix time
+	FunctionARN     string
+	TraceID         string // the X-Amzn-Trace-Id value, may be empty
+	ClientContext   string // JSON, may be empty
+	CognitoIdentity string // JSON with cognitoIdentityId and cognitoIdentityPoolId, may be empty
+	Payload         []byte
+}
+
+// Conn is the host's side of one environment's invoke channel: frames on a socketpair, or the HTTP Runtime API.
+// Calls do not overlap: one WaitInit, then one Invoke at a time.
+type Conn interface {
+	// WaitInit returns when the runtime has initialised the user's module and asks for its first event. A failure
+	// that the runtime reported is a *thaw.FunctionError; a runtime that went away is io.EOF or io.ErrUnexpectedEOF;
+	// ctx's end is ctx.Err().
+	WaitInit(ctx context.Context) error
+	// Invoke passes one event and returns the response's JSON. A failure that the runtime reported is a
+	// *thaw.FunctionError; the other errors are as for WaitInit. After anything but a response or a
+	// *thaw.FunctionError the environment cannot be used again.
+	Invoke(ctx context.Context, event *Event) ([]byte, error)
+	// Close releases the channel and unblocks the other calls.
+	Close() error
+}
+
+var _ error = (*thaw.FunctionError)(nil)

@@ -1,0 +1,103 @@
+// Package thaw is the vocabulary of the platform: functions, versions, invocations, phases, start kinds, names, ARNs
+// and error codes. It knows nothing of how any of them is stored, sent or run; every other package imports it and it
+// imports none of them. Words are AWS Lambda's own where AWS has one.
+package thaw
+
+import "time"
+
+// Latest is the qualifier and version number of a function's unpublished code.
+const Latest = "$LATEST"
+
+// Function is one Lambda function: what its versions share, and its unpublished version. Values handed out by the
+// catalog are shared and must not be changed; change a copy through the store.
+type Function struct {
+	// Name is unique within the platform's account and region.
+	Name string `json:"name"`
+	// Config is what the control API shows and changes: the newest accepted configuration of $LATEST.
+	Config Version `json:"config"`
+	// Running is what invocations use: the newest configuration whose update has ended in success. It is nil until
+	// the function has become Active once, and equals Config except while an update is in progress or has failed.
+	Running *Version `json:"running,omitempty"`
+	// Tags are the function's own, not a version's.
+	Tags map[string]string `json:"tags,omitempty"`
+	// Policies holds the resource-based policy of the function ("" as key) and of each qualifier.
+	Policies map[string]Policy `json:"policies,omitempty"`
+}
+
+// Version is the configuration and code of one function version, as a whole: an environment that was made for it
+// serves no other.
+type Version struct {
+	Function     string            `json:"function"`
+	Number       string            `json:"number"` // Latest, or a decimal number from 1
+	Description  string            `json:"description,omitempty"`
+	Runtime      string            `json:"runtime"` // AWS's identifier: python3.11, nodejs20.x, provided.al2023
+	Handler      string            `json:"handler,omitempty"`
+	Role         string            `json:"role"`
+	Architecture string            `json:"architecture"`      // x86_64 or arm64
+	Timeout      int               `json:"timeout"`           // seconds, 1 to 900
+	MemorySize   int               `json:"memory_size"`       // MB, 128 to 10,240
+	TmpSize      int               `json:"ephemeral_storage"` // MB of /tmp, 512 to 10,240
+	Environment  map[string]string `json:"environment,omitempty"`
+	LogGroup     string            `json:"log_group,omitempty"` // empty: /aws/lambda/NAME
+	TracingMode  string            `json:"tracing_mode"`        // PassThrough or Active
+	Code         Code              `json:"code"`
+
+	State            State        `json:"state"`
+	StateReason      string       `json:"state_reason,omitempty"`
+	StateReasonCode  string       `json:"state_reason_code,omitempty"`
+	LastUpdate       UpdateStatus `json:"last_update_status,omitempty"` // empty while the function is being created
+	LastUpdateReason string       `json:"last_update_reason,omitempty"`
+	LastUpdateCode   string       `json:"last_update_reason_code,omitempty"`
+	LastModified     time.Time    `json:"last_modified"`
+	RevisionID       string       `json:"revision_id"`
+	// Generation counts accepted changes of code or configuration, from 1. Environments are kept per generation, so
+	// that an old one is never handed out for a new one.
+	Generation uint64 `json:"generation"`
+}
+
+// Code names a deployment package in the store.
+type Code struct {
+	// SHA256 is the package's digest as AWS shows it: standard base64.
+	SHA256 string `json:"sha256"`
+	// Size is the package's own size in bytes, packed.
+	Size int64 `json:"size"`
+}
+
+// State is a function's State member in the Lambda API.
+type State string
+
+// The states that this platform uses, after the Lambda API's State enumeration.
+const (
+	StatePending State = "Pending"
+	StateActive  State = "Active"
+	StateFailed  State = "Failed"
+)
+
+// UpdateStatus is a function's LastUpdateStatus member in the Lambda API.
+type UpdateStatus string
+
+// The values of the Lambda API's LastUpdateStatus enumeration.
+const (
+	UpdateInProgress UpdateStatus = "InProgress"
+	UpdateSuccessful UpdateStatus = "Successful"
+	UpdateFailed     UpdateStatus = "Failed"
+)
+
+// Policy is a resource-based policy: its statements in the order in which they were added.
+type Policy struct {
+	Statements []Statement `json:"statements"`
+	RevisionID string      `json:"revision_id"`
+}
+
+// Statement is one statement of a resource-based policy, made by AddPermission.
+type Statement struct {
+	SID string `json:"sid"`
+	// Document is the statement as GetPolicy shows it: one JSON object.
+	Document string `json:"document"`
+}
+
+// Account says where this platform pretends to be: what ARNs and STS answer.
+type Account struct {
+	ID     string // 12 digits
+	Region string
+}
