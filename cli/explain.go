@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"thaw"
+)
+
+// Headers of the native API.
+const (
+	headerExplain    = "X-Thaw-Explain"
+	headerStart      = "X-Thaw-Start"
+	headerInvocation = "X-Thaw-Invocation"
+	startForced      = "forced"
+)
+
+// invocation is the platform's account of one invocation, as the X-Thaw-Invocation header carries it.
+type invocation struct {
+	RequestID   string           `json:"request_id"`
+	StartKind   thaw.StartKind   `json:"start_kind"`
+	Cause       thaw.Cause       `json:"cause,omitempty"`
+	Environment string           `json:"environment"`
+	Phases      map[string]int64 `json:"phases"`      // µs by phase name
+	Duration    int64            `json:"duration_us"` // the handler's
+	Init        int64            `json:"init_us"`
+	Billed      int64            `json:"billed_ms"`
+	Memory      int64            `json:"memory_mb"`
+	MaxMemory   int64            `json:"max_memory_mb"`
+}
+
+// parseInvocation reads the header; nil when the platform sent none or it is not readable.
+func parseInvocation(h http.Header) *invocation {
+	text := h.Get(headerInvocation)
+	if text == "" {
+		return nil
+	}
+	var inv invocation
+	if json.Unmarshal([]byte(text), &inv) != nil {
+		return nil
+	}
+	return &inv
+}
+
+// causeWords says each cause as the end of the sentence "this start was not warm: …".
+var causeWords = map[thaw.Cause]string{
+	thaw.CauseFirst:         "nothing had run this version yet",
+	thaw.CauseScaleOut:      "every environment was busy",
+	thaw.CauseIdleExpired:   "the last environment had been idle for too long",
+	thaw.CauseEvicted:       "the last environment had to make room",
+	thaw.CauseDeployed:      "the code is new",
+	thaw.CauseConfigChanged: "the configuration is new",
+	thaw.CauseCrashed:       "the last environment died",
+	thaw.CauseTimedOut:      "the last environment ran into its timeout",
+	thaw.CauseForced:        "a new environment was asked for",
+}
+
+// barWidth is the waterfall's width in characters.
+const barWidth = 40
+
+// writeExplanation draws the start and the phases: one line per phase that took time, with a bar that begins where the
+// phase before it ended.
+func writeExplanation(w io.Writer, inv *invocation) {
+	fmt.Fprintf(w, "start        %s", inv.StartKind)
+	if inv.Cause != "" {
+		fmt.Fprintf(w, ", because %s (%s)", first(causeWords[inv.Cause], "of "+string(inv.Cause)), inv.Cause)
+	}
+	fmt.Fprintf(w, "\nenvironment  %s\nrequest      %s\n", inv.Environment, inv.RequestID)
+	fmt.Fprintf(w, "memory       %d MB of %d MB\n", inv.MaxMemory, inv.Memory)
+	fmt.Fprintf(w, "billed       %d ms\n\n", inv.Billed)
+
+	var total int64
+	for phase := range thaw.NumPhases {
+		total += clampPhase(inv.Phases[phase.String()])
+	}
+	var at int64
+	for phase := range thaw.NumPhases {
+		length := clampPhase(inv.Phases[phase.String()])
+		if length == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%-11s %9s ms  %s\n", phase, millis(length), bar(at, length, total))
+		at += length
+	}
+	fmt.Fprintf(w, "%-11s %9s ms\n", "total", millis(total))
+}
+
+// clampPhase keeps the drawing's sums in range whatever another program sent: from nothing to a day.
+func clampPhase(us int64) int64 { return min(max(us, 0), 86_400_000_000) }
+
+// bar is a line of barWidth columns in which a phase from at to at+length of total is filled, at least one column.
+func bar(at, length, total int64) string {
+	if total <= 0 {
+		return ""
+	}
+	from := int(at * barWidth / total)
+	to := int((at + length) * barWidth / total)
+	from = min(from, barWidth-1)
+	return strings.Repeat(" ", from) + strings.Repeat("█", max(to-from, 1))
+}
+
+// millis writes microseconds as milliseconds with three digits after the point below 10 ms, fewer above.
+func millis(us int64) string {
+	ms := float64(us) / 1000
+	switch {
+	case ms < 10:
+		return fmt.Sprintf("%.3f", ms)
+	case ms < 100:
+		return fmt.Sprintf("%.2f", ms)
+	default:
+		return fmt.Sprintf("%.1f", ms)
+	}
+}

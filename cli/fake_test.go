@@ -1,0 +1,241 @@
+package cli
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"crypto/sha256"
+)
+
+// fakePlatform answers as much of the Lambda API and the native API as the verbs use, from memory, and records what it
+// was asked. A function is Pending, and an update InProgress, for the first pollsUntilActive look-ups.
+type fakePlatform struct {
+	*httptest.Server
+	pollsUntilActive int
+	failUpdate       string // reason for which each change ends in failure
+
+	mu        sync.Mutex
+	functions map[string]*fakeFunction
+	requests  []string // "METHOD path" of each change and invocation, with what matters of its headers
+}
+
+type fakeFunction struct {
+	config map[string]any
+	polls  int
+}
+
+const fakeAccount = "123456789012"
+
+func newFakePlatform(t *testing.T) *fakePlatform {
+	f := &fakePlatform{functions: map[string]*fakeFunction{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_thaw/health", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"status":"ok","version":"test","region":"eu-central-1","account":%q,"runtimes":["python3.9","python3.11","nodejs20.x"]}`, fakeAccount)
+	})
+	mux.HandleFunc("GET /_thaw/logs", f.logs)
+	mux.HandleFunc("POST /2015-03-31/functions", f.create)
+	mux.HandleFunc("GET /2015-03-31/functions", f.list)
+	mux.HandleFunc("GET /2015-03-31/functions/{name}", f.get)
+	mux.HandleFunc("DELETE /2015-03-31/functions/{name}", f.remove)
+	mux.HandleFunc("GET /2015-03-31/functions/{name}/configuration", f.get)
+	mux.HandleFunc("PUT /2015-03-31/functions/{name}/{part}", f.update)
+	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", f.invoke)
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakePlatform) record(format string, args ...any) {
+	f.requests = append(f.requests, fmt.Sprintf(format, args...))
+}
+
+func (f *fakePlatform) fail(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("X-Amzn-ErrorType", code)
+	w.WriteHeader(status)
+	fmt.Fprintf(w, `{"Type":"User","Message":%q}`, message)
+}
+
+// find answers 404 itself when there is no such function. The caller holds mu.
+func (f *fakePlatform) find(w http.ResponseWriter, name string) *fakeFunction {
+	fn, ok := f.functions[name]
+	if !ok {
+		f.fail(w, 404, "ResourceNotFoundException", "Function not found: arn:aws:lambda:eu-central-1:"+fakeAccount+":function:"+name)
+	}
+	return fn
+}
+
+func (f *fakePlatform) create(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var in map[string]any
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		f.fail(w, 400, "InvalidRequestContentException", err.Error())
+		return
+	}
+	zip, _ := base64.StdEncoding.DecodeString(in["Code"].(map[string]any)["ZipFile"].(string))
+	delete(in, "Code")
+	name := in["FunctionName"].(string)
+	body, _ := json.Marshal(in)
+	f.record("create %s", body)
+	in["FunctionArn"] = "arn:aws:lambda:eu-central-1:" + fakeAccount + ":function:" + name
+	in["LastModified"] = "2026-01-02T03:04:05.000+0000"
+	in["State"] = "Pending"
+	fn := &fakeFunction{config: in}
+	f.functions[name] = fn
+	fn.setCode(zip)
+	w.WriteHeader(201)
+	_ = json.NewEncoder(w).Encode(in)
+}
+
+func (fn *fakeFunction) setCode(zip []byte) {
+	sum := sha256.Sum256(zip)
+	fn.config["CodeSha256"] = base64.StdEncoding.EncodeToString(sum[:])
+	fn.config["CodeSize"] = len(zip)
+}
+
+func (f *fakePlatform) update(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn := f.find(w, r.PathValue("name"))
+	if fn == nil {
+		return
+	}
+	if fn.config["LastUpdateStatus"] == "InProgress" {
+		f.fail(w, 409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: x")
+		return
+	}
+	var in map[string]any
+	_ = json.NewDecoder(r.Body).Decode(&in)
+	if z, ok := in["ZipFile"].(string); ok {
+		zip, _ := base64.StdEncoding.DecodeString(z)
+		fn.setCode(zip)
+		delete(in, "ZipFile")
+	}
+	body, _ := json.Marshal(in)
+	f.record("update %s %s %s", r.PathValue("part"), r.PathValue("name"), body)
+	for k, v := range in {
+		fn.config[k] = v
+	}
+	fn.config["LastUpdateStatus"] = "InProgress"
+	fn.polls = 0
+	_ = json.NewEncoder(w).Encode(fn.config)
+}
+
+func (f *fakePlatform) get(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn := f.find(w, r.PathValue("name"))
+	if fn == nil {
+		return
+	}
+	if fn.polls++; fn.polls > f.pollsUntilActive {
+		fn.config["State"] = "Active"
+		if f.failUpdate != "" {
+			fn.config["LastUpdateStatus"], fn.config["LastUpdateStatusReason"] = "Failed", f.failUpdate
+		} else {
+			fn.config["LastUpdateStatus"] = "Successful"
+		}
+	}
+	if strings.HasSuffix(r.URL.Path, "/configuration") {
+		_ = json.NewEncoder(w).Encode(fn.config)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"Configuration": fn.config})
+}
+
+// list gives one function a page, so that paging is used.
+func (f *fakePlatform) list(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for name := range f.functions {
+		if name > r.URL.Query().Get("Marker") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	out := map[string]any{"Functions": []any{}}
+	if len(names) > 0 {
+		out["Functions"] = []any{f.functions[names[0]].config}
+	}
+	if len(names) > 1 {
+		out["NextMarker"] = names[0]
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (f *fakePlatform) remove(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.find(w, r.PathValue("name")) == nil {
+		return
+	}
+	delete(f.functions, r.PathValue("name"))
+	w.WriteHeader(204)
+}
+
+const fakeInvocation = `{"request_id":"00000000-0000-4000-8000-000000000001","start_kind":"boot","cause":"first","environment":"0123456789abcdef0123456789abcdef",` +
+	`"phases":{"admit":20,"place":100,"sandbox":3000,"runtime":12000,"init":4000,"handler":500,"respond":80},"duration_us":500,"init_us":16000,"billed_ms":1,"memory_mb":128,"max_memory_mb":31}`
+
+// invoke echoes the event, except for a function named fails.
+func (f *fakePlatform) invoke(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := r.PathValue("name")
+	event, _ := io.ReadAll(r.Body)
+	f.record("invoke %s start=%s type=%s %s", name, r.Header.Get("X-Thaw-Start"), r.Header.Get("X-Amz-Invocation-Type"), event)
+	switch name {
+	case "busy":
+		w.Header().Set("Retry-After", "1")
+		f.fail(w, 429, "TooManyRequestsException", "Rate Exceeded.")
+		return
+	case "missing":
+		f.find(w, name)
+		return
+	}
+	w.Header().Set("X-Amz-Executed-Version", "$LATEST")
+	if r.Header.Get("X-Thaw-Explain") == "true" {
+		w.Header().Set("X-Thaw-Invocation", fakeInvocation)
+	}
+	if r.Header.Get("X-Amz-Log-Type") == "Tail" {
+		w.Header().Set("X-Amz-Log-Result", base64.StdEncoding.EncodeToString([]byte("START RequestId: 1 Version: $LATEST\nhello\nEND RequestId: 1\n")))
+	}
+	switch {
+	case r.Header.Get("X-Amz-Invocation-Type") == "Event":
+		w.WriteHeader(202)
+	case name == "fails":
+		w.Header().Set("X-Amz-Function-Error", "Unhandled")
+		fmt.Fprint(w, `{"errorMessage": "no such key", "errorType": "KeyError", "stackTrace": ["  File \"/var/task/app.py\", line 2, in handler\n    return event['a']\n"]}`)
+	default:
+		_, _ = w.Write(event)
+	}
+}
+
+func (f *fakePlatform) logs(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("function") == "missing" {
+		f.fail(w, 404, "ResourceNotFoundException", "Function not found: missing")
+		return
+	}
+	if r.URL.Query().Get("function") == "silent" {
+		return
+	}
+	fmt.Fprintln(w, `{"timestamp":1767323045000,"stream":"s","request_id":"1","message":"START RequestId: 1 Version: $LATEST\n"}`)
+	fmt.Fprintln(w, `{"timestamp":1767323045001,"stream":"s","request_id":"1","message":"<two>\nlines"}`)
+	if r.URL.Query().Get("follow") == "true" {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+}
