@@ -1,0 +1,185 @@
+// Package awsapi speaks AWS's wire protocols over the structs of aws-sdk-go-v2: rest-json for Lambda, query with XML
+// answers for IAM and STS. It finds the operation that a request means, decodes it, checks every constraint of AWS's
+// model, calls what was registered for it and encodes the result or the error as AWS does. It also verifies Signature
+// Version 4.
+//
+// It is not a client, knows nothing of what an operation does, and keeps no state between requests. What it knows of a
+// service comes from the embedded models (see models/README.md); what AWS does beside its model is in exceptions.go, each
+// with its source.
+//
+// A Service is set up by New and Handle in one goroutine; from then on it is read only and ServeHTTP may be called by
+// many. There are no locks.
+package awsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"runtime/debug"
+
+	"thaw"
+)
+
+// Service is one AWS service over its protocol.
+type Service struct {
+	// Log receives every failure that is masked from the caller, with the request's id. Nil means slog.Default(). Set
+	// it before serving.
+	Log *slog.Logger
+
+	model    *model
+	router   router
+	binder   binder
+	handlers map[string]*handler
+}
+
+// handler is one registered operation. Call gets a pointer to a new input and gives a pointer to the output.
+type handler struct {
+	op     *operation
+	input  *node
+	output *node
+	limit  int64
+	call   func(ctx context.Context, input any) (any, error)
+}
+
+// New makes the service of that name: "lambda", "iam" or "sts". No operation is registered yet.
+func New(name string) (*Service, error) {
+	load, ok := models[name]
+	if !ok {
+		return nil, fmt.Errorf("awsapi: no model of a service %q", name)
+	}
+	m, err := load()
+	if err != nil {
+		return nil, err
+	}
+	return &Service{model: m, router: newRouter(m), binder: newBinder(m), handlers: make(map[string]*handler)}, nil
+}
+
+// Handle registers fn for an operation, by AWS's name of it. In and Out are the SDK's structs, such as
+// lambda.CreateFunctionInput and lambda.CreateFunctionOutput. fn gets an input that satisfies the model's constraints and
+// is its own to keep; RequestFrom(ctx) tells about the request. It returns an output, or an error that WriteError
+// understands; a nil output without an error is answered as an empty one.
+//
+// Handle panics when the operation is not in the model, is registered already, or when In or Out lacks a member of it:
+// mistakes of the program, found when it starts.
+func Handle[In, Out any](s *Service, operation string, fn func(context.Context, *In) (*Out, error)) {
+	s.handle(operation, reflect.TypeFor[In](), reflect.TypeFor[Out](), func(ctx context.Context, input any) (any, error) {
+		out, err := fn(ctx, input.(*In))
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = new(Out)
+		}
+		return out, nil
+	})
+}
+
+func (s *Service) handle(name string, in, out reflect.Type, call func(context.Context, any) (any, error)) {
+	op := s.model.Operations[name]
+	switch {
+	case op == nil || !op.Full:
+		panic(fmt.Sprintf("awsapi: the model of %s has no shapes for %s", s.model.Service, name))
+	case s.handlers[name] != nil:
+		panic(fmt.Sprintf("awsapi: %s %s is registered twice", s.model.Service, name))
+	}
+	h := &handler{op: op, limit: bodyLimit(s.model.Service, name), call: call}
+	var err error
+	if h.input, err = s.binder.bind(op.Input, in); err != nil {
+		panic(fmt.Sprintf("awsapi: %s %s: input: %v", s.model.Service, name, err))
+	}
+	if h.output, err = s.binder.bind(op.Output, out); err != nil {
+		panic(fmt.Sprintf("awsapi: %s %s: output: %v", s.model.Service, name, err))
+	}
+	s.handlers[name] = h
+}
+
+// ServeHTTP answers one request to the service. Every answer carries the request's id.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	req := RequestFrom(r.Context())
+	req.fill(r)
+	req.Service = s.model.Service
+	r = r.WithContext(WithRequest(r.Context(), req))
+	defer func() {
+		p := recover()
+		switch {
+		case p == nil:
+		case p == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
+			panic(p)
+		default:
+			s.WriteError(w, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	if err := s.serve(w, r, req); err != nil {
+		s.WriteError(w, r, err)
+	}
+}
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request, req Request) error {
+	var call incoming
+	var err error
+	if s.model.Protocol == protocolREST {
+		call, err = s.router.find(r)
+	} else {
+		call, err = findAction(s.model, r)
+	}
+	if err != nil {
+		return err
+	}
+	h := s.handlers[call.op.name]
+	if h == nil {
+		return thaw.Errorf(thaw.CodeNotImplemented, "%s does not implement the operation %s.", serviceTitle(s.model.Service), call.op.name)
+	}
+	req.Operation = call.op.name
+	r = r.WithContext(WithRequest(r.Context(), req))
+
+	in := reflect.New(h.input.typ)
+	nulls, err := s.decode(w, r, h, call, in.Elem())
+	if err != nil {
+		return err
+	}
+	if err := validate(s.model.Service, h.op.name, h.input, in.Elem(), nulls); err != nil {
+		return err
+	}
+	out, err := h.call(r.Context(), in.Interface())
+	if err != nil {
+		return err
+	}
+	if s.model.Protocol == protocolREST {
+		return s.writeREST(w, h, req, reflect.ValueOf(out).Elem())
+	}
+	return s.writeQuery(w, h, req, reflect.ValueOf(out).Elem())
+}
+
+func (s *Service) decode(w http.ResponseWriter, r *http.Request, h *handler, call incoming, in reflect.Value) (nulls map[string]bool, err error) {
+	if s.model.Protocol == protocolREST {
+		return decodeREST(w, r, h, call, in)
+	}
+	return nil, decodeQuery(call.form, h.input, in)
+}
+
+func (s *Service) logger() *slog.Logger {
+	if s.Log != nil {
+		return s.Log
+	}
+	return slog.Default()
+}
+
+// canceled tells a caller that went away from a failure.
+func canceled(r *http.Request, err error) bool {
+	return r.Context().Err() != nil && errors.Is(err, context.Canceled)
+}
+
+func serviceTitle(service string) string {
+	switch service {
+	case "lambda":
+		return "AWS Lambda"
+	case "iam":
+		return "AWS IAM"
+	case "sts":
+		return "AWS STS"
+	}
+	return service
+}

@@ -1,0 +1,154 @@
+package awsapi
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	smithyjson "github.com/aws/smithy-go/encoding/json"
+	smithyxml "github.com/aws/smithy-go/encoding/xml"
+
+	"thaw"
+)
+
+// wireForm is how one error code looks on the wire.
+type wireForm struct {
+	status int
+	// key is the JSON member that holds the text: AWS's shapes differ in its case.
+	key string
+	// fault is the JSON member Type, "User" or "Service". Errors that do not come from the service's own model but from
+	// AWS's common layer have none.
+	fault string
+	// query and queryStatus are the code and status in the query protocol, where they differ from the JSON ones.
+	query       string
+	queryStatus int
+}
+
+// wireForms holds every code of the root package. The Lambda model's own errors follow the model, which a test checks;
+// the common ones follow AWS's page "Common Error Types".
+var wireForms = map[thaw.ErrorCode]wireForm{
+	thaw.CodeInvalidParameterValue: {status: 400, key: "message", fault: "User"},
+	thaw.CodeInvalidRequestContent: {status: 400, key: "message", fault: "User"},
+	thaw.CodeResourceNotFound:      {status: 404, key: "Message", fault: "User"},
+	thaw.CodeResourceConflict:      {status: 409, key: "message", fault: "User"},
+	thaw.CodeResourceNotReady:      {status: 502, key: "message", fault: "Service"},
+	thaw.CodePreconditionFailed:    {status: 412, key: "message", fault: "User"},
+	thaw.CodeTooManyRequests:       {status: 429, key: "message", fault: "User", query: "Throttling", queryStatus: 400},
+	thaw.CodeRequestTooLarge:       {status: 413, key: "message", fault: "User"},
+	thaw.CodeCodeStorageExceeded:   {status: 400, key: "message", fault: "User"},
+	thaw.CodePolicyLengthExceeded:  {status: 400, key: "message", fault: "User"},
+	thaw.CodeInvalidZip:            {status: 502, key: "Message", fault: "Service"},
+	thaw.CodeInvalidRuntime:        {status: 502, key: "Message", fault: "Service"},
+	thaw.CodeUnsupportedMediaType:  {status: 415, key: "message", fault: "User"},
+	thaw.CodeService:               {status: 500, key: "Message", fault: "Service", query: "ServiceFailure"},
+
+	thaw.CodeValidation:            {status: 400, key: "message", query: "ValidationError"},
+	thaw.CodeSerialization:         {status: 400, key: "Message", query: "MalformedInput"},
+	thaw.CodeRequestEntityTooLarge: {status: 413, key: "message", query: "RequestEntityTooLarge"},
+	thaw.CodeAccessDenied:          {status: 403, key: "Message", query: "AccessDenied"},
+	thaw.CodeUnknownOperation:      {status: 404, key: "message", query: "InvalidAction", queryStatus: 400},
+	thaw.CodeNotImplemented:        {status: 501, key: "message", query: "NotImplemented"},
+	thaw.CodeMissingAuthentication: {status: 403, key: "message", query: "MissingAuthenticationToken"},
+	thaw.CodeInvalidSignature:      {status: 403, key: "message", query: "SignatureDoesNotMatch"},
+	thaw.CodeUnrecognizedClient:    {status: 403, key: "message", query: "InvalidClientTokenId"},
+	thaw.CodeIncompleteSignature:   {status: 403, key: "message", query: "IncompleteSignature", queryStatus: 400},
+	thaw.CodeInternal:              {status: 500, key: "message"},
+
+	thaw.CodeNoSuchEntity:        {status: 404, key: "message", fault: "User"},
+	thaw.CodeEntityAlreadyExists: {status: 409, key: "message", fault: "User"},
+	thaw.CodeDeleteConflict:      {status: 409, key: "message", fault: "User"},
+	thaw.CodeMalformedPolicy:     {status: 400, key: "message", fault: "User"},
+	thaw.CodeLimitExceeded:       {status: 409, key: "message", fault: "User"},
+	thaw.CodeInvalidInput:        {status: 400, key: "message", fault: "User"},
+	thaw.CodeValidationError:     {status: 400, key: "message", fault: "User"},
+}
+
+// WriteError answers a request with err. A *thaw.Error goes out in the service's wire form; whatever else is logged with
+// the request's id and masked, as is the cause of a ServiceException or InternalFailure. It may be called for a request
+// that ServeHTTP has never seen, such as one that failed authentication.
+func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	req := RequestFrom(r.Context())
+	req.fill(r)
+	e, ok := errors.AsType[*thaw.Error](err)
+	if !ok {
+		e = &thaw.Error{Code: thaw.CodeInternal, Cause: err}
+		if s.model.Service == "lambda" {
+			e.Code = thaw.CodeService
+		}
+		e.Message = "The service failed to answer. Its log has the reason under request id " + req.ID + "."
+	}
+	form, ok := wireForms[e.Code]
+	if !ok {
+		e, form = &thaw.Error{Code: thaw.CodeInternal, Message: e.Message, Cause: err}, wireForms[thaw.CodeInternal]
+	}
+	if e.Cause != nil && form.status == http.StatusInternalServerError && !canceled(r, err) {
+		s.logger().LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("service", s.model.Service),
+			slog.String("operation", req.Operation), slog.String("request_id", req.ID), slog.String("error", err.Error()))
+	}
+	w.Header().Set("X-Amzn-Requestid", req.ID)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
+	}
+	if s.model.Protocol == protocolQuery {
+		writeQueryError(w, s.model, req.ID, e, form)
+		return
+	}
+	writeRESTError(w, e, form)
+}
+
+// retrySeconds rounds up: a caller that came back early would be refused again.
+func retrySeconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
+
+func writeRESTError(w http.ResponseWriter, e *thaw.Error, form wireForm) {
+	body := smithyjson.NewEncoder()
+	object := body.Object()
+	if e.Reason != "" {
+		object.Key("Reason").String(e.Reason)
+	}
+	if form.fault != "" {
+		object.Key("Type").String(form.fault)
+	}
+	object.Key(form.key).String(e.Message)
+	object.Close()
+	w.Header().Set("X-Amzn-Errortype", string(e.Code))
+	writeBody(w, "application/json", form.status, body.Bytes())
+}
+
+func writeQueryError(w http.ResponseWriter, m *model, id string, e *thaw.Error, form wireForm) {
+	code, status, fault := string(e.Code), form.status, "Sender"
+	if form.query != "" {
+		code = form.query
+	}
+	if form.queryStatus != 0 {
+		status = form.queryStatus
+	}
+	if status >= http.StatusInternalServerError {
+		fault = "Receiver"
+	}
+	var buf bytes.Buffer
+	root := smithyxml.NewEncoder(&buf).RootElement(element("ErrorResponse", smithyxml.NewNamespaceAttribute("", m.Namespace)))
+	inner := root.MemberElement(element("Error"))
+	inner.MemberElement(element("Type")).String(fault)
+	inner.MemberElement(element("Code")).String(code)
+	inner.MemberElement(element("Message")).String(e.Message)
+	inner.Close()
+	root.MemberElement(element("RequestId")).String(id)
+	root.Close()
+	writeBody(w, "text/xml", status, buf.Bytes())
+}
+
+func element(name string, attr ...smithyxml.Attr) smithyxml.StartElement {
+	return smithyxml.StartElement{Name: smithyxml.Name{Local: name}, Attr: attr}
+}
+
+// writeBody sends a whole answer. A failed write means that the caller has gone; nobody is left to be told.
+func writeBody(w http.ResponseWriter, contentType string, status int, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,49 @@
+package awsapi
+
+import (
+	"reflect"
+	"unicode/utf8"
+
+	"thaw"
+)
+
+// waived lists the members whose constraints are left to the operation itself, because AWS answers them from there.
+//
+//   - Runtime of a function: InvalidParameterValueException with a list of the runtimes that there are, as recorded in
+//     "Value haskell at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: […] or be a valid ARN".
+//     Only the implementation knows which there are.
+var waived = map[string]bool{
+	"lambda.CreateFunction.Runtime":              true,
+	"lambda.UpdateFunctionConfiguration.Runtime": true,
+}
+
+// maxPlainName is the length of a function's name without ARN, in characters. AWS's documentation states it, its model
+// does not.
+const maxPlainName = 64
+
+// exceptional gives the answer where AWS does not answer as its model says.
+//
+//   - A function name, not an ARN, of more than 64 characters: InvalidParameterValueException, as AWS has been recorded.
+//   - A role name with a foreign character: IAM has its own sentence for the pattern.
+func exceptional(service, operation string, n *node, in reflect.Value) error {
+	for i := range n.fields {
+		f := &n.fields[i]
+		v, ok := held(in.Field(f.index))
+		if !ok || f.node.kind != kindString {
+			continue
+		}
+		s := v.String()
+		switch {
+		case service == "lambda" && f.Name == "FunctionName" && operation == "CreateFunction":
+			ref, ok := thaw.ParseFunctionRef(s)
+			if ok && utf8.RuneCountInString(ref.Name) > maxPlainName {
+				return thaw.Errorf(thaw.CodeInvalidParameterValue,
+					"1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", s, maxPlainName)
+			}
+		case service == "iam" && f.node.shape.Pattern == `[\w+=,.@-]+` && !f.node.shape.compiled().match(s):
+			return thaw.Errorf(thaw.CodeValidationError,
+				"The specified value for %s is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-", memberPath("", f.Name))
+		}
+	}
+	return nil
+}

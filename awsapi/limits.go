@@ -1,0 +1,85 @@
+package awsapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+
+	"thaw"
+)
+
+// Request bodies, in bytes. maxCodeBody was recorded from AWS; a package of thaw.MaxZip in base64 with the rest of the
+// request just fits. maxQueryBody holds IAM's largest document, 131,072 characters, when every one of them is escaped.
+const (
+	maxCodeBody  = 70_167_211
+	maxRESTBody  = thaw.MaxPayload
+	maxQueryBody = 1 << 20
+)
+
+func bodyLimit(service, operation string) int64 {
+	switch {
+	case service != "lambda":
+		return maxQueryBody
+	case operation == "CreateFunction", operation == "UpdateFunctionCode", operation == "PublishLayerVersion":
+		return maxCodeBody
+	default:
+		return maxRESTBody
+	}
+}
+
+// body is a request's body that has been read whole, so that the next reader need not copy it.
+type body struct {
+	bytes.Reader
+	all []byte
+}
+
+func newBody(all []byte) *body {
+	b := &body{all: all}
+	b.Reset(all)
+	return b
+}
+
+// Close does nothing: the connection's own body was read to its end.
+func (b *body) Close() error { return nil }
+
+var errTooLarge = errors.New("body larger than its limit")
+
+// readBody reads a body of at most limit bytes. Nothing is read of one that declares to be larger.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if b, ok := r.Body.(*body); ok {
+		if int64(len(b.all)) > limit {
+			return nil, errTooLarge
+		}
+		return b.all, nil
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	if r.ContentLength > limit {
+		return nil, errTooLarge
+	}
+	var buf bytes.Buffer
+	if r.ContentLength > 0 {
+		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, thaw.Errorf(thaw.CodeSerialization, "The request body ended before its declared length.")
+		}
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// tooLarge is AWS's answer to a body over the limit. Both texts were recorded from AWS.
+func tooLarge(operation string, size, limit int64) error {
+	if operation == "Invoke" && size > 0 {
+		return thaw.Errorf(thaw.CodeRequestTooLarge, "%d byte payload is too large for the RequestResponse invocation type (limit %d bytes)", size, limit)
+	}
+	return thaw.Errorf(thaw.CodeRequestEntityTooLarge, "Request must be smaller than %d bytes for the %s operation", limit, operation)
+}

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Writes lambda.json, iam.json and sts.json, the compact models that package awsapi embeds.
+
+Input: botocore's service-2.json.gz of the three services, from the botocore that this Python imports. VERSION below is
+the one that the committed files were made from; another is refused unless --any-version is given.
+
+    python3 generate.py            # rewrite the files beside this script
+    python3 generate.py --check    # exit 1 when a committed file differs from what would be written
+
+What is kept of each model: every operation's name, method, URI and success status; for the operations that have a full
+model (all of lambda's, those named in FULL for iam and sts), the shapes reached from their input and output; and the
+wire form of every error. Documentation, examples and paginators are dropped.
+"""
+import argparse
+import gzip
+import json
+import pathlib
+import sys
+
+import botocore
+
+VERSION = "1.43.11"
+
+SERVICES = {"lambda": "2015-03-31", "iam": "2010-05-08", "sts": "2011-06-15"}
+
+# Operations whose shapes are kept. None stands for all.
+FULL = {
+    "lambda": None,
+    "sts": {"AssumeRole", "GetCallerIdentity", "GetSessionToken"},
+    "iam": {
+        "AttachRolePolicy", "CreatePolicy", "CreateRole", "CreateServiceLinkedRole", "DeletePolicy", "DeleteRole",
+        "DeleteRolePolicy", "DetachRolePolicy", "GetPolicy", "GetPolicyVersion", "GetRole", "GetRolePolicy", "GetUser",
+        "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListPolicies", "ListPolicyVersions",
+        "ListRolePolicies", "ListRoleTags", "ListRoles", "PutRolePolicy", "TagRole", "UntagRole",
+        "UpdateAssumeRolePolicy", "UpdateRole",
+    },
+}
+
+# Operations that aws-sdk-go-v2 has and botocore lacks; their names and routes make the answer to them name them.
+ADDED = {
+    "lambda": {
+        name: {"method": method, "uri": "/2026-07-09/resource-policy/{ResourceArn}", "status": status}
+        for name, method, status in (
+            ("DeleteResourcePolicy", "DELETE", 204),
+            ("GetResourcePolicy", "GET", 200),
+            ("PutResourcePolicy", "PUT", 200),
+        )
+    },
+}
+
+# Members that aws-sdk-go-v2 has and botocore lacks, of those that do not travel in the body: the codec finds the others.
+ADDED_MEMBERS = {
+    "GetDurableExecutionRequest": [
+        {"name": "IncludeExecutionData", "shape": "IncludeExecutionData", "in": "query"},
+    ],
+}
+
+CONSTRAINTS = ("min", "max", "pattern", "enum", "sensitive")
+LOCATIONS = {"uri": "uri", "header": "header", "headers": "headers", "querystring": "query", "statusCode": "status"}
+
+
+def compact_shape(name, shape):
+    out = {"type": shape["type"]}
+    out.update({key: shape[key] for key in CONSTRAINTS if key in shape})
+    if shape["type"] == "structure":
+        required = set(shape.get("required", ()))
+        payload = shape.get("payload")
+        if shape.get("eventstream"):
+            out["eventstream"] = True
+        out["members"] = members = []
+        for member_name, member in shape["members"].items():
+            entry = {"name": member_name, "shape": member["shape"]}
+            if member_name == payload:
+                entry["in"] = "payload"
+            elif "location" in member:
+                entry["in"] = LOCATIONS[member["location"]]
+            if member.get("locationName", member_name) != member_name:
+                entry["wire"] = member["locationName"]
+            if member_name in required:
+                entry["required"] = True
+            members.append(entry)
+        for entry in ADDED_MEMBERS.get(name, ()):
+            if entry["name"] in shape["members"]:
+                raise SystemExit(f"{name}.{entry['name']} is in botocore now; drop it from ADDED_MEMBERS")
+            members.append(entry)
+    elif shape["type"] == "list":
+        out["member"] = compact_reference(shape["member"])
+    elif shape["type"] == "map":
+        out["key"] = compact_reference(shape["key"])
+        out["value"] = compact_reference(shape["value"])
+    for key in ("timestampFormat", "flattened", "xmlName"):
+        if key in shape:
+            raise SystemExit(f"{key}: the codecs know only the protocols' own forms")
+    return out
+
+
+def compact_reference(ref):
+    out = {"shape": ref["shape"]}
+    if "locationName" in ref:
+        out["wire"] = ref["locationName"]
+    return out
+
+
+def references(shape):
+    for member in shape.get("members", ()):
+        yield member["shape"]
+    for key in ("member", "key", "value"):
+        if key in shape:
+            yield shape[key]["shape"]
+
+
+def compact(service):
+    path = pathlib.Path(botocore.__file__).parent / "data" / service / SERVICES[service] / "service-2.json.gz"
+    model = json.loads(gzip.decompress(path.read_bytes()))
+    meta = model["metadata"]
+    out = {
+        "service": service,
+        "version": meta["apiVersion"],
+        "protocol": meta["protocol"],
+        "namespace": meta.get("xmlNamespace", ""),
+        "operations": {},
+        "shapes": {},
+        "errors": {},
+    }
+    wanted = []
+    for name, op in sorted(model["operations"].items()):
+        entry = {"method": op["http"]["method"], "uri": op["http"]["requestUri"]}
+        entry["status"] = op["http"].get("responseCode", 200)
+        if FULL[service] is None or name in FULL[service]:
+            entry["full"] = True
+            for side in ("input", "output"):
+                if side in op:
+                    entry[side] = op[side]["shape"]
+                    wanted.append(op[side]["shape"])
+        out["operations"][name] = entry
+    missing = (FULL[service] or set()) - set(model["operations"])
+    if missing:
+        raise SystemExit(f"{service}: no such operations: {sorted(missing)}")
+    for name, entry in ADDED.get(service, {}).items():
+        if name in out["operations"]:
+            raise SystemExit(f"{service}: {name} is in botocore now; drop it from ADDED")
+        out["operations"][name] = entry
+    while wanted:
+        name = wanted.pop()
+        if name not in out["shapes"]:
+            out["shapes"][name] = compact_shape(name, model["shapes"][name])
+            wanted.extend(references(out["shapes"][name]))
+    for name, shape in model["shapes"].items():
+        if shape.get("exception"):
+            error = shape.get("error", {})
+            message = next((m for m in shape["members"] if m.lower() == "message"), "")
+            entry = {"status": error.get("httpStatusCode", 500 if shape.get("fault") else 400), "message": message}
+            if error.get("code", name) != name:
+                entry["code"] = error["code"]
+            out["errors"][name] = entry
+    for key in ("operations", "shapes", "errors"):
+        out[key] = dict(sorted(out[key].items()))
+    return render(out)
+
+
+def render(model):
+    """One line per operation, shape and error, so that an upgrade shows as a readable diff."""
+    lines = []
+    for key, value in model.items():
+        if isinstance(value, dict):
+            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in value.items())
+            lines.append(f"{json.dumps(key)}: {{\n{inner}\n}}")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("--any-version", action="store_true", help="accept another botocore than " + VERSION)
+    args = parser.parse_args()
+    if botocore.__version__ != VERSION and not args.any_version:
+        raise SystemExit(f"botocore {botocore.__version__} found, {VERSION} wanted: pip install botocore=={VERSION}")
+    differ = False
+    for service in SERVICES:
+        path = pathlib.Path(__file__).parent / f"{service}.json"
+        text = compact(service)
+        if not args.check:
+            path.write_text(text)
+        elif path.read_text() != text:
+            differ = True
+            print(f"{path.name} differs from what botocore {botocore.__version__} gives", file=sys.stderr)
+    return 1 if differ else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
