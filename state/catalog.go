@@ -30,6 +30,8 @@ type catalog struct {
 	view atomic.Pointer[[]entry]
 
 	mu sync.Mutex // serialises writes; guards what follows
+	// seen is the newest revision that the feed has brought: nothing up to it is news.
+	seen uint64
 	// deleted holds revisions of deletions made here that the feed has yet to bring: an older revision that the feed
 	// brings in between must not bring the function back.
 	deleted  map[string]uint64
@@ -74,8 +76,11 @@ func (c *catalog) list(after string, limit int) []*thaw.Function {
 	return list
 }
 
-// load publishes the first view.
-func (c *catalog) load(view []entry) {
+// load publishes the first view, complete up to revision seen.
+func (c *catalog) load(view []entry, seen uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = seen
 	slices.SortFunc(view, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	c.view.Store(&view)
 }
@@ -88,16 +93,21 @@ func (c *catalog) stale(name string, rev uint64) bool {
 	return rev <= max(known, c.deleted[name])
 }
 
-// apply brings in one revision of one function, nil being its deletion. feed tells revisions that the feed brings, each
-// function's in order, from those that a local write was answered with.
+// apply brings in one revision of one function, nil being its deletion. feed tells revisions that the feed brings, in
+// order, from those that a local write was answered with.
 func (c *catalog) apply(name string, f *thaw.Function, rev uint64, feed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	view := *c.view.Load()
 	i, present := find(view, name)
-	gone, wasDeleted := c.deleted[name]
-	if wasDeleted && feed && rev >= gone {
-		delete(c.deleted, name)
+	gone := c.deleted[name]
+	if feed {
+		c.seen = max(c.seen, rev)
+		if rev >= gone {
+			delete(c.deleted, name)
+		}
+	} else if rev <= c.seen {
+		return
 	}
 	if rev <= gone || present && rev <= view[i].rev {
 		return

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,38 +100,3 @@ func fullOr(err error, path string) error {
 }
 
 func (d *directory) close() error { return d.lock.Close() }
-
-// room hands out what is free on the data directory's file system, down to a reserve. JetStream stops a stream for good
-// at the first write that the kernel refuses for want of space; asking first keeps it from ever getting there.
-type room struct {
-	path    string // empty: no bound, the data is elsewhere
-	reserve int64
-	taken   atomic.Int64
-}
-
-// recordOverhead is what a write costs on disk beyond its own bytes, generously.
-const recordOverhead = 4096
-
-// take claims room for a write of n bytes. The caller gives it back, with the same n, when the write is done.
-func (r *room) take(n int) error {
-	if r.path == "" {
-		return nil
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(r.path, &st); err != nil {
-		return fmt.Errorf("look at free space: %w", err)
-	}
-	free := int64(st.Bavail) * st.Bsize
-	if taken := r.taken.Add(int64(n) + recordOverhead); free-taken < r.reserve {
-		r.give(n)
-		return fmt.Errorf("%w: %d MiB are free on the file system of %s and thaw leaves %d MiB untouched; free some space and try again",
-			ErrFull, free>>20, r.path, r.reserve>>20)
-	}
-	return nil
-}
-
-func (r *room) give(n int) {
-	if r.path != "" {
-		r.taken.Add(-int64(n) - recordOverhead)
-	}
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -16,7 +17,7 @@ import (
 const maxPayload = 8 << 20
 
 // startEngine runs a JetStream server inside this process. It opens no port and handles no signal.
-func startEngine(ctx context.Context, cfg Config) (*server.Server, error) {
+func startEngine(ctx context.Context, cfg Config, room *room) (*server.Server, error) {
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             "thaw",
 		DontListen:             true,
@@ -36,7 +37,7 @@ func startEngine(ctx context.Context, cfg Config) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make state engine: %w", err)
 	}
-	srv.SetLoggerV2(engineLog{cfg.Log}, false, false, false)
+	srv.SetLoggerV2(engineLog{cfg.Log, room}, false, false, false)
 	srv.Start()
 	wait := 30 * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
@@ -75,7 +76,10 @@ func connect(srv *server.Server, cfg Config, name string) (*nats.Conn, error) {
 }
 
 // engineLog passes the server's warnings and errors on and drops the rest.
-type engineLog struct{ log *slog.Logger }
+type engineLog struct {
+	log  *slog.Logger
+	room *room
+}
 
 func (l engineLog) Noticef(string, ...any) {}
 func (l engineLog) Debugf(string, ...any)  {}
@@ -86,7 +90,12 @@ func (l engineLog) Warnf(format string, v ...any) {
 }
 
 func (l engineLog) Errorf(format string, v ...any) {
-	l.log.Error("state engine: " + fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	// The file store's words for a stream that takes no more writes until the next start; its log is the only place.
+	if strings.Contains(text, "Critical write error") {
+		l.room.noteBroken(text)
+	}
+	l.log.Error("state engine: " + text)
 }
 
 func (l engineLog) Fatalf(format string, v ...any) { l.Errorf(format, v...) }

@@ -29,7 +29,10 @@ var (
 )
 
 // storeError gives an error of the engine its sentinel and says what was being done.
-func storeError(doing string, err error) error {
+func (s *Store) storeError(doing string, err error) error {
+	if broken := s.room.failure(); broken != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%s: %w", doing, broken)
+	}
 	if isFull(err) {
 		return fmt.Errorf("%s: %w: free some space, then restart thaw: %v", doing, ErrFull, err)
 	}

@@ -40,7 +40,7 @@ func (s *Store) CreateFunction(ctx context.Context, f *thaw.Function) error {
 		return fmt.Errorf("%s: %w", doing, ErrExists)
 	}
 	if err != nil {
-		return storeError(doing, err)
+		return s.storeError(doing, err)
 	}
 	s.catalog.apply(f.Name, own, rev, false)
 	return nil
@@ -74,10 +74,10 @@ func (s *Store) UpdateFunction(ctx context.Context, name string, change func(*th
 			return own, nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-			return nil, storeError(doing, err)
+			return nil, s.storeError(doing, err)
 		}
 		if current, rev, err = s.readFunction(ctx, name); err != nil {
-			return nil, storeError(doing, err)
+			return nil, s.storeError(doing, err)
 		}
 	}
 }
@@ -122,10 +122,10 @@ func (s *Store) DeleteFunction(ctx context.Context, name string) error {
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-			return storeError(doing, err)
+			return s.storeError(doing, err)
 		}
 		if _, rev, err = s.readFunction(ctx, name); err != nil {
-			return storeError(doing, err)
+			return s.storeError(doing, err)
 		}
 	}
 }
@@ -173,11 +173,15 @@ func (s *Store) loadCatalog(ctx, background context.Context) error {
 		return err
 	}
 	var view []entry
+	var seen uint64
 	for loaded := false; !loaded; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case kv, open := <-watch.Updates():
+			if open && kv != nil {
+				seen = max(seen, kv.Revision())
+			}
 			switch {
 			case !open:
 				return ErrClosed
@@ -192,7 +196,7 @@ func (s *Store) loadCatalog(ctx, background context.Context) error {
 			}
 		}
 	}
-	s.catalog.load(view)
+	s.catalog.load(view, seen)
 	s.running.Go(func() { s.follow(background, watch) })
 	return nil
 }

@@ -184,14 +184,14 @@ func (s *Store) ReadLogs(ctx context.Context, group string, since time.Time, fol
 	}
 	consumer, err := s.logs.OrderedConsumer(ctx, cfg)
 	if err != nil {
-		return storeError("read logs of "+group, err)
+		return s.storeError("read logs of "+group, err)
 	}
 	if !follow && consumer.CachedInfo().NumPending == 0 {
 		return nil
 	}
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(256))
 	if err != nil {
-		return storeError("read logs of "+group, err)
+		return s.storeError("read logs of "+group, err)
 	}
 	defer messages.Stop()
 	for {
@@ -203,7 +203,7 @@ func (s *Store) ReadLogs(ctx context.Context, group string, since time.Time, fol
 			return ErrClosed
 		}
 		if err != nil {
-			return storeError("read logs of "+group, err)
+			return s.storeError("read logs of "+group, err)
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
@@ -225,7 +225,7 @@ func (s *Store) PurgeLogs(ctx context.Context, group string) error {
 		return fmt.Errorf("log group: %w", err)
 	}
 	if err := s.logs.Purge(ctx, jetstream.WithPurgeSubject(logSubject+token)); err != nil {
-		return storeError("purge logs of "+group, err)
+		return s.storeError("purge logs of "+group, err)
 	}
 	return nil
 }

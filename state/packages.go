@@ -62,7 +62,7 @@ func (s *Store) PutCode(ctx context.Context, zip []byte) (thaw.Code, error) {
 	}
 
 	if err := s.upload(ctx, digest, zip); err != nil {
-		return thaw.Code{}, storeError("store package", err)
+		return thaw.Code{}, s.storeError("store package", err)
 	}
 	if err := marks.Put(ctx, digest, mark); err != nil {
 		return thaw.Code{}, err
@@ -119,13 +119,13 @@ func (s *Store) OpenCode(ctx context.Context, digest string) (io.ReadCloser, err
 	if err := s.Records(codeKind).Get(ctx, name, &mark); err != nil {
 		return nil, err
 	}
-	return &codeReader{ctx: ctx, stream: s.code, digest: name, left: mark.Size, hash: sha256.New()}, nil
+	return &codeReader{ctx: ctx, store: s, digest: name, left: mark.Size, hash: sha256.New()}, nil
 }
 
 // codeReader reads the chunks of a package one after the other.
 type codeReader struct {
 	ctx    context.Context
-	stream jetstream.Stream
+	store  *Store
 	digest string
 	next   int
 	chunk  []byte
@@ -153,12 +153,12 @@ func (r *codeReader) fetch() error {
 		}
 		return io.EOF
 	}
-	msg, err := r.stream.GetLastMsgForSubject(r.ctx, codeSubject+r.digest+"."+strconv.Itoa(r.next))
+	msg, err := r.store.code.GetLastMsgForSubject(r.ctx, codeSubject+r.digest+"."+strconv.Itoa(r.next))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("read package %s: %w: chunk %d; deploy the function again", r.digest, ErrNotFound, r.next)
 	}
 	if err != nil {
-		return storeError("read package "+r.digest, err)
+		return r.store.storeError("read package "+r.digest, err)
 	}
 	if len(msg.Data) == 0 || int64(len(msg.Data)) > r.left {
 		return fmt.Errorf("read package %s: chunk %d has %d bytes of %d; deploy the function again", r.digest, r.next, len(msg.Data), r.left)
@@ -187,7 +187,7 @@ func (s *Store) sweepCode(ctx context.Context, spared time.Time) error {
 	// chunk anew, beyond this point.
 	info, err := s.code.Info(ctx, jetstream.WithSubjectFilter(codeSubject+"*.0"))
 	if err != nil {
-		return storeError("sweep packages", err)
+		return s.storeError("sweep packages", err)
 	}
 	until := info.State.LastSeq
 	marks := s.Records(codeKind)
@@ -227,7 +227,7 @@ func (s *Store) sweepCode(ctx context.Context, spared time.Time) error {
 			continue
 		}
 		if err != nil {
-			return storeError("sweep packages", err)
+			return s.storeError("sweep packages", err)
 		}
 		if err := s.purgeChunks(ctx, digest, until); err != nil {
 			return err
@@ -239,7 +239,7 @@ func (s *Store) sweepCode(ctx context.Context, spared time.Time) error {
 func (s *Store) purgeChunks(ctx context.Context, digest string, until uint64) error {
 	err := s.code.Purge(ctx, jetstream.WithPurgeSubject(codeSubject+digest+".*"), jetstream.WithPurgeSequence(until+1))
 	if err != nil {
-		return storeError("sweep packages", err)
+		return s.storeError("sweep packages", err)
 	}
 	return nil
 }

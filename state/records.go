@@ -53,7 +53,7 @@ func (r *Records) read(ctx context.Context, key string, v any) (uint64, error) {
 		return 0, fmt.Errorf("%s: %w", r.doing("read", key), ErrNotFound)
 	}
 	if err != nil {
-		return 0, storeError(r.doing("read", key), err)
+		return 0, r.store.storeError(r.doing("read", key), err)
 	}
 	if err := json.Unmarshal(kv.Value(), v); err != nil {
 		return 0, fmt.Errorf("%s: %w", r.doing("read", key), err)
@@ -107,7 +107,7 @@ func (r *Records) write(key, verb string, v any, put func(name string, data []by
 	case errors.Is(err, jetstream.ErrKeyExists):
 		return fmt.Errorf("%s: %w", r.doing(verb, key), ErrExists)
 	default:
-		return storeError(r.doing(verb, key), err)
+		return r.store.storeError(r.doing(verb, key), err)
 	}
 }
 
@@ -159,7 +159,7 @@ func (r *Records) deleteRevision(ctx context.Context, key string, rev uint64) er
 	if err == nil || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return err
 	}
-	return storeError(r.doing("delete", key), err)
+	return r.store.storeError(r.doing("delete", key), err)
 }
 
 // List gives the records whose keys begin with prefix, sorted by key.
@@ -179,7 +179,7 @@ func (r *Records) scan(ctx context.Context, fn func(key string, kv jetstream.Key
 	doing := "list " + r.kind + " records"
 	watch, err := r.store.records.Watch(ctx, r.kind+".*", jetstream.IgnoreDeletes())
 	if err != nil {
-		return storeError(doing, err)
+		return r.store.storeError(doing, err)
 	}
 	defer watch.Stop()
 	for {

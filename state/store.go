@@ -74,12 +74,11 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		}
 	}
 	if cfg.NATSURL == "" {
-		s.room = room{path: cfg.Dir, reserve: cfg.DiskReserve}
-		if err = s.room.take(0); err != nil {
+		s.room.path, s.room.reserve = cfg.Dir, cfg.DiskReserve
+		if err = s.room.enough(); err != nil {
 			return nil, err
 		}
-		s.room.give(0)
-		if s.srv, err = startEngine(ctx, cfg); err != nil {
+		if s.srv, err = startEngine(ctx, cfg, &s.room); err != nil {
 			return nil, err
 		}
 	}
@@ -90,14 +89,14 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	if err = s.openStreams(ctx); err != nil {
-		return nil, storeError("open state", err)
+		return nil, s.storeError("open state", err)
 	}
 	if s.sender, err = newSender(s.srv, cfg, &s.room); err != nil {
 		return nil, err
 	}
 	s.running.Go(func() { s.sender.run(background) })
 	if err = s.loadCatalog(ctx, background); err != nil {
-		return nil, storeError("load functions", err)
+		return nil, s.storeError("load functions", err)
 	}
 	return s, nil
 }

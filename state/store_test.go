@@ -4,8 +4,6 @@ import (
 	"errors"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"thaw"
 )
 
@@ -26,8 +24,6 @@ func open(t testing.TB, cfg Config) *Store {
 func function(name string) *thaw.Function {
 	return &thaw.Function{Name: name, Config: thaw.Version{Function: name, Number: thaw.Latest, Runtime: "python3.11", Environment: map[string]string{"A": "1"}}}
 }
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestFunctionLife(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()})

@@ -1,0 +1,185 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"thaw"
+)
+
+// onSmallDisk runs the calling test again, in a process with its own mount namespace, and there gives it a tmpfs of the
+// given size. It returns "" in the outer process, whose work is then done.
+func onSmallDisk(t *testing.T, size string) string {
+	t.Helper()
+	const inside = "THAW_TEST_SMALL_DISK"
+	if dir := os.Getenv(inside); dir != "" {
+		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to mount a small file system")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("needs the right to make a mount namespace")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ""
+}
+
+// uniquePackage is a megabyte that no other n gives.
+func uniquePackage(n int) []byte {
+	zip := make([]byte, 1<<20)
+	binary.BigEndian.PutUint64(zip, uint64(n))
+	return zip
+}
+
+func TestFullDiskRefusesBeforeTheEngineBreaks(t *testing.T) {
+	dir := onSmallDisk(t, "80m")
+	if dir == "" {
+		return
+	}
+	ctx := t.Context()
+	s := open(t, Config{Dir: dir})
+	if err := s.CreateFunction(ctx, function("first")); err != nil {
+		t.Fatal(err)
+	}
+	var kept []thaw.Code
+	var err error
+	for n := 0; err == nil && n < 200; n++ {
+		var code thaw.Code
+		if code, err = s.PutCode(ctx, uniquePackage(n)); err == nil {
+			kept = append(kept, code)
+		}
+	}
+	if !errors.Is(err, ErrFull) || len(kept) < 20 {
+		t.Fatalf("after %d packages: %v", len(kept), err)
+	}
+	t.Logf("after %d packages: %v", len(kept), err)
+	// What the last refusal left over is less than a package; a small file takes it.
+	if err := os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateFunction(ctx, function("second")); !errors.Is(err, ErrFull) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := s.UpdateFunction(ctx, "first", func(f *thaw.Function) error { f.Config.Timeout = 9; return nil }); !errors.Is(err, ErrFull) {
+		t.Errorf("update: %v", err)
+	}
+	if err := s.Records("kind").Put(ctx, "key", 1); !errors.Is(err, ErrFull) {
+		t.Errorf("put record: %v", err)
+	}
+	if f, _ := s.Function("first"); f == nil || f.Config.Timeout != 0 {
+		t.Errorf("the refused update shows: %+v", f)
+	}
+	for _, code := range kept {
+		readWhole(t, s, code.SHA256)
+	}
+	if err := s.DeleteFunction(ctx, "first"); err != nil {
+		t.Errorf("delete on a full disk: %v", err)
+	}
+	if err := s.sweepCode(ctx, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := s.CreateFunction(ctx, function("second"))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrFull) || time.Now().After(deadline) {
+			t.Fatalf("create after space was freed: %v", err)
+		}
+	}
+}
+
+func TestDiskThatOthersFillLosesNothing(t *testing.T) {
+	dir := onSmallDisk(t, "48m")
+	if dir == "" {
+		return
+	}
+	ctx := t.Context()
+	s, err := Open(ctx, Config{Dir: dir, DiskReserve: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.CreateFunction(ctx, function("first")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 1<<12))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(fileSize(t, f) - 64<<10); err != nil {
+		t.Fatal(err)
+	}
+	// The room is asked for by hand, so that the engine meets the full disk itself.
+	s.room.path = ""
+	acknowledged := 0
+	for ; ; acknowledged++ {
+		if err = s.CreateFunction(ctx, function(fmt.Sprintf("more-%d", acknowledged))); err != nil {
+			break
+		}
+		if acknowledged > 10_000 {
+			t.Fatal("64 KiB hold 10,000 functions")
+		}
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("create: %v", err)
+	}
+	t.Logf("after %d functions: %v", acknowledged, err)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(ctx, Config{Dir: dir}); !errors.Is(err, ErrFull) {
+		t.Errorf("open on a full disk: %v", err)
+	}
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Config{Dir: dir, DiskReserve: 1})
+	if _, ok := s.Function("first"); !ok {
+		t.Error("function first is gone")
+	}
+	for n := range acknowledged {
+		if _, ok := s.Function(fmt.Sprintf("more-%d", n)); !ok {
+			t.Errorf("function more-%d is gone", n)
+		}
+	}
+	if err := s.CreateFunction(ctx, function("last")); err != nil {
+		t.Errorf("create after space was freed: %v", err)
+	}
+}
+
+func fileSize(t *testing.T, f *os.File) int64 {
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
