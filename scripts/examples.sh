@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds the examples into bin/examples, each as a directory that `thaw deploy` takes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=bin/examples
+mkdir -p "$out"
+for name in python-echo node-echo python-boto3 node-npm; do
+	mkdir -p "$out/$name"
+	cp -R "examples/$name/." "$out/$name/"
+	rm -f "$out/$name/README.md" "$out/$name/.gitignore"
+done
+
+mkdir -p "$out/go-lambda"
+CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$out/go-lambda/bootstrap" ./examples/go-lambda
+
+# The two slow steps leave a stamp beside what they made, and are not done again for the same stamp.
+if ! cmp -s examples/node-npm/package-lock.json "$out/.node-npm-installed"; then
+	(cd "$out/node-npm" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+	cp examples/node-npm/package-lock.json "$out/.node-npm-installed"
+fi
+
+# boto3 with what it imports, from Debian's packages. botocore knows every AWS service in 80 MB; the example speaks S3.
+site=/usr/lib/python3/dist-packages
+boto=$out/python-boto3
+version=$(dpkg-query -W -f '${Version}' python3-boto3)
+if [ "$(cat "$out/.python-boto3-installed" 2>/dev/null)" != "$version" ]; then
+	for module in boto3 botocore s3transfer jmespath dateutil urllib3 certifi requests chardet charset_normalizer idna six.py; do
+		if [ -e "$site/$module" ]; then
+			cp -RL "$site/$module" "$boto/"
+		fi
+	done
+	find "$boto/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
+	find "$boto" -name __pycache__ -prune -exec rm -rf {} +
+	python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$boto"
+	echo "$version" >"$out/.python-boto3-installed"
+fi
