@@ -39,6 +39,9 @@ type Deps struct {
 	Up func(ctx context.Context, options UpOptions) error
 	// Doctor looks at this machine.
 	Doctor func(ctx context.Context) (Report, error)
+	// Credentials gives the access key that a platform with the data directory data made for itself; "" as data means
+	// the default directory. Empty answers mean that there is none; nil means the same.
+	Credentials func(data string) (accessKey, secretKey string, err error)
 	// Version is the build's version, as `git describe` says it.
 	Version string
 	// Getenv is os.Getenv, or a test's; nil means an empty environment.

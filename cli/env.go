@@ -19,13 +19,14 @@ var envNames = []string{"AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", 
 
 func (p *program) env() *cobra.Command {
 	var unset bool
-	var key, secret string
+	var key, secret, data string
 	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print the exports that point AWS clients at the platform",
 		Long: `Print shell exports that point the AWS CLI and every AWS SDK at the platform. The region is the platform's own when it
-runs. Credentials of the surrounding shell are never printed: a platform that checks signatures needs --access-key and
---secret-key, any other takes the ones printed by default.`,
+runs. The credentials are those given by flags, else the pair that the platform made for itself if its data directory is on this
+machine, else a stand-in, which every platform takes that does not check signatures. Those of the surrounding shell are
+never printed.`,
 		Example: "  eval \"$(thaw env)\"\n  eval \"$(thaw env --unset)\"",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,6 +36,15 @@ runs. Credentials of the surrounding shell are never printed: a platform that ch
 				}
 				fmt.Fprintf(p.io.Out, "unset %s\n", strings.Join(envNames, " "))
 				return nil
+			}
+			if (key == "") != (secret == "") {
+				return usage("--access-key and --secret-key belong together", "thaw env --access-key ID --secret-key KEY")
+			}
+			if key == "" {
+				var err error
+				if key, secret, err = p.ownCredentials(data); err != nil {
+					return err
+				}
 			}
 			c, err := p.connect(1)
 			if err != nil {
@@ -65,9 +75,30 @@ runs. Credentials of the surrounding shell are never printed: a platform that ch
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&unset, "unset", false, "print the command that undoes the exports")
-	flags.StringVar(&key, "access-key", defaultKey, "access key `id` to print")
-	flags.StringVar(&secret, "secret-key", defaultSecret, "secret access `key` to print")
+	flags.StringVar(&key, "access-key", "", "access key `id` to print")
+	flags.StringVar(&secret, "secret-key", "", "secret access `key` to print")
+	flags.StringVar(&data, "data", "", "data `directory` of the platform whose own credentials are printed (default: as for thaw up)")
 	return cmd
+}
+
+// ownCredentials are the platform's own, or the stand-in.
+func (p *program) ownCredentials(data string) (key, secret string, err error) {
+	if p.deps.Credentials != nil {
+		key, secret, err = p.deps.Credentials(data)
+	}
+	if err != nil {
+		return "", "", &Error{
+			What: "cannot read the platform's credentials", Why: err.Error(),
+			Next: "thaw env --access-key ID --secret-key KEY", Exit: ExitFailed, Err: err,
+		}
+	}
+	if key == "" && data != "" {
+		return "", "", &Error{
+			What: "no credentials in " + data, Why: "no platform has run with this data directory, or its configuration names the keys",
+			Next: "thaw env --access-key ID --secret-key KEY", Exit: ExitUsage,
+		}
+	}
+	return first(key, defaultKey), first(secret, defaultSecret), nil
 }
 
 // shellQuote makes s one word of a POSIX shell, whatever is in it.

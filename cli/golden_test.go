@@ -40,6 +40,12 @@ func testDeps(endpoint string) Deps {
 			}
 			return ""
 		},
+		Credentials: func(data string) (string, string, error) {
+			if data == "there" {
+				return "AKIAOWN", "own+secret/=", nil
+			}
+			return "", "", nil
+		},
 		Doctor: func(context.Context) (Report, error) {
 			return Report{
 				Capabilities: []Capability{
@@ -121,7 +127,11 @@ func TestOutput(t *testing.T) {
 		{name: "doctor", args: []string{"doctor"}},
 		{name: "doctor-json", args: []string{"doctor", "--json"}},
 		{name: "doctor-endpoint", args: []string{"doctor", "--endpoint", "http://x"}},
-		{name: "env", args: []string{"env", "--secret-key", "it's"}},
+		{name: "env", args: []string{"env", "--access-key", "AKIDTEST", "--secret-key", "it's"}},
+		{name: "env-default", args: []string{"env"}},
+		{name: "env-half", args: []string{"env", "--access-key", "AKIDTEST"}},
+		{name: "env-data", args: []string{"env", "--data", "there"}},
+		{name: "env-no-data", args: []string{"env", "--data", "nowhere"}},
 		{name: "env-json", args: []string{"env", "--json"}},
 		{name: "env-unset", args: []string{"env", "--unset"}},
 		{name: "bench", args: []string{"bench"}},
