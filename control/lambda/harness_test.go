@@ -1,0 +1,138 @@
+package lambda
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/google/uuid"
+
+	"thaw"
+	"thaw/state"
+)
+
+var account = thaw.Account{ID: "000000000000", Region: "us-east-1"}
+
+const roleARN = "arn:aws:iam::000000000000:role/made-up"
+
+// knownRuntimes stands in for the interpreters of a machine.
+type knownRuntimes []string
+
+func (k knownRuntimes) Check(runtime string) error {
+	if slices.Contains(k, runtime) {
+		return nil
+	}
+	return thaw.Errorf(thaw.CodeInvalidParameterValue, "Runtime %s is not installed; there are %v", runtime, []string(k))
+}
+
+func checkZip(_ context.Context, r io.ReaderAt, size int64) error {
+	if _, err := zip.NewReader(r, size); err != nil {
+		return thaw.Errorf(thaw.CodeInvalidParameterValue, "Could not unzip uploaded file. Please check your file, then try to upload again.")
+	}
+	return nil
+}
+
+func newAPI(t testing.TB, change ...func(*Config)) (*API, *state.Store) {
+	t.Helper()
+	store, err := state.Open(t.Context(), state.Config{Dir: filepath.Join(t.TempDir(), "data")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	cfg := Config{
+		Account: account, Architecture: "x86_64", BaseURL: "http://thaw.test", Functions: store, Packages: store,
+		Runtimes: knownRuntimes{"python3.11", "nodejs20.x"}, CheckPackage: checkZip,
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, store
+}
+
+func zipOf(t testing.TB, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	f, err := w.Create("app.py")
+	if err == nil {
+		_, err = io.WriteString(f, text)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func createInput(t testing.TB, name string) *sdk.CreateFunctionInput {
+	return &sdk.CreateFunctionInput{
+		FunctionName: &name, Role: ptr(roleARN), Runtime: types.RuntimePython311, Handler: ptr("app.handler"),
+		Code: &types.FunctionCode{ZipFile: zipOf(t, name)},
+	}
+}
+
+// active creates a function and does placement's part.
+func active(t testing.TB, a *API, store *state.Store, name string) *thaw.Function {
+	t.Helper()
+	if _, err := a.createFunction(t.Context(), createInput(t, name)); err != nil {
+		t.Fatal(err)
+	}
+	return settle(t, store, name, "")
+}
+
+// settle does placement's part: it ends what is under way, in failure when reason is not empty.
+func settle(t testing.TB, store *state.Store, name, reason string) *thaw.Function {
+	t.Helper()
+	f, err := store.UpdateFunction(t.Context(), name, func(f *thaw.Function) error { return finish(f, reason) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func finish(f *thaw.Function, reason string) error {
+	v := &f.Config
+	v.RevisionID = uuid.NewString()
+	switch {
+	case reason == "":
+		v.State, v.StateReason, v.StateReasonCode = thaw.StateActive, "", ""
+		v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateSuccessful, "", ""
+		running := *v
+		f.Running = &running
+	case f.Running == nil:
+		v.State, v.StateReason, v.StateReasonCode = thaw.StateFailed, reason, "FunctionError"
+		v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateFailed, reason, "FunctionError"
+	default:
+		v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateFailed, reason, "FunctionError"
+	}
+	return nil
+}
+
+// wantError checks the code and, unless it is empty, the whole message.
+func wantError(t testing.TB, err error, code thaw.ErrorCode, message string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %s: %s", code, message)
+	}
+	want := thaw.Errorf(code, "%s", message)
+	if thaw.CodeOf(err) != code || message != "" && err.Error() != want.Error() {
+		t.Fatalf("error %v\n want %s: %s", err, code, message)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func numbered(i int) string { return fmt.Sprintf("function-%05d", i) }

@@ -1,0 +1,120 @@
+package lambda
+
+import (
+	"fmt"
+
+	"thaw"
+)
+
+// maxName is the longest function name, in characters, after the FunctionName documentation of CreateFunction. The
+// model's own bound is larger because it is that of an ARN.
+const maxName = 64
+
+const namePattern = `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?`
+
+// target is a function of this platform as a request named it.
+type target struct {
+	name      string
+	qualifier string // empty when the request had none
+}
+
+// resolve reads the function name and qualifier of a request for operation. It does not look whether the function exists.
+func (a *API) resolve(operation string, name, qualifier *string) (target, error) {
+	ref, ok := thaw.ParseFunctionRef(value(name))
+	if !ok {
+		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", value(name), namePattern)
+	}
+	if err := a.local(operation, ref); err != nil {
+		return target{}, err
+	}
+	q := value(qualifier)
+	if q != "" && ref.Qualifier != "" && q != ref.Qualifier {
+		return target{}, thaw.Errorf(thaw.CodeInvalidParameterValue, "The derived qualifier from the function name does not match the specified qualifier.")
+	}
+	if q == "" {
+		q = ref.Qualifier
+	}
+	return target{name: ref.Name, qualifier: q}, nil
+}
+
+// local refuses a reference to another account or region.
+func (a *API) local(operation string, ref thaw.FunctionRef) error {
+	here := a.cfg.Account
+	if ref.Account != "" && ref.Account != here.ID {
+		region := ref.Region
+		if region == "" {
+			region = here.Region
+		}
+		arn := thaw.Account{ID: ref.Account, Region: region}.FunctionARN(ref.Name, ref.Qualifier)
+		return thaw.Errorf(thaw.CodeAccessDenied, "User: arn:aws:iam::%s:root is not authorized to perform: lambda:%s on resource: %s because no resource-based policy allows the lambda:%s action", here.ID, operation, arn, operation)
+	}
+	if ref.Region != "" && ref.Region != here.Region {
+		return thaw.Errorf(thaw.CodeResourceNotFound, "Functions from '%s' are not reachable in this region ('%s')", ref.Region, here.Region)
+	}
+	return nil
+}
+
+// newName reads the name of a function to be created.
+func (a *API) newName(name *string) (string, error) {
+	t, err := a.resolve("CreateFunction", name, nil)
+	if err != nil {
+		return "", err
+	}
+	if t.qualifier != "" {
+		return "", thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", value(name), namePattern)
+	}
+	if len(t.name) > maxName {
+		return "", thaw.Errorf(thaw.CodeInvalidParameterValue, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", t.name, maxName)
+	}
+	return t.name, nil
+}
+
+// unqualified is resolve for the operations that change a function as a whole.
+func (a *API) unqualified(operation string, name *string) (target, error) {
+	t, err := a.resolve(operation, name, nil)
+	if err == nil && t.qualifier != "" && t.qualifier != thaw.Latest {
+		err = thaw.Errorf(thaw.CodeInvalidParameterValue, "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.")
+	}
+	return t, err
+}
+
+// find gives the function that t names. Until versions and aliases can be made, $LATEST is its only qualifier.
+func (a *API) find(t target) (*thaw.Function, error) {
+	f, ok := a.cfg.Functions.Function(t.name)
+	if !ok || (t.qualifier != "" && t.qualifier != thaw.Latest) {
+		return nil, a.notFound(t)
+	}
+	return f, nil
+}
+
+func (a *API) notFound(t target) error {
+	return thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", a.arn(t))
+}
+
+func (a *API) arn(t target) string { return a.cfg.Account.FunctionARN(t.name, t.qualifier) }
+
+// isAlias reports whether qualifier can only be an alias's name.
+func isAlias(qualifier string) bool {
+	if qualifier == "" || qualifier == thaw.Latest {
+		return false
+	}
+	for _, c := range qualifier {
+		if c < '0' || c > '9' {
+			return true
+		}
+	}
+	return false
+}
+
+func value[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}
+
+// invalid is the error for a parameter whose value cannot be taken.
+func invalid(format string, args ...any) error {
+	return &thaw.Error{Code: thaw.CodeInvalidParameterValue, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,83 @@
+package lambda
+
+import (
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+)
+
+// settings are the members that CreateFunction and UpdateFunctionConfiguration share and that thaw can honour only in
+// their default form. A value that cannot be honoured is refused, never stored and ignored; the defaults that tools
+// send without being asked pass.
+type settings struct {
+	CapacityProviderConfig *types.CapacityProviderConfig
+	DeadLetterConfig       *types.DeadLetterConfig
+	DurableConfig          *types.DurableConfig
+	FileSystemConfigs      []types.FileSystemConfig
+	ImageConfig            *types.ImageConfig
+	KMSKeyArn              *string
+	Layers                 []string
+	LoggingConfig          *types.LoggingConfig
+	SnapStart              *types.SnapStart
+	TracingConfig          *types.TracingConfig
+	VpcConfig              *types.VpcConfig
+}
+
+func refuseSettings(s *settings) error {
+	switch {
+	case s.CapacityProviderConfig != nil:
+		return refused("CapacityProviderConfig", "functions run on this machine; leave it out")
+	case s.DeadLetterConfig != nil && value(s.DeadLetterConfig.TargetArn) != "":
+		return refused("DeadLetterConfig", "asynchronous invocations have no dead-letter queue; leave it out")
+	case s.DurableConfig != nil:
+		return refused("DurableConfig", "durable executions are not kept; leave it out")
+	case len(s.FileSystemConfigs) > 0:
+		return refused("FileSystemConfigs", "network file systems are not mounted; leave it out, or bring the files in the package")
+	case s.ImageConfig != nil && (len(s.ImageConfig.Command) > 0 || len(s.ImageConfig.EntryPoint) > 0 || value(s.ImageConfig.WorkingDirectory) != ""):
+		return refused("ImageConfig", "container images cannot run; leave it out")
+	case value(s.KMSKeyArn) != "":
+		return refused("KMSKeyArn", "environment variables are not encrypted with keys of KMS; leave it out")
+	case len(s.Layers) > 0:
+		return refused("Layers", "layers are not mounted; put their content into the package")
+	case s.SnapStart != nil && s.SnapStart.ApplyOn != "" && s.SnapStart.ApplyOn != types.SnapStartApplyOnNone:
+		return refused("SnapStart", "versions cannot be published; set ApplyOn to None")
+	case s.TracingConfig != nil && s.TracingConfig.Mode != "" && s.TracingConfig.Mode != types.TracingModePassThrough:
+		return refused("TracingConfig", "there is no X-Ray to send traces to; set Mode to PassThrough")
+	case s.VpcConfig != nil && (len(s.VpcConfig.SubnetIds) > 0 || len(s.VpcConfig.SecurityGroupIds) > 0 || value(s.VpcConfig.Ipv6AllowedForDualStack)):
+		return refused("VpcConfig", "there are no VPCs, functions reach the network through this host; leave it out")
+	}
+	if l := s.LoggingConfig; l != nil {
+		switch {
+		case l.LogFormat != "" && l.LogFormat != types.LogFormatText:
+			return refused("LoggingConfig.LogFormat", "logs are written as text; set it to Text")
+		case l.ApplicationLogLevel != "" || l.SystemLogLevel != "":
+			return refused("LoggingConfig.ApplicationLogLevel and SystemLogLevel", "levels need the JSON log format, and logs are written as text; leave them out")
+		}
+	}
+	return nil
+}
+
+var errNoCode = invalid("Please provide a source for function code.")
+
+// refuseCode lets through only a package that comes in the request itself.
+func refuseCode(bucket, key, version, image, kms *string, mode types.S3ObjectStorageMode) error {
+	switch {
+	case value(image) != "":
+		return refused("ImageUri", "container images cannot run; send a .zip package in ZipFile")
+	case value(bucket) != "" || value(key) != "" || value(version) != "" || mode != "":
+		return refused("S3Bucket", "packages are not read from S3; send the package in ZipFile (at most 50 MB)")
+	case value(kms) != "":
+		return refused("SourceKMSKeyArn", "packages are not encrypted with keys of KMS; leave it out")
+	}
+	return nil
+}
+
+func refusedPublish(to types.FunctionVersionLatestPublished) error {
+	if to != "" {
+		return refused("PublishTo", "versions cannot be published; leave it out and use $LATEST")
+	}
+	return refused("Publish", "versions cannot be published; leave it out and use $LATEST")
+}
+
+// refused says which member cannot be honoured, why, and what to send instead.
+func refused(member, why string) error {
+	return invalid("%s is not supported by thaw yet: %s.", member, why)
+}

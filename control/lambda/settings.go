@@ -1,0 +1,124 @@
+package lambda
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"thaw"
+)
+
+// Bounds of an on-demand function, after the Lambda quotas page. The model's own are wider or absent.
+const (
+	maxTimeout = 900   // seconds
+	minMemory  = 128   // MB
+	maxMemory  = 10240 // MB
+	minTmp     = 512   // MB
+	maxTmp     = 10240 // MB
+)
+
+var rolePattern = regexp.MustCompile(`^arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$`)
+
+// checkRole looks at the form only. Whether the role exists is not asked: thaw enforces no IAM policy, and people who
+// run functions on their own machine pass names that they made up.
+func checkRole(role *string) error {
+	if !rolePattern.MatchString(value(role)) {
+		return thaw.Errorf(thaw.CodeValidation, `1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`, value(role))
+	}
+	return nil
+}
+
+// setNumbers takes the numbers that the request carries into v.
+func setNumbers(v *thaw.Version, timeout, memory *int32, tmp *types.EphemeralStorage) error {
+	if timeout != nil {
+		if err := checkRange("timeout", *timeout, 1, maxTimeout); err != nil {
+			return err
+		}
+		v.Timeout = int(*timeout)
+	}
+	if memory != nil {
+		if err := checkRange("memorySize", *memory, minMemory, maxMemory); err != nil {
+			return err
+		}
+		v.MemorySize = int(*memory)
+	}
+	if tmp != nil && tmp.Size != nil {
+		if err := checkRange("ephemeralStorage.size", *tmp.Size, minTmp, maxTmp); err != nil {
+			return err
+		}
+		v.TmpSize = int(*tmp.Size)
+	}
+	return nil
+}
+
+func checkRange(member string, n, low, high int32) error {
+	relation, bound := "less", high
+	if n < low {
+		relation, bound = "greater", low
+	} else if n <= high {
+		return nil
+	}
+	return thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%d' at '%s' failed to satisfy constraint: Member must have value %s than or equal to %d", n, member, relation, bound)
+}
+
+// reserved are the environment variables that a function may not set, after Lambda's page on environment variables.
+var reserved = []string{
+	"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV",
+	"AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION",
+	"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API",
+	"AWS_REGION", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
+}
+
+// setEnvironment replaces v's variables by those of e; a nil e leaves them.
+func setEnvironment(v *thaw.Version, e *types.Environment) error {
+	if e == nil {
+		return nil
+	}
+	var taken []string
+	for key, val := range e.Variables {
+		if slices.Contains(reserved, key) {
+			taken = append(taken, key)
+		}
+		if strings.ContainsRune(val, 0) || strings.ContainsAny(key, "=\x00") {
+			return invalid("Environment variable %q cannot be set: a name must not contain '=' and neither name nor value a NUL character.", key)
+		}
+	}
+	if len(taken) > 0 {
+		slices.Sort(taken)
+		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", strings.Join(taken, ", "))
+	}
+	if measured := measure(e.Variables); len(measured) > thaw.MaxEnvironment {
+		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", measured)
+	}
+	v.Environment = nil
+	if len(e.Variables) > 0 {
+		v.Environment = e.Variables
+	}
+	return nil
+}
+
+// measure is the text whose length AWS compares with the limit: the variables as compact JSON.
+func measure(variables map[string]string) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(variables); err != nil {
+		panic(err) // a map of strings always encodes
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// setLogging takes the log group; members that are left out keep what v has.
+func setLogging(v *thaw.Version, l *types.LoggingConfig) {
+	if l == nil || l.LogGroup == nil {
+		return
+	}
+	v.LogGroup = *l.LogGroup
+	if v.LogGroup == "/aws/lambda/"+v.Function {
+		v.LogGroup = ""
+	}
+}

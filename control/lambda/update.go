@@ -1,0 +1,175 @@
+package lambda
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"thaw"
+	"thaw/state"
+)
+
+func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCodeInput) (*sdk.UpdateFunctionCodeOutput, error) {
+	t, err := a.unqualified("UpdateFunctionCode", in.FunctionName)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.find(t)
+	if err != nil {
+		return nil, err
+	}
+	if in.Publish || in.PublishTo != "" {
+		return nil, refusedPublish(in.PublishTo)
+	}
+	if err := refuseCode(in.S3Bucket, in.S3Key, in.S3ObjectVersion, in.ImageUri, in.SourceKMSKeyArn, in.S3ObjectStorageMode); err != nil {
+		return nil, err
+	}
+	architecture := f.Config.Architecture
+	if in.Architectures != nil {
+		if architecture, err = a.architecture(in.Architectures); err != nil {
+			return nil, err
+		}
+	}
+	// Looked at before the package is stored, to spare the work, and again when the change is made.
+	if err := a.changeable(f, in.RevisionId); err != nil {
+		return nil, err
+	}
+	if in.DryRun {
+		if err := a.checkZip(ctx, t.name, in.ZipFile); err != nil {
+			return nil, err
+		}
+		v := f.Config
+		v.Code, v.Architecture = digest(in.ZipFile), architecture
+		return fill(&sdk.UpdateFunctionCodeOutput{}, a.describe(&v, "")), nil
+	}
+	code, err := a.store(ctx, t.name, in.ZipFile)
+	if err != nil {
+		return nil, err
+	}
+	f, err = a.change(ctx, t, in.RevisionId, func(v *thaw.Version) error {
+		v.Code, v.Architecture = code, architecture
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fill(&sdk.UpdateFunctionCodeOutput{}, a.describe(&f.Config, "")), nil
+}
+
+// digest names a package as the store would.
+func digest(zip []byte) thaw.Code {
+	sum := sha256.Sum256(zip)
+	return thaw.Code{SHA256: base64.StdEncoding.EncodeToString(sum[:]), Size: int64(len(zip))}
+}
+
+func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFunctionConfigurationInput) (*sdk.UpdateFunctionConfigurationOutput, error) {
+	t, err := a.unqualified("UpdateFunctionConfiguration", in.FunctionName)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.find(t); err != nil {
+		return nil, err
+	}
+	if err := refuseSettings(&settings{
+		CapacityProviderConfig: in.CapacityProviderConfig, DeadLetterConfig: in.DeadLetterConfig, DurableConfig: in.DurableConfig,
+		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
+		LoggingConfig: in.LoggingConfig, SnapStart: in.SnapStart, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+	}); err != nil {
+		return nil, err
+	}
+	if in.Runtime != "" {
+		if err := a.cfg.Runtimes.Check(string(in.Runtime)); err != nil {
+			return nil, err
+		}
+	}
+	if in.Role != nil {
+		if err := checkRole(in.Role); err != nil {
+			return nil, err
+		}
+	}
+	f, err := a.change(ctx, t, in.RevisionId, func(v *thaw.Version) error { return configure(v, in) })
+	if err != nil {
+		return nil, err
+	}
+	return fill(&sdk.UpdateFunctionConfigurationOutput{}, a.describe(&f.Config, "")), nil
+}
+
+// configure takes the members that in carries into v. It runs inside the store's compare-and-set and touches only v.
+func configure(v *thaw.Version, in *sdk.UpdateFunctionConfigurationInput) error {
+	if in.Description != nil {
+		v.Description = *in.Description
+	}
+	if in.Handler != nil {
+		if *in.Handler == "" {
+			return invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+		}
+		v.Handler = *in.Handler
+	}
+	if in.Runtime != "" {
+		v.Runtime = string(in.Runtime)
+	}
+	if in.Role != nil {
+		v.Role = *in.Role
+	}
+	setLogging(v, in.LoggingConfig)
+	if err := setNumbers(v, in.Timeout, in.MemorySize, in.EphemeralStorage); err != nil {
+		return err
+	}
+	return setEnvironment(v, in.Environment)
+}
+
+// change makes one accepted change of code or configuration, also when it changes nothing: AWS goes through InProgress
+// and gives new revisions for a redundant update too.
+func (a *API) change(ctx context.Context, t target, revisionID *string, apply func(*thaw.Version) error) (*thaw.Function, error) {
+	f, err := a.cfg.Functions.UpdateFunction(ctx, t.name, func(f *thaw.Function) error {
+		if err := a.changeable(f, revisionID); err != nil {
+			return err
+		}
+		if err := apply(&f.Config); err != nil {
+			return err
+		}
+		a.begin(f)
+		return nil
+	})
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, a.notFound(target{name: t.name})
+	}
+	return f, storeError(err)
+}
+
+// begin draws the state machine's arrow into an update. A function that never became Active has nothing to serve in the
+// meantime, so it is Pending again.
+func (a *API) begin(f *thaw.Function) {
+	v := &f.Config
+	v.Generation++
+	v.LastModified = a.stamp()
+	v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateInProgress, reasonCreating, reasonCodeCreating
+	if v.State == thaw.StateFailed {
+		v.State, v.StateReason, v.StateReasonCode = thaw.StatePending, reasonCreating, reasonCodeCreating
+	}
+	revision(f)
+}
+
+// changeable refuses an update of a function that is in the middle of one, or that is not at the revision asked for.
+func (a *API) changeable(f *thaw.Function, revisionID *string) error {
+	if err := atRevision(f, revisionID); err != nil {
+		return err
+	}
+	switch {
+	case f.Config.LastUpdate == thaw.UpdateInProgress:
+		return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. An update is in progress for resource: %s", a.cfg.Account.FunctionARN(f.Name, ""))
+	case f.Config.State == thaw.StatePending:
+		return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: Pending")
+	}
+	return nil
+}
+
+func atRevision(f *thaw.Function, revisionID *string) error {
+	if value(revisionID) != "" && *revisionID != f.Config.RevisionID {
+		return thaw.Errorf(thaw.CodePreconditionFailed, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+	}
+	return nil
+}
