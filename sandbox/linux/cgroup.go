@@ -1,0 +1,186 @@
+package linux
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/cgroups/v3"
+	"golang.org/x/sys/unix"
+)
+
+// CPU shares, after AWS: at 1,769 MB a function has the equivalent of one core.
+const (
+	memoryPerCore = 1769  // MB
+	cpuPeriod     = 20000 // µs; short, so that a small function is not stalled for long at a time
+	minQuota      = 1000  // µs, the kernel's least
+)
+
+// maxProcesses is AWS's bound on processes and threads, with pid 1 on top.
+const maxProcesses = 1024 + 1
+
+// cpuQuota is the run time per period that memoryMB is worth, in µs.
+func cpuQuota(memoryMB int) int {
+	return max(memoryMB*cpuPeriod/memoryPerCore, minQuota)
+}
+
+// hierarchy makes groups. One of cgroup v1, cgroup v2 or noCgroups.
+type hierarchy interface {
+	// make makes an empty group.
+	make(name string) (group, error)
+	// names lists the groups that are there.
+	names() ([]string, error)
+	// load opens a group that an earlier instance left.
+	load(name string) (group, error)
+	// close removes the groups' parent.
+	close() error
+	// describe says what it bounds, for errors and doctor.
+	describe() string
+}
+
+// group is one sandbox's cgroup.
+type group interface {
+	// fd is a directory that a process can be created in, -1 where that is not possible.
+	fd() int
+	attach(pid int) error
+	limitMemory(bytes int64) error
+	limitCPU(quotaMicros int) error
+	// freezes says whether setFrozen works.
+	freezes() bool
+	// setFrozen asks for the state, frozen says whether it has been reached.
+	setFrozen(on bool) error
+	frozen() (bool, error)
+	peak() uint64
+	oomKills() uint64
+	pids() ([]int, error)
+	// remove waits for the kernel to let go of processes that have ended.
+	remove() error
+}
+
+var errNoFreezer = errors.New("no freezer cgroup")
+
+// findHierarchy gives the groups of this instance, and an error that says what is missing.
+func findHierarchy(instance string, root bool) (hierarchy, error) {
+	name := "thaw-" + instance
+	switch cgroups.Mode() {
+	case cgroups.Unified:
+		return openUnified("/sys/fs/cgroup", name)
+	case cgroups.Hybrid, cgroups.Legacy:
+		return openLegacy("/sys/fs/cgroup", name)
+	}
+	return nil, errors.New("no cgroup file system at /sys/fs/cgroup")
+}
+
+// noCgroups is what an unprivileged host without delegated cgroups has.
+type noCgroups struct{}
+
+func (noCgroups) make(string) (group, error) { return noGroup{}, nil }
+func (noCgroups) names() ([]string, error)   { return nil, nil }
+func (noCgroups) load(string) (group, error) { return noGroup{}, nil }
+func (noCgroups) close() error               { return nil }
+func (noCgroups) describe() string           { return "none" }
+
+type noGroup struct{}
+
+func (noGroup) fd() int                 { return -1 }
+func (noGroup) attach(int) error        { return nil }
+func (noGroup) limitMemory(int64) error { return nil }
+func (noGroup) limitCPU(int) error      { return nil }
+func (noGroup) freezes() bool           { return false }
+func (noGroup) setFrozen(bool) error    { return errNoFreezer }
+func (noGroup) frozen() (bool, error)   { return false, errNoFreezer }
+func (noGroup) peak() uint64            { return 0 }
+func (noGroup) oomKills() uint64        { return 0 }
+func (noGroup) pids() ([]int, error)    { return nil, nil }
+func (noGroup) remove() error           { return nil }
+
+// put writes a cgroup file that exists; it never makes one.
+func put(dir, file, value string) error {
+	fd, err := unix.Open(filepath.Join(dir, file), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: filepath.Join(dir, file), Err: err}
+	}
+	_, err = unix.Write(fd, []byte(value))
+	unix.Close(fd)
+	if err != nil {
+		return &os.PathError{Op: "write " + value, Path: filepath.Join(dir, file), Err: err}
+	}
+	return nil
+}
+
+// counter reads one number from an open file.
+func counter(f *os.File) uint64 {
+	var b [32]byte
+	n, _ := f.ReadAt(b[:], 0)
+	v, _ := strconv.ParseUint(string(bytes.TrimSpace(b[:n])), 10, 64)
+	return v
+}
+
+// field reads "name value" from a file of such lines; a name that is not there counts zero.
+func field(path, name string) uint64 {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, _ := strconv.ParseUint(strings.TrimSpace(rest), 10, 64)
+			return v
+		}
+	}
+	return 0
+}
+
+func readPids(path string) ([]int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, s := range strings.Fields(string(b)) {
+		pid, err := strconv.Atoi(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if pid > 0 { // zero is a process outside our pid namespace
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// subdirectories lists the names of the directories in dir; none when dir is not there.
+func subdirectories(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// removeGroup removes a cgroup directory. The kernel reports a group as busy for a moment after its last process has
+// been waited for.
+func removeGroup(dir string) error {
+	deadline := time.Now().Add(5 * time.Second)
+	for pause := 100 * time.Microsecond; ; pause *= 2 {
+		err := unix.Rmdir(dir)
+		if err == nil || err == unix.ENOENT {
+			return nil
+		}
+		if err != unix.EBUSY || time.Now().After(deadline) {
+			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+		}
+		time.Sleep(min(pause, 20*time.Millisecond))
+	}
+}

@@ -1,0 +1,195 @@
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// unified is cgroup v2: one tree.
+type unified struct {
+	dir     string // the instance's directory
+	enabled string // controllers that its groups have
+}
+
+var unifiedControllers = []string{"memory", "cpu", "pids"}
+
+// openUnified makes the instance's directory below the mount point, or below the caller's own group when the mount
+// point is not ours to change (a systemd session with delegation), and enables the controllers for its groups.
+func openUnified(mount, name string) (*unified, error) {
+	parents := []string{mount}
+	if own := ownUnifiedGroup(); own != "" && own != "/" {
+		parents = append(parents, filepath.Dir(filepath.Join(mount, own)))
+	}
+	var errs []error
+	for _, parent := range parents {
+		u, err := openUnifiedIn(parent, name)
+		if err == nil {
+			return u, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func openUnifiedIn(parent, name string) (*unified, error) {
+	dir := filepath.Join(parent, name)
+	err := os.Mkdir(dir, 0o755)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	for _, d := range []string{parent, dir} {
+		if err := enableControllers(d); err != nil {
+			unix.Rmdir(dir)
+			return nil, err
+		}
+	}
+	return &unified{dir: dir, enabled: strings.Join(unifiedControllers, ", ")}, nil
+}
+
+func enableControllers(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil {
+		return err
+	}
+	have := strings.Fields(string(b))
+	for _, c := range unifiedControllers {
+		if slices.Contains(have, c) {
+			continue
+		}
+		if err := put(dir, "cgroup.subtree_control", "+"+c); err != nil {
+			return fmt.Errorf("cgroup v2 controller %s cannot be enabled: %w", c, err)
+		}
+	}
+	return nil
+}
+
+// ownUnifiedGroup is this process's path in the v2 tree, empty when there is none.
+func ownUnifiedGroup() string {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path
+		}
+	}
+	return ""
+}
+
+func (u *unified) describe() string { return "cgroup v2: " + u.enabled + ", freezer" }
+
+func (u *unified) names() ([]string, error) { return subdirectories(u.dir) }
+
+func (u *unified) close() error { return removeGroup(u.dir) }
+
+func (u *unified) load(name string) (group, error) {
+	return &unifiedGroup{dir: filepath.Join(u.dir, name)}, nil
+}
+
+func (u *unified) make(name string) (_ group, err error) {
+	g := &unifiedGroup{dir: filepath.Join(u.dir, name)}
+	if err := os.Mkdir(g.dir, 0o755); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			g.remove()
+		}
+	}()
+	if err := put(g.dir, "pids.max", strconv.Itoa(maxProcesses)); err != nil {
+		return nil, err
+	}
+	if err := put(g.dir, "memory.swap.max", "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	// memory.peak came with 5.19; before, the current use has to do.
+	if g.peakFile, err = os.Open(filepath.Join(g.dir, "memory.peak")); errors.Is(err, os.ErrNotExist) {
+		g.peakFile, err = os.Open(filepath.Join(g.dir, "memory.current"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if g.freezeFile, err = os.OpenFile(filepath.Join(g.dir, "cgroup.freeze"), os.O_WRONLY, 0); err != nil {
+		return nil, err
+	}
+	if g.dirFile, err = os.Open(g.dir); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+type unifiedGroup struct {
+	dir                           string
+	dirFile, peakFile, freezeFile *os.File // nil in a group that was loaded
+}
+
+func (g *unifiedGroup) fd() int {
+	if g.dirFile == nil {
+		return -1
+	}
+	return int(g.dirFile.Fd())
+}
+
+func (g *unifiedGroup) freezes() bool { return true }
+
+// attach has nothing to do for a process that was created in the group.
+func (g *unifiedGroup) attach(int) error {
+	g.dirFile.Close()
+	g.dirFile = nil
+	return nil
+}
+
+func (g *unifiedGroup) limitMemory(bytes int64) error {
+	return put(g.dir, "memory.max", strconv.FormatInt(bytes, 10))
+}
+
+func (g *unifiedGroup) limitCPU(quotaMicros int) error {
+	return put(g.dir, "cpu.max", fmt.Sprintf("%d %d", quotaMicros, cpuPeriod))
+}
+
+func (g *unifiedGroup) setFrozen(on bool) error {
+	v := "0"
+	if on {
+		v = "1"
+	}
+	if g.freezeFile == nil {
+		return put(g.dir, "cgroup.freeze", v)
+	}
+	_, err := g.freezeFile.WriteAt([]byte(v), 0)
+	return err
+}
+
+func (g *unifiedGroup) frozen() (bool, error) {
+	return field(filepath.Join(g.dir, "cgroup.events"), "frozen") == 1, nil
+}
+
+func (g *unifiedGroup) peak() uint64 { return counter(g.peakFile) }
+
+func (g *unifiedGroup) oomKills() uint64 {
+	return field(filepath.Join(g.dir, "memory.events"), "oom_kill")
+}
+
+func (g *unifiedGroup) pids() ([]int, error) {
+	pids, err := readPids(filepath.Join(g.dir, "cgroup.procs"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return pids, err
+}
+
+func (g *unifiedGroup) remove() error {
+	for _, f := range []*os.File{g.dirFile, g.peakFile, g.freezeFile} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	return removeGroup(g.dir)
+}
