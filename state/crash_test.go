@@ -3,9 +3,6 @@ package state
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -238,8 +235,7 @@ func verify(t *testing.T, dir string, acks *acknowledged, whole map[string]bool)
 	}
 	for digest, n := range acks.uploaded {
 		if !whole[digest] {
-			want := sha256.Sum256(packageFor(n))
-			if base64.StdEncoding.EncodeToString(want[:]) != digest {
+			if sha256Text(packageFor(n)) != digest {
 				t.Errorf("package %d was acknowledged as %s", n, digest)
 			}
 			readWhole(t, s, digest)
@@ -248,11 +244,7 @@ func verify(t *testing.T, dir string, acks *acknowledged, whole map[string]bool)
 	}
 	// Whatever is visible must be whole, acknowledged or not.
 	err = s.Records(codeKind).scan(ctx, func(key string, _ jetstream.KeyValueEntry) {
-		sum, err := hex.DecodeString(key)
-		if err != nil {
-			t.Error(err)
-		}
-		if digest := base64.StdEncoding.EncodeToString(sum); !whole[digest] {
+		if digest := base64Digest(t, key); !whole[digest] {
 			readWhole(t, s, digest)
 			whole[digest] = true
 		}

@@ -96,7 +96,7 @@ func TestFullDiskRefusesBeforeTheEngineBreaks(t *testing.T) {
 	if err := s.DeleteFunction(ctx, "first"); err != nil {
 		t.Errorf("delete on a full disk: %v", err)
 	}
-	if err := s.sweepCode(ctx, time.Now()); err != nil {
+	if err := s.sweepCode(ctx, time.Now(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; {

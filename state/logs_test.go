@@ -1,34 +1,143 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
+
+// readLogs polls until a group has the wanted events.
+func readLogs(t *testing.T, s *Store, group string, since time.Time, want ...string) []time.Time {
+	t.Helper()
+	var got []string
+	var times []time.Time
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		got, times = nil, nil
+		err := s.ReadLogs(t.Context(), group, since, false, func(at time.Time, data []byte) error {
+			got, times = append(got, string(data)), append(times, at)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Equal(got, want) {
+			return times
+		}
+	}
+	t.Fatalf("logs of %s are %q, want %q", group, got, want)
+	return nil
+}
+
+func publish(t *testing.T, s *Store, group string, events ...string) {
+	t.Helper()
+	for _, e := range events {
+		if err := s.PublishLog(group, []byte(e)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLogsReadBack(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Config{Dir: dir})
+	readLogs(t, s, "/aws/lambda/f", time.Time{})
+	publish(t, s, "/aws/lambda/f", "1", "2\nstill 2", "3")
+	publish(t, s, "/aws/lambda/f.g", "other")
+	times := readLogs(t, s, "/aws/lambda/f", time.Time{}, "1", "2\nstill 2", "3")
+	readLogs(t, s, "/aws/lambda/f", times[1], "2\nstill 2", "3")
+	readLogs(t, s, "/aws/lambda/f", times[2].Add(time.Hour))
+	readLogs(t, s, "/aws/lambda/f.g", time.Time{}, "other")
+	if err := s.PurgeLogs(t.Context(), "/aws/lambda/f"); err != nil {
+		t.Fatal(err)
+	}
+	readLogs(t, s, "/aws/lambda/f", time.Time{})
+	publish(t, s, "/aws/lambda/f", "last words")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PublishLog("/aws/lambda/f", nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("publish after close: %v", err)
+	}
+	s = open(t, Config{Dir: dir})
+	readLogs(t, s, "/aws/lambda/f", time.Time{}, "last words")
+	readLogs(t, s, "/aws/lambda/f.g", time.Time{}, "other")
+}
 
 func TestLogsFollow(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	for i := range 10 {
-		if err := s.PublishLog("/aws/lambda/f", fmt.Appendf(nil, "line %d", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	n := 0
 	done := errors.New("done")
+	publish(t, s, "/aws/lambda/f", "line 0")
 	err := s.ReadLogs(ctx, "/aws/lambda/f", time.Time{}, true, func(_ time.Time, data []byte) error {
 		if string(data) != fmt.Sprintf("line %d", n) {
 			t.Errorf("event %d is %q", n, data)
 		}
-		if n++; n == 10 {
+		if n++; n == 100 {
 			return done
 		}
-		return nil
+		return s.PublishLog("/aws/lambda/f", fmt.Appendf(nil, "line %d", n))
 	})
 	if err != done {
 		t.Fatal(err)
+	}
+	stop, cancelFollow := context.WithCancel(ctx)
+	err = s.ReadLogs(stop, "/aws/lambda/f", time.Time{}, true, func(time.Time, []byte) error {
+		if n--; n == 0 {
+			cancelFollow()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
+func TestLogsAreBounded(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir(), LogEvents: 3})
+	publish(t, s, "a", "1", "2", "3", "4", "5")
+	publish(t, s, "b", "1")
+	readLogs(t, s, "a", time.Time{}, "3", "4", "5")
+	readLogs(t, s, "b", time.Time{}, "1")
+	if err := s.PublishLog("a", make([]byte, MaxLogEvent+1)); err == nil {
+		t.Error("an event over the bound is taken")
+	}
+	if err := s.PublishLog("", nil); err == nil {
+		t.Error("a group without a name is taken")
+	}
+}
+
+func TestLogFloodIsRefusedNotQueued(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	event := bytes.Repeat([]byte("x"), MaxLogEvent)
+	refused := 0
+	for range 200 {
+		if err := s.PublishLog("flood", event); errors.Is(err, ErrBusy) {
+			refused++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if waiting := s.sender.bytes.Load(); waiting > maxLogBytesWaiting {
+			t.Fatalf("%d bytes wait", waiting)
+		}
+	}
+	if refused == 0 {
+		t.Error("200 MiB at once and nothing was refused")
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.sender.bytes.Load() != 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the flood does not drain")
+		}
+	}
+	if s.LogsDropped() != 0 {
+		t.Errorf("%d accepted events were dropped", s.LogsDropped())
+	}
+	if taken := s.room.taken.Load(); taken != 0 {
+		t.Errorf("%d bytes of room are not given back", taken)
 	}
 }

@@ -110,16 +110,24 @@ func (s *Store) upload(ctx context.Context, digest string, zip []byte) error {
 // OpenCode reads a package by its digest in standard base64, thaw.Code's form. It fails with ErrNotFound. The reader
 // checks the digest and fails at the end if the bytes are not those; ctx holds until it is closed.
 func (s *Store) OpenCode(ctx context.Context, digest string) (io.ReadCloser, error) {
-	sum, err := base64.StdEncoding.DecodeString(digest)
-	if err != nil || len(sum) != sha256.Size {
-		return nil, fmt.Errorf("open package %q: %w: not a SHA-256 digest in base64", digest, ErrNotFound)
+	name, err := digestName(digest)
+	if err != nil {
+		return nil, err
 	}
-	name := hex.EncodeToString(sum)
 	var mark codeMark
 	if err := s.Records(codeKind).Get(ctx, name, &mark); err != nil {
 		return nil, err
 	}
 	return &codeReader{ctx: ctx, store: s, digest: name, left: mark.Size, hash: sha256.New()}, nil
+}
+
+// digestName turns a digest from thaw.Code's form into the one in subjects and keys: hex.
+func digestName(digest string) (string, error) {
+	sum, err := base64.StdEncoding.Strict().DecodeString(digest)
+	if err != nil || len(sum) != sha256.Size {
+		return "", fmt.Errorf("package %q: %w: not a SHA-256 digest in base64", digest, ErrNotFound)
+	}
+	return hex.EncodeToString(sum), nil
 }
 
 // codeReader reads the chunks of a package one after the other.
@@ -178,11 +186,12 @@ func (r *codeReader) Close() error {
 // SweepCode drops the packages that no function refers to and what uploads left that never ended, sparing both for an
 // hour. It may run beside everything else, on any number of nodes.
 func (s *Store) SweepCode(ctx context.Context) error {
-	return s.sweepCode(ctx, time.Now().Add(-codeGrace))
+	grace := time.Now().Add(-codeGrace)
+	return s.sweepCode(ctx, grace, grace)
 }
 
-// sweepCode spares what was stored after the given time.
-func (s *Store) sweepCode(ctx context.Context, spared time.Time) error {
+// sweepCode spares packages marked after the one time and uploads without a mark that began after the other.
+func (s *Store) sweepCode(ctx context.Context, marks, uploads time.Time) error {
 	// Only chunks up to this point are dropped. An upload that begins after its package's mark is gone stores every
 	// chunk anew, beyond this point.
 	info, err := s.code.Info(ctx, jetstream.WithSubjectFilter(codeSubject+"*.0"))
@@ -190,23 +199,23 @@ func (s *Store) sweepCode(ctx context.Context, spared time.Time) error {
 		return s.storeError("sweep packages", err)
 	}
 	until := info.State.LastSeq
-	marks := s.Records(codeKind)
+	records := s.Records(codeKind)
 	type mark struct {
 		rev     uint64
 		created time.Time
 	}
 	marked := map[string]mark{}
-	err = marks.scan(ctx, func(key string, kv jetstream.KeyValueEntry) { marked[key] = mark{kv.Revision(), kv.Created()} })
+	err = records.scan(ctx, func(key string, kv jetstream.KeyValueEntry) { marked[key] = mark{kv.Revision(), kv.Created()} })
 	if err != nil {
 		return err
 	}
 	wanted := s.referred()
 
 	for digest, m := range marked {
-		if wanted[digest] || m.created.After(spared) {
+		if wanted[digest] || m.created.After(marks) {
 			continue
 		}
-		err := marks.deleteRevision(ctx, digest, m.rev)
+		err := records.deleteRevision(ctx, digest, m.rev)
 		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			continue
 		}
@@ -223,7 +232,7 @@ func (s *Store) sweepCode(ctx context.Context, spared time.Time) error {
 			continue
 		}
 		first, err := s.code.GetLastMsgForSubject(ctx, subject)
-		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && first.Time.After(spared) {
+		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && first.Time.After(uploads) {
 			continue
 		}
 		if err != nil {
@@ -248,8 +257,8 @@ func (s *Store) purgeChunks(ctx context.Context, digest string, until uint64) er
 func (s *Store) referred() map[string]bool {
 	wanted := map[string]bool{}
 	add := func(c thaw.Code) {
-		if sum, err := base64.StdEncoding.DecodeString(c.SHA256); err == nil {
-			wanted[hex.EncodeToString(sum)] = true
+		if name, err := digestName(c.SHA256); err == nil {
+			wanted[name] = true
 		}
 	}
 	for _, e := range *s.catalog.view.Load() {

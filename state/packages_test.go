@@ -2,8 +2,18 @@ package state
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
 	"io"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"thaw"
 )
 
 func TestPackageComesBack(t *testing.T) {
@@ -14,6 +24,10 @@ func TestPackageComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		again, err := s.PutCode(t.Context(), zip)
+		if err != nil || again != code || code.Size != int64(size) {
+			t.Errorf("put again: %+v, %v; first %+v", again, err, code)
+		}
 		r, err := s.OpenCode(t.Context(), code.SHA256)
 		if err != nil {
 			t.Fatal(err)
@@ -22,5 +36,191 @@ func TestPackageComesBack(t *testing.T) {
 		if err != nil || !bytes.Equal(got, zip) {
 			t.Fatalf("package of %d bytes came back as %d bytes, %v", size, len(got), err)
 		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Read(make([]byte, 1)); err == nil {
+			t.Error("a closed package can be read")
+		}
 	}
+	for _, digest := range []string{"", "x", "../../etc/passwd", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFV="} {
+		if _, err := s.OpenCode(t.Context(), digest); !errors.Is(err, ErrNotFound) {
+			t.Errorf("open %q: %v", digest, err)
+		}
+	}
+}
+
+func TestDamagedPackageIsNotPassedOffAsWhole(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	ctx := t.Context()
+	zip := bytes.Repeat([]byte("x"), 2*chunkSize)
+	for _, test := range []struct {
+		what  string
+		spoil func(subject string) error
+	}{
+		{"changed chunk", func(subject string) error {
+			_, err := s.js.Publish(ctx, subject, bytes.Repeat([]byte("y"), chunkSize))
+			return err
+		}},
+		{"short chunk", func(subject string) error {
+			_, err := s.js.Publish(ctx, subject, []byte("y"))
+			return err
+		}},
+		{"missing chunk", func(subject string) error {
+			msg, err := s.code.GetLastMsgForSubject(ctx, subject)
+			if err != nil {
+				return err
+			}
+			return s.code.DeleteMsg(ctx, msg.Sequence)
+		}},
+	} {
+		zip[0]++
+		code, err := s.PutCode(ctx, zip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := test.spoil(codeSubject + hexDigest(t, code) + ".1"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.OpenCode(ctx, code.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, r); err == nil {
+			t.Errorf("%s: read to the end without an error", test.what)
+		}
+	}
+}
+
+func hexDigest(t *testing.T, code thaw.Code) string {
+	t.Helper()
+	digest, err := digestName(code.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+func (s *Store) chunks(t *testing.T, code thaw.Code) int {
+	t.Helper()
+	info, err := s.code.Info(t.Context(), jetstream.WithSubjectFilter(codeSubject+hexDigest(t, code)+".*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(info.State.Subjects)
+}
+
+func TestSweepDropsWhatNobodyRefersTo(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	ctx := t.Context()
+	put := func(text string) thaw.Code {
+		t.Helper()
+		code, err := s.PutCode(ctx, bytes.Repeat([]byte(text), chunkSize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code
+	}
+	config, running, idle := put("ab"), put("cd"), put("ef")
+	f := function("f")
+	f.Config.Code = config
+	f.Running = &thaw.Version{Code: running}
+	if err := s.CreateFunction(ctx, f); err != nil {
+		t.Fatal(err)
+	}
+	orphan := bytes.Repeat([]byte("gh"), chunkSize)
+	half := thaw.Code{SHA256: sha256Text(orphan)}
+	if err := s.upload(ctx, hexDigest(t, half), orphan); err != nil {
+		t.Fatal(err)
+	}
+	has := func(what string, code thaw.Code, want int) {
+		t.Helper()
+		if got := s.chunks(t, code); got != want {
+			t.Errorf("%s: %d chunks, want %d", what, got, want)
+		}
+	}
+
+	if err := s.SweepCode(ctx); err != nil {
+		t.Fatal(err)
+	}
+	has("young package", idle, 2)
+	has("young upload", half, 2)
+
+	before := time.Now()
+	put("ef")
+	if err := s.sweepCode(ctx, before, before.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	has("package put again", idle, 2)
+	has("upload that never ended", half, 0)
+
+	if err := s.sweepCode(ctx, time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	has("package in Config", config, 2)
+	has("package in Running", running, 2)
+	has("package of nobody", idle, 0)
+	readWhole(t, s, config.SHA256)
+	readWhole(t, s, running.SHA256)
+	if _, err := s.OpenCode(ctx, idle.SHA256); !errors.Is(err, ErrNotFound) {
+		t.Errorf("open swept package: %v", err)
+	}
+	readWhole(t, s, put("ef").SHA256)
+}
+
+// TestSweepBesideUploads has one goroutine sweep packages of any age while others put the same ones over and over: what is
+// visible in the end must be whole.
+func TestSweepBesideUploads(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	ctx := t.Context()
+	stop := make(chan struct{})
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := s.sweepCode(ctx, time.Now(), time.Now().Add(-codeGrace)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for n := range 60 {
+				if _, err := s.PutCode(ctx, bytes.Repeat([]byte{byte(n % 3)}, 2*chunkSize)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	<-swept
+	list, err := s.Records(codeKind).List(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mark := range list {
+		readWhole(t, s, base64Digest(t, mark.Key))
+	}
+}
+
+func sha256Text(data []byte) string {
+	sum := sha256.Sum256(data)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func base64Digest(t *testing.T, name string) string {
+	t.Helper()
+	sum, err := hex.DecodeString(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(sum)
 }
