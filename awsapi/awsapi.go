@@ -101,7 +101,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := RequestFrom(r.Context())
 	req.fill(r)
 	req.Service = s.model.Service
-	r = r.WithContext(WithRequest(r.Context(), req))
+	fail := func(err error) { s.WriteError(w, r.WithContext(WithRequest(r.Context(), req)), err) }
 	defer func() {
 		p := recover()
 		switch {
@@ -109,15 +109,16 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case p == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
 			panic(p)
 		default:
-			s.WriteError(w, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()
-	if err := s.serve(w, r, req); err != nil {
-		s.WriteError(w, r, err)
+	if err := s.serve(w, r, &req); err != nil {
+		fail(err)
 	}
 }
 
-func (s *Service) serve(w http.ResponseWriter, r *http.Request, req Request) error {
+// serve notes in req which operation it is, once it knows.
+func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) error {
 	var call incoming
 	var err error
 	if s.model.Protocol == protocolREST {
@@ -128,13 +129,11 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req Request) err
 	if err != nil {
 		return err
 	}
+	req.Operation = call.op.name
 	h := s.handlers[call.op.name]
 	if h == nil {
 		return thaw.Errorf(thaw.CodeNotImplemented, "%s does not implement the operation %s.", serviceTitle(s.model.Service), call.op.name)
 	}
-	req.Operation = call.op.name
-	r = r.WithContext(WithRequest(r.Context(), req))
-
 	in := reflect.New(h.input.typ)
 	nulls, err := s.decode(w, r, h, call, in.Elem())
 	if err != nil {
@@ -143,14 +142,14 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req Request) err
 	if err := validate(s.model.Service, h.op.name, h.input, in.Elem(), nulls); err != nil {
 		return err
 	}
-	out, err := h.call(r.Context(), in.Interface())
+	out, err := h.call(WithRequest(r.Context(), *req), in.Interface())
 	if err != nil {
 		return err
 	}
 	if s.model.Protocol == protocolREST {
-		return s.writeREST(w, h, req, reflect.ValueOf(out).Elem())
+		return s.writeREST(w, h, req.ID, reflect.ValueOf(out).Elem())
 	}
-	return s.writeQuery(w, h, req, reflect.ValueOf(out).Elem())
+	return s.writeQuery(w, h, req.ID, reflect.ValueOf(out).Elem())
 }
 
 func (s *Service) decode(w http.ResponseWriter, r *http.Request, h *handler, call incoming, in reflect.Value) (nulls map[string]bool, err error) {

@@ -23,7 +23,8 @@ const maxPlainName = 64
 
 // exceptional gives the answer where AWS does not answer as its model says.
 //
-//   - A function name, not an ARN, of more than 64 characters: InvalidParameterValueException, as AWS has been recorded.
+//   - A function name, not an ARN, of more than 64 characters: InvalidParameterValueException, with the text of a
+//     constraint, as AWS has been recorded.
 //   - A role name with a foreign character: IAM has its own sentence for the pattern.
 func exceptional(service, operation string, n *node, in reflect.Value) error {
 	for i := range n.fields {

@@ -224,10 +224,10 @@ func (d *jsonDecoder) number(n *node, v reflect.Value) error {
 		v = settle(v)
 		whole, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			if number != math.Trunc(number) || math.Abs(number) >= 1<<63 {
+			if math.Abs(number) >= 1<<63 {
 				return mismatch(found, n.kind)
 			}
-			whole = int64(number)
+			whole = int64(number) // AWS cuts a fraction off, too
 		}
 		if v.OverflowInt(whole) {
 			return mismatch(found, n.kind)

@@ -136,7 +136,7 @@ func (q *queryDecoder) list(n *node, v reflect.Value, name string) error {
 
 // writeQuery answers with an output as XML: <OpResponse><OpResult>…</OpResult><ResponseMetadata>…. An operation without
 // output has no result element.
-func (s *Service) writeQuery(w http.ResponseWriter, h *handler, req Request, out reflect.Value) error {
+func (s *Service) writeQuery(w http.ResponseWriter, h *handler, id string, out reflect.Value) error {
 	var buf bytes.Buffer
 	name := h.op.name
 	root := smithyxml.NewEncoder(&buf).RootElement(element(name+"Response", smithyxml.NewNamespaceAttribute("", s.model.Namespace)))
@@ -144,10 +144,10 @@ func (s *Service) writeQuery(w http.ResponseWriter, h *handler, req Request, out
 		encodeXML(root.MemberElement(element(name+"Result")), h.output, out)
 	}
 	meta := root.MemberElement(element("ResponseMetadata"))
-	meta.MemberElement(element("RequestId")).String(req.ID)
+	meta.MemberElement(element("RequestId")).String(id)
 	meta.Close()
 	root.Close()
-	w.Header().Set("X-Amzn-Requestid", req.ID)
+	w.Header().Set("X-Amzn-Requestid", id)
 	writeBody(w, "text/xml", h.op.Status, buf.Bytes())
 	return nil
 }

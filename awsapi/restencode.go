@@ -17,7 +17,7 @@ import (
 
 // writeREST answers with an output: its headers, its status when it names one, else the model's, and its payload or its
 // members as a JSON object. An error means that nothing was written.
-func (s *Service) writeREST(w http.ResponseWriter, h *handler, req Request, out reflect.Value) error {
+func (s *Service) writeREST(w http.ResponseWriter, h *handler, id string, out reflect.Value) error {
 	status := h.op.Status
 	var payload *field
 	hasBody := false
@@ -42,7 +42,7 @@ func (s *Service) writeREST(w http.ResponseWriter, h *handler, req Request, out 
 	if status < 200 || status > 599 {
 		return fmt.Errorf("%s answered with the status %d", h.op.name, status)
 	}
-	w.Header().Set("X-Amzn-Requestid", req.ID)
+	w.Header().Set("X-Amzn-Requestid", id)
 	switch {
 	case payload != nil:
 		return writePayload(w, payload, out.Field(payload.index), status)

@@ -75,7 +75,8 @@ func TestRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server := httptest.NewServer(s)
+			tape := newTape(t, name, s)
+			server := httptest.NewServer(tape)
 			defer server.Close()
 			list := calls(s.model, newClient(server.URL))
 			if len(list) < 3 {
@@ -85,8 +86,12 @@ func TestRoundTrip(t *testing.T) {
 				if c.name == "InvokeWithResponseStream" {
 					continue // its answer is an event stream
 				}
-				t.Run(c.name, func(t *testing.T) { testRoundTrip(t, s, c) })
+				t.Run(c.name, func(t *testing.T) {
+					testRoundTrip(t, s, c)
+					tape.check(t, c.name)
+				})
 			}
+			tape.save(t)
 		})
 	}
 }
@@ -248,24 +253,4 @@ func (f *filler) text(s *shape) string {
 		}
 	}
 	panic(fmt.Sprintf("no sample satisfies the pattern %s of %v", s.Pattern, s))
-}
-
-// TestPatterns compiles every pattern of the models and checks those that needed a translation.
-func TestPatterns(t *testing.T) {
-	for name := range models {
-		m, err := models[name]()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for shapeName, s := range m.Shapes {
-			func() {
-				defer func() {
-					if p := recover(); p != nil {
-						t.Errorf("%s.%s: %v", name, shapeName, p)
-					}
-				}()
-				compilePattern(s.Pattern)
-			}()
-		}
-	}
 }
