@@ -29,6 +29,8 @@ type Interpreter struct {
 	Language string `json:"language"` // python, nodejs, ruby
 	Version  string `json:"version"`  // as the interpreter says it: 3.11.2
 	Path     string `json:"path"`
+	// Unusable says why no function is run by it; empty when functions are.
+	Unusable string `json:"unusable,omitempty"`
 }
 
 type doctorJSON struct {
@@ -83,9 +85,13 @@ func (p *program) writeReport(r *Report) error {
 		fmt.Fprintln(p.io.Out, "no interpreters found: only functions that bring their own binary (provided.al2023) can run")
 		return nil
 	}
-	fmt.Fprintln(t, "LANGUAGE\tVERSION\tPATH")
+	fmt.Fprintln(t, "LANGUAGE\tVERSION\tUSED\tPATH")
 	for _, i := range r.Interpreters {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", i.Language, i.Version, i.Path)
+		used := "yes"
+		if i.Unusable != "" {
+			used = "NO: " + i.Unusable
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", i.Language, i.Version, used, i.Path)
 	}
 	return t.Flush()
 }

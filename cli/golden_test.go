@@ -52,7 +52,10 @@ func testDeps(endpoint string) Deps {
 					{Name: "user namespaces", Present: true, Detail: "as root", WithoutIt: "functions run as the platform's user"},
 					{Name: "seccomp", Present: false, WithoutIt: "functions may use every system call"},
 				},
-				Interpreters: []Interpreter{{Language: "python", Version: "3.11.2", Path: "/usr/bin/python3.11"}},
+				Interpreters: []Interpreter{
+					{Language: "python", Version: "3.11.2", Path: "/usr/bin/python3.11"},
+					{Language: "ruby", Version: "1.8.7", Path: "/opt/ruby/bin/ruby", Unusable: "older than 2.7"},
+				},
 			}, nil
 		},
 	}

@@ -33,5 +33,7 @@ if [ "$(cat "$out/.python-boto3-installed" 2>/dev/null)" != "$version" ]; then
 	find "$boto/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
 	find "$boto" -name __pycache__ -prune -exec rm -rf {} +
 	python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$boto"
+	# Not for the example's own file, which may be edited: that byte code is never compared with its source.
+	rm -rf "$boto/__pycache__"
 	echo "$version" >"$out/.python-boto3-installed"
 fi
