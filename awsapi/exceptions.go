@@ -17,6 +17,10 @@ var waived = map[string]bool{
 	"lambda.UpdateFunctionConfiguration.Runtime": true,
 }
 
+// documentedMax holds the bounds of Lambda shapes that AWS documents and answers for, but that its model lacks or has
+// wider: a timeout is at most 900 seconds; more than 10,240 MB of memory is only for functions on managed instances.
+var documentedMax = map[string]float64{"Timeout": 900, "MemorySize": 10_240}
+
 // maxPlainName is the length of a function's name without ARN, in characters. AWS's documentation states it, its model
 // does not.
 const maxPlainName = 64

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"thaw"
 )
@@ -255,6 +256,9 @@ func (d *jsonDecoder) string() []byte {
 	end := start + 1 + bytes.IndexByte(d.text[start+1:], '"')
 	if bytes.IndexByte(d.text[start:end], '\\') < 0 {
 		d.at = end + 1
+		if s := d.text[start+1 : end]; utf8.Valid(s) {
+			return s
+		}
 		return bytes.ToValidUTF8(d.text[start+1:end], []byte("\uFFFD"))
 	}
 	d.skipString()

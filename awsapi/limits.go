@@ -3,7 +3,6 @@ package awsapi
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net/http"
 
 	"thaw"
@@ -45,7 +44,8 @@ func (b *body) Close() error { return nil }
 
 var errTooLarge = errors.New("body larger than its limit")
 
-// readBody reads a body of at most limit bytes. Nothing is read of one that declares to be larger.
+// readBody reads a body of at most limit bytes, else errTooLarge. Nothing is read of one that declares to be larger. A
+// body that breaks off is the caller's failure.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if b, ok := r.Body.(*body); ok {
 		if int64(len(b.all)) > limit {
@@ -68,10 +68,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, errTooLarge
 	}
 	if err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, thaw.Errorf(thaw.CodeSerialization, "The request body ended before its declared length.")
-		}
-		return nil, err
+		return nil, &thaw.Error{Code: thaw.CodeSerialization, Message: "The request body ended early.", Cause: err}
 	}
 	return buf.Bytes(), nil
 }

@@ -108,6 +108,11 @@ func loadModel(service string) (*model, error) {
 	for name, op := range m.Operations {
 		op.name = name
 	}
+	if service == "lambda" {
+		for name, bound := range documentedMax {
+			m.Shapes[name].Max = &bound
+		}
+	}
 	for name, s := range m.Shapes {
 		s.compiled = sync.OnceValue(func() pattern { return compilePattern(s.Pattern) })
 		for i := range s.Members {

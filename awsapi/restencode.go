@@ -33,14 +33,16 @@ func (s *Service) writeREST(w http.ResponseWriter, h *handler, id string, out re
 			if ok && v.Int() != 0 {
 				status = int(v.Int())
 			}
-		case inHeader:
-			if ok {
-				w.Header().Set(f.Wire, headerText(f.node, v))
-			}
 		}
 	}
 	if status < 200 || status > 599 {
 		return fmt.Errorf("%s answered with the status %d", h.op.name, status)
+	}
+	for i := range h.output.fields {
+		f := &h.output.fields[i]
+		if v, ok := held(out.Field(f.index)); ok && f.In == inHeader {
+			w.Header().Set(f.Wire, headerText(f.node, v))
+		}
 	}
 	w.Header().Set("X-Amzn-Requestid", id)
 	switch {

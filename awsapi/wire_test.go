@@ -102,6 +102,23 @@ func (tp *tape) save(t *testing.T) {
 	}
 }
 
+// TestModelsAreCurrent has the generator compare the committed models with what it would write.
+func TestModelsAreCurrent(t *testing.T) {
+	script, err := os.ReadFile("models/generate.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := strings.Cut(string(script), "VERSION = \"")
+	version, _, _ = strings.Cut(version, "\"")
+	have, err := exec.Command("python3", "-c", "import botocore; print(botocore.__version__)").Output()
+	if err != nil || strings.TrimSpace(string(have)) != version {
+		t.Skipf("python3 with botocore %s is not here (%q), so the models cannot be made anew", version, have)
+	}
+	if out, err := exec.Command("python3", "-B", "models/generate.py", "--check").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // snapshots is the folder of the SDK module, which carries the wire form of every operation as its generator sees it.
 func snapshots(t *testing.T, folder string) string {
 	const module = "github.com/aws/aws-sdk-go-v2/service/lambda"
