@@ -119,3 +119,8 @@ func buildGo(t testing.TB, source string) string {
 }
 
 func lines(s string) []string { return strings.Split(strings.TrimSpace(s), "\n") }
+
+func readFull(p sandbox.Process, b []byte) error {
+	_, err := io.ReadFull(p.Output(), b)
+	return err
+}
