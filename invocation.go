@@ -82,7 +82,8 @@ type Invocation struct {
 	MemorySize    int           // MB
 	MaxMemoryUsed int           // MB
 	ErrorType     string        // empty on success
-	TimedOut      bool
+	TimedOut      bool          // the function ran into its timeout
+	Crashed       bool          // the runtime ended during the invocation
 	EnvironmentID string
 	TraceID       string
 }

@@ -65,3 +65,8 @@ func (v *Version) LogGroupName() string {
 	}
 	return "/aws/lambda/" + v.Function
 }
+
+// Owns reports whether a function reference that may name an account and a region means this one.
+func (a Account) Owns(ref FunctionRef) bool {
+	return (ref.Account == "" || ref.Account == a.ID) && (ref.Region == "" || ref.Region == a.Region)
+}

@@ -50,9 +50,16 @@ type Version struct {
 	LastUpdateCode   string       `json:"last_update_reason_code,omitempty"`
 	LastModified     time.Time    `json:"last_modified"`
 	RevisionID       string       `json:"revision_id"`
-	// Generation counts accepted changes of code or configuration, from 1. Environments are kept per generation, so
-	// that an old one is never handed out for a new one.
+	// Generation changes with each accepted change of code or configuration and is never used twice for one name, not
+	// even by a function that was deleted and created again. Environments are kept per generation, so that an old one
+	// is never handed out for a new one. NextGeneration makes it.
 	Generation uint64 `json:"generation"`
+}
+
+// NextGeneration gives the generation that follows previous, zero for a new function: the time in microseconds, or
+// previous + 1 where the clock has gone back.
+func NextGeneration(previous uint64, now time.Time) uint64 {
+	return max(previous+1, uint64(now.UnixMicro()))
 }
 
 // Code names a deployment package in the store.

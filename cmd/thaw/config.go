@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"thaw"
+	"thaw/code"
+	"thaw/sandbox"
+)
+
+// config is everything that can be set, from the file given by --config, with the command line on top. thaw.sample.yaml
+// is its annotated form; a test holds the two together.
+type config struct {
+	// Listen is the one address for all services.
+	Listen string `yaml:"listen"`
+	// Data is the directory that holds everything.
+	Data string `yaml:"data"`
+	// Account and Region are what ARNs and STS say.
+	Account string `yaml:"account"`
+	Region  string `yaml:"region"`
+	// CodeCache bounds the unpacked packages on this node, bytes.
+	CodeCache int64 `yaml:"code_cache"`
+	// Sync flushes every write to the disk before it is acknowledged.
+	Sync bool `yaml:"sync"`
+
+	Auth         authConfig        `yaml:"auth"`
+	Runtimes     runtimesConfig    `yaml:"runtimes"`
+	Network      networkConfig     `yaml:"network"`
+	Environments environmentConfig `yaml:"environments"`
+	Logs         logsConfig        `yaml:"logs"`
+}
+
+type authConfig struct {
+	// Required demands SigV4 on a loopback listener too; other listeners always do.
+	Required bool `yaml:"required"`
+	// AccessKeys maps access key ids to secrets. Empty: one pair is made at the first start and kept in the data
+	// directory.
+	AccessKeys map[string]string `yaml:"access_keys"`
+}
+
+type runtimesConfig struct {
+	// Nearest lets python3.9 run on an installed Python 3.11, and so on.
+	Nearest bool `yaml:"nearest"`
+	// Search lists more directories in which interpreters are looked for.
+	Search []string `yaml:"search"`
+}
+
+type networkConfig struct {
+	// Mode is nat, none or host; empty: nat where possible, else none.
+	Mode sandbox.Network `yaml:"mode"`
+	// Prefix is cut into the environments' addresses.
+	Prefix netip.Prefix `yaml:"prefix"`
+	// Pool is how many namespaces are made ahead.
+	Pool int `yaml:"pool"`
+	// DenyHostPorts are host ports that functions cannot reach.
+	DenyHostPorts []uint16 `yaml:"deny_host_ports"`
+}
+
+type environmentConfig struct {
+	// Max bounds the environments of this node.
+	Max int `yaml:"max"`
+	// Starters bounds how many are made at the same time.
+	Starters int `yaml:"starters"`
+	// Ready is how many empty sandboxes wait for their function.
+	Ready int `yaml:"ready"`
+	// KeepAlive is how long an idle environment is kept.
+	KeepAlive time.Duration `yaml:"keep_alive"`
+	// FreezeAfter is how long an environment is idle before it is frozen.
+	FreezeAfter time.Duration `yaml:"freeze_after"`
+	// Concurrency is the account's limit of invocations at the same time.
+	Concurrency int `yaml:"concurrency"`
+}
+
+type logsConfig struct {
+	// MaxBytes and MaxAge bound what is kept of all functions' logs.
+	MaxBytes int64         `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+// defaults is the configuration of a start without a file.
+func defaults() config {
+	return config{
+		Listen:  "127.0.0.1:4566",
+		Data:    "data",
+		Account: "000000000000",
+		Region:  "us-east-1",
+
+		CodeCache: code.DefaultMaxBytes,
+		Network:   networkConfig{Prefix: netip.MustParsePrefix("10.213.0.0/16"), Pool: 4},
+		Environments: environmentConfig{
+			Max: 1000, Starters: 8, Ready: 4,
+			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
+			Concurrency: 1000,
+		},
+		Logs: logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
+	}
+}
+
+// loadConfig reads a file over the defaults. Unknown keys, and values out of range, are errors that name the line or
+// the key.
+func loadConfig(path string) (config, error) {
+	c := defaults()
+	if path == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("read the configuration: %w", err)
+	}
+	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+var (
+	accountPattern = regexp.MustCompile(`^\d{12}$`)
+	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
+)
+
+// validate checks ranges before anything is touched.
+func (c *config) validate() error {
+	var problems []error
+	bad := func(key string, format string, args ...any) {
+		problems = append(problems, fmt.Errorf(key+": "+format, args...))
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		bad("listen", "%q is not host:port", c.Listen)
+	}
+	if c.Data == "" {
+		bad("data", "names no directory")
+	}
+	if !accountPattern.MatchString(c.Account) {
+		bad("account", "%q is not 12 digits", c.Account)
+	}
+	if !regionPattern.MatchString(c.Region) {
+		bad("region", "%q is not a region such as us-east-1", c.Region)
+	}
+	switch c.Network.Mode {
+	case "", sandbox.NetworkNAT, sandbox.NetworkNone, sandbox.NetworkHost:
+	default:
+		bad("network.mode", "%q is none of nat, none, host", c.Network.Mode)
+	}
+	if !c.Network.Prefix.IsValid() || !c.Network.Prefix.Addr().Is4() || c.Network.Prefix.Bits() > 24 {
+		bad("network.prefix", "%s is not an IPv4 prefix of /24 or larger", c.Network.Prefix)
+	}
+	within := func(key string, value, low, high int) {
+		if value < low || value > high {
+			bad(key, "%d is not between %d and %d", value, low, high)
+		}
+	}
+	within("network.pool", c.Network.Pool, 0, 256)
+	within("environments.max", c.Environments.Max, 1, 100_000)
+	within("environments.starters", c.Environments.Starters, 1, 256)
+	within("environments.ready", c.Environments.Ready, 0, 256)
+	within("environments.concurrency", c.Environments.Concurrency, 1, 1_000_000)
+	if c.Environments.KeepAlive < time.Second {
+		bad("environments.keep_alive", "%v is less than 1s", c.Environments.KeepAlive)
+	}
+	if c.Environments.FreezeAfter < 0 {
+		bad("environments.freeze_after", "%v is negative", c.Environments.FreezeAfter)
+	}
+	if c.CodeCache < thaw.MaxUnzipped {
+		bad("code_cache", "%d is less than one function may need, %d", c.CodeCache, thaw.MaxUnzipped)
+	}
+	if c.Logs.MaxBytes < 1<<20 {
+		bad("logs.max_bytes", "%d is less than 1048576", c.Logs.MaxBytes)
+	}
+	if c.Logs.MaxAge < time.Minute {
+		bad("logs.max_age", "%v is less than 1m", c.Logs.MaxAge)
+	}
+	for id, secret := range c.Auth.AccessKeys {
+		if len(id) < 16 || len(secret) < 16 {
+			bad("auth.access_keys", "the key %q or its secret has fewer than 16 characters", id)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// loopback reports whether the listener is reachable from this machine only.
+func (c *config) loopback() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// authenticated reports whether requests must be signed.
+func (c *config) authenticated() bool { return c.Auth.Required || !c.loopback() }

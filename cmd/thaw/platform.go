@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"thaw"
+	"thaw/awsapi"
+	"thaw/cli"
+	"thaw/code"
+	"thaw/control/iam"
+	"thaw/control/lambda"
+	"thaw/control/sts"
+	"thaw/edge"
+	"thaw/invoke"
+	"thaw/placement"
+	"thaw/runtimes"
+	"thaw/sandbox"
+	"thaw/sandbox/linux"
+	"thaw/sandbox/linux/network"
+	"thaw/state"
+	"thaw/telemetry"
+)
+
+// drainTime is how long a stop waits for requests that are under way.
+const drainTime = 5 * time.Second
+
+// up is the verb: it runs the platform until ctx ends.
+func up(ctx context.Context, o cli.UpOptions) error {
+	cfg, err := loadConfig(o.Config)
+	if err != nil {
+		return &cli.Error{What: "cannot use the configuration", Why: err.Error(), Next: "compare with thaw.sample.yaml", Exit: cli.ExitUsage, Err: err}
+	}
+	if o.Listen != "" {
+		cfg.Listen = o.Listen
+	}
+	if o.Data != "" {
+		cfg.Data = o.Data
+	}
+	if err := cfg.validate(); err != nil {
+		return &cli.Error{What: "cannot use the configuration", Why: err.Error(), Next: "compare with thaw.sample.yaml", Exit: cli.ExitUsage, Err: err}
+	}
+	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
+		return err
+	}
+	var handler slog.Handler = slog.NewTextHandler(o.Log, nil)
+	if o.JSON {
+		handler = slog.NewJSONHandler(o.Log, nil)
+	}
+	return runPlatform(ctx, &cfg, slog.New(handler))
+}
+
+// runPlatform wires the parts, runs them until ctx ends or one of them fails, and stops them.
+func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error) {
+	begin := time.Now()
+	ctx, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	g := &group{log: log, failed: failed}
+	defer func() { err = errors.Join(err, g.stop()) }()
+
+	listener, err := listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	g.onStop("listener", func() error { listener.Close(); return nil }) //nolint:errcheck // the server has closed it
+	store, err := state.Open(ctx, state.Config{
+		Dir: cfg.Data, SyncAlways: cfg.Sync, LogBytes: cfg.Logs.MaxBytes, LogAge: cfg.Logs.MaxAge, Log: log,
+	})
+	if err != nil {
+		return explainState(cfg, err)
+	}
+	g.onStop("state", store.Close)
+
+	account := thaw.Account{ID: cfg.Account, Region: cfg.Region}
+	packages, err := code.OpenCache(filepath.Join(cfg.Data, "code"), store, cfg.CodeCache)
+	if err != nil {
+		return err
+	}
+	g.onStop("code cache", packages.Close)
+	g.run(ctx, "package sweep", func(ctx context.Context) error { return sweepPackages(ctx, store, log) })
+	registry, err := runtimes.Discover(ctx, runtimes.Config{
+		Dir: filepath.Join(cfg.Data, "runtimes"), Nearest: cfg.Runtimes.Nearest, Extra: cfg.Runtimes.Search,
+	})
+	if err != nil {
+		return err
+	}
+	networks, mode, err := openNetworks(ctx, cfg, listener.Addr(), g, log)
+	if err != nil {
+		return err
+	}
+	driver, err := linux.New(ctx, linux.Config{
+		Instance: instance(cfg.Data), Dir: filepath.Join(cfg.Data, "sandboxes"),
+		Network: mode, Networks: networks, Spares: cfg.Environments.Ready,
+		Logf: func(format string, args ...any) { log.Error(fmt.Sprintf(format, args...)) },
+	})
+	if err != nil {
+		return err
+	}
+	g.onStop("sandboxes", driver.Close)
+	g.run(ctx, "sandboxes made ahead", driver.Run)
+
+	logs := telemetry.NewLogs(store)
+	g.run(ctx, "logs", logs.Run)
+	placer := placement.New(placement.Config{
+		Store: store, Packages: packages, Launcher: registry, Logs: logs, Log: log,
+		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
+		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
+		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
+	})
+	g.run(ctx, "placement", placer.Run)
+	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Log: log, Concurrency: cfg.Environments.Concurrency})
+
+	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, invoker)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	g.run(ctx, "server", func(ctx context.Context) error { return serve(ctx, server, listener) })
+
+	log.Info("thaw is up", "url", "http://"+listener.Addr().String(), "data", cfg.Data, "version", version, "took", time.Since(begin).Round(time.Millisecond))
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	log.Info("stopping")
+	return nil
+}
+
+// serve answers until ctx ends, then gives the requests under way some time.
+func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		server.Close() //nolint:errcheck // what is cut off now was told to hurry
+	}
+	<-ended
+	return nil
+}
+
+// newEdge wires the services behind the listener.
+func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Addr, store *state.Store, registry *runtimes.Registry, logs *telemetry.Logs, invoker *invoke.Invoker) (*edge.Server, error) {
+	services := map[string]*awsapi.Service{}
+	for _, name := range []string{"lambda", "iam", "sts"} {
+		service, err := awsapi.New(name)
+		if err != nil {
+			return nil, err
+		}
+		service.Log = log
+		services[name] = service
+	}
+	functions, err := lambda.New(lambda.Config{
+		Account: account, Architecture: architecture(), BaseURL: "http://" + address.String(),
+		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
+		Limits: lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	functions.Register(services["lambda"])
+	iam.New(account, store).Register(services["iam"])
+	sts.Register(services["sts"], account)
+	config := edge.Config{
+		Services: map[string]edge.Service{}, Invoker: invoker, Catalog: store, Logs: logs,
+		Download: functions.Downloads(), Account: account, Version: version, Log: log,
+	}
+	for name, service := range services {
+		config.Services[name] = service
+	}
+	if cfg.authenticated() {
+		keys, err := accessKeys(cfg)
+		if err != nil {
+			return nil, err
+		}
+		config.Authenticator = awsapi.NewVerifier(func(id string) (string, bool) { secret, ok := keys[id]; return secret, ok })
+		log.Info("requests must be signed", "keys", filepath.Join(cfg.Data, credentialsFile))
+	}
+	return edge.New(config), nil
+}
+
+// openNetworks makes what gives environments their network, as far as this process may.
+func openNetworks(ctx context.Context, cfg *config, address net.Addr, g *group, log *slog.Logger) (linux.Networks, sandbox.Network, error) {
+	mode := cfg.Network.Mode
+	if mode == sandbox.NetworkHost || mode == sandbox.NetworkNone {
+		return nil, mode, nil
+	}
+	deny := cfg.Network.DenyHostPorts
+	if tcp, ok := address.(*net.TCPAddr); ok && !cfg.authenticated() {
+		deny = append([]uint16{uint16(tcp.Port)}, deny...)
+	}
+	pool, err := network.Open(ctx, network.Config{
+		Instance: instance(cfg.Data), Prefix: cfg.Network.Prefix, Pool: cfg.Network.Pool, DenyHostPorts: deny, Log: log,
+	})
+	switch {
+	case err == nil:
+	case mode == "" && (errors.Is(err, network.ErrNotPermitted) || errors.Is(err, network.ErrUnsupported)):
+		log.Warn("functions have no network", "because", err, "see", "thaw doctor, and network.mode in the configuration")
+		return nil, sandbox.NetworkNone, nil
+	case errors.Is(err, network.ErrPrefix):
+		return nil, "", &cli.Error{What: "cannot make the functions' network", Why: err.Error(), Next: "set network.prefix to a free range in the file given by --config", Exit: cli.ExitFailed, Err: err}
+	default:
+		return nil, "", &cli.Error{What: "cannot make the functions' network", Why: err.Error(), Next: "thaw doctor        (or set network.mode to none or host)", Exit: cli.ExitFailed, Err: err}
+	}
+	g.onStop("network", pool.Close)
+	g.run(ctx, "network namespaces", pool.Run)
+	acquire := func(ctx context.Context, key string) (linux.Namespace, error) { return pool.Acquire(ctx, key) }
+	return linux.AcquireFunc(acquire), sandbox.NetworkNAT, nil
+}
+
+// sweepEvery is how often packages that no function refers to any more are looked for.
+const sweepEvery = 10 * time.Minute
+
+func sweepPackages(ctx context.Context, store *state.Store, log *slog.Logger) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := store.SweepCode(ctx); err != nil && ctx.Err() == nil {
+				log.Warn("cannot sweep packages", "error", err)
+			}
+		}
+	}
+}
+
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &cli.Error{What: "cannot listen on " + address, Why: "another program, or another thaw, uses that port", Next: "thaw up --listen 127.0.0.1:" + strconv.Itoa(freePort()), Exit: cli.ExitFailed, Err: err}
+	case errors.Is(err, syscall.EACCES):
+		return nil, &cli.Error{What: "cannot listen on " + address, Why: "ports below 1024 need root", Next: "thaw up --listen 127.0.0.1:4566", Exit: cli.ExitFailed, Err: err}
+	default:
+		return nil, &cli.Error{What: "cannot listen on " + address, Why: err.Error(), Next: "thaw up --listen 127.0.0.1:4566", Exit: cli.ExitUsage, Err: err}
+	}
+}
+
+// freePort suggests a port to someone whose port is taken.
+func freePort() int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 4567
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// explainState says what to do about a data directory that cannot be opened.
+func explainState(cfg *config, err error) error {
+	e := &cli.Error{What: "cannot open the data directory " + cfg.Data, Why: err.Error(), Exit: cli.ExitFailed, Err: err}
+	switch {
+	case errors.Is(err, state.ErrLocked):
+		e.Why, e.Next = "another thaw uses it", "thaw up --data OTHER_DIRECTORY        (or stop the other one)"
+	case errors.Is(err, state.ErrNewerVersion):
+		e.Next = "install that version or a newer one, or use another --data directory"
+	case errors.Is(err, state.ErrFull):
+		e.Next = "df -h " + cfg.Data
+	case errors.Is(err, os.ErrPermission):
+		e.Why, e.Next = "this user may not write there", "thaw up --data DIRECTORY_OF_YOURS        (or run as root)"
+	}
+	return e
+}
+
+// instance names what this platform makes on the machine, so that the next start on the same data can remove what a
+// crash has left, and two platforms do not meet.
+func instance(data string) string {
+	sum := sha256.Sum256([]byte(data))
+	return hex.EncodeToString(sum[:4])
+}
+
+// architecture is the host's, by AWS's name.
+func architecture() string {
+	if runtime.GOARCH == "arm64" {
+		return "arm64"
+	}
+	return "x86_64"
+}

@@ -1,0 +1,211 @@
+package edge
+
+import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"thaw"
+	"thaw/invoke"
+)
+
+// Headers in the form in which net/http keeps them, so that setting one needs no canonicalisation.
+const (
+	headerRequestID = "X-Amzn-Requestid"
+	headerExecuted  = "X-Amz-Executed-Version"
+	headerError     = "X-Amz-Function-Error"
+	headerLog       = "X-Amz-Log-Result"
+	headerTrace     = "X-Amzn-Trace-Id"
+	headerExplained = "X-Thaw-Invocation"
+)
+
+// smallBody is the largest request body that is read into a pooled buffer.
+const smallBody = 64 << 10
+
+var bodies = sync.Pool{New: func() any { b := make([]byte, 0, smallBody); return &b }}
+
+// maxBody is the largest body that an invocation may have, bytes.
+const maxBody = thaw.MaxPayload
+
+// serveInvoke is POST /2015-03-31/functions/{name}/invocations.
+func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request) {
+	request := invoke.Request{Start: time.Now(), RequestID: requestID()}
+	header := w.Header()
+	header[headerRequestID] = []string{request.RequestID}
+	lambda := s.cfg.Services[lambdaService]
+
+	buffer := bodies.Get().(*[]byte)
+	defer func() { bodies.Put(buffer) }()
+	kind, err := parseInvoke(r, &request, buffer)
+	if err != nil {
+		lambda.WriteError(w, r, err)
+		return
+	}
+	if kind == "DryRun" {
+		if err := s.cfg.Invoker.Check(&request); err != nil {
+			lambda.WriteError(w, r, err)
+			return
+		}
+		header[headerExecuted] = []string{thaw.Latest}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	response, err := s.cfg.Invoker.Invoke(r.Context(), &request)
+	if err != nil {
+		lambda.WriteError(w, r, err)
+		return
+	}
+	record := &response.Record
+	responding := time.Now()
+	header["Content-Type"] = jsonType
+	header[headerExecuted] = []string{response.ExecutedVersion}
+	header[headerTrace] = []string{record.TraceID}
+	if response.FunctionError {
+		header[headerError] = unhandled
+	}
+	if request.LogTail {
+		header[headerLog] = []string{base64.StdEncoding.EncodeToString(response.LogTail)}
+	}
+	if r.Header.Get("X-Thaw-Explain") != "" {
+		record.Phases.Set(thaw.PhaseRespond, record.Start, responding, time.Now())
+		header[headerExplained] = []string{string(appendExplanation(nil, record))}
+	}
+	header["Content-Length"] = []string{strconv.Itoa(len(response.Payload))}
+	w.WriteHeader(http.StatusOK)
+	w.Write(response.Payload) //nolint:errcheck // the caller has gone; the invocation is over
+}
+
+var (
+	jsonType  = []string{"application/json"}
+	unhandled = []string{"Unhandled"}
+)
+
+// parseInvoke reads an Invoke request. The payload lies in *buffer when it is small.
+func parseInvoke(r *http.Request, request *invoke.Request, buffer *[]byte) (kind string, err error) {
+	name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, invokePrefix), invokeSuffix)
+	ref, ok := thaw.ParseFunctionRef(name)
+	if !ok {
+		return "", invalidName(name)
+	}
+	request.Function = ref
+	if r.URL.RawQuery != "" {
+		request.Qualifier = r.URL.Query().Get("Qualifier")
+	}
+	kind = r.Header.Get("X-Amz-Invocation-Type")
+	switch kind {
+	case "":
+		kind = "RequestResponse"
+	case "RequestResponse", "DryRun":
+	case "Event":
+		return "", thaw.Errorf(thaw.CodeNotImplemented, "thaw does not run asynchronous invocations yet. Invoke with InvocationType RequestResponse.")
+	default:
+		return "", thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]", kind)
+	}
+	switch log := r.Header.Get("X-Amz-Log-Type"); log {
+	case "", "None":
+	case "Tail":
+		request.LogTail = true
+	default:
+		return "", thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]", log)
+	}
+	if encoded := r.Header.Get("X-Amz-Client-Context"); encoded != "" {
+		context, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil || len(encoded) > 3583 {
+			return "", thaw.Errorf(thaw.CodeInvalidRequestContent, "Client context must be a valid Base64-encoded JSON object of at most 3583 bytes.")
+		}
+		request.ClientContext = string(context)
+	}
+	request.TraceID = r.Header.Get(headerTrace)
+	request.Forced = r.Header.Get("X-Thaw-Start") == "forced"
+	request.Payload, err = readBody(r, buffer)
+	return kind, err
+}
+
+func invalidName(name string) error {
+	return thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?", name)
+}
+
+// readBody reads the payload, into *buffer where it fits.
+func readBody(r *http.Request, buffer *[]byte) ([]byte, error) {
+	length := r.ContentLength
+	if length > maxBody {
+		return nil, tooLarge(length)
+	}
+	if length == 0 {
+		return nil, nil
+	}
+	body := (*buffer)[:0]
+	if length > 0 {
+		body = slices.Grow(body, int(length))[:length]
+		if length <= smallBody {
+			*buffer = body
+		}
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, thaw.Errorf(thaw.CodeInvalidRequestContent, "The request's body ended before its Content-Length of %d bytes.", length)
+		}
+		return body, nil
+	}
+	all, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, thaw.Errorf(thaw.CodeInvalidRequestContent, "The request's body could not be read: %v", err)
+	case len(all) > maxBody:
+		return nil, tooLarge(int64(len(all)))
+	}
+	return all, nil
+}
+
+// tooLarge is AWS's recorded text for a payload over the limit.
+func tooLarge(length int64) error {
+	return thaw.Errorf(thaw.CodeRequestTooLarge, "%d byte payload is too large for the RequestResponse invocation type (limit %d bytes)", length, maxBody)
+}
+
+// appendExplanation is the record as the JSON of X-Thaw-Invocation.
+func appendExplanation(b []byte, r *thaw.Invocation) []byte {
+	b = append(b, `{"request_id":"`...)
+	b = append(b, r.RequestID...)
+	b = append(b, `","start_kind":"`...)
+	b = append(b, r.Kind...)
+	b = append(b, `","cause":"`...)
+	b = append(b, r.Cause...)
+	b = append(b, `","environment":"`...)
+	b = append(b, r.EnvironmentID...)
+	b = append(b, `","error_type":`...)
+	b = strconv.AppendQuoteToASCII(b, r.ErrorType)
+	b = append(b, `,"phases":{`...)
+	first := true
+	for phase, span := range r.Phases {
+		if span.Length == 0 {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(b, '"')
+		b = append(b, thaw.Phase(phase).String()...)
+		b = append(b, `":`...)
+		b = strconv.AppendInt(b, span.Length.Microseconds(), 10)
+	}
+	for _, n := range []struct {
+		key   string
+		value int64
+	}{
+		{`},"duration_us":`, r.Duration.Microseconds()},
+		{`,"init_us":`, r.InitDuration.Microseconds()},
+		{`,"billed_ms":`, r.Billed.Milliseconds()},
+		{`,"memory_mb":`, int64(r.MemorySize)},
+		{`,"max_memory_mb":`, int64(r.MaxMemoryUsed)},
+	} {
+		b = append(b, n.key...)
+		b = strconv.AppendInt(b, n.value, 10)
+	}
+	return append(b, '}')
+}
+
+func sorted(names []string) []string { slices.Sort(names); return names }

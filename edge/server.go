@@ -1,0 +1,237 @@
+// Package edge is the platform's listener: it tells the AWS services apart, guards the door (Host and Origin on an
+// unauthenticated loopback listener, SigV4 on any other), serves the Invoke API itself, and passes control calls on.
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"thaw"
+	"thaw/awsapi"
+	"thaw/invoke"
+	"thaw/telemetry"
+)
+
+// Service is one AWS service behind the listener.
+type Service interface {
+	http.Handler
+	// WriteError answers err in the service's wire form.
+	WriteError(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Authenticator checks a request's signature and says whose it is. Errors are *thaw.Error.
+type Authenticator interface {
+	Verify(r *http.Request) (accessKey string, err error)
+}
+
+// Functions is what the native log API asks of the catalog.
+type Functions interface {
+	Function(name string) (*thaw.Function, bool)
+}
+
+// Config is what the edge is made of.
+type Config struct {
+	// Services by the name in SigV4's credential scope: lambda, iam, sts.
+	Services map[string]Service
+	Invoker  *invoke.Invoker
+	Catalog  Functions
+	Logs     *telemetry.Logs
+	// Download serves deployment packages to holders of a link made by GetFunction.
+	Download http.Handler
+	// Authenticator is nil on a loopback listener without authentication.
+	Authenticator Authenticator
+	Account       thaw.Account
+	Version       string
+	Log           *slog.Logger
+}
+
+// Server answers every request of the platform's listener.
+type Server struct {
+	cfg    Config
+	native *http.ServeMux
+	health []byte
+}
+
+// New makes a Server.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg, native: http.NewServeMux()}
+	s.health, _ = json.Marshal(map[string]string{
+		"status": "ok", "version": cfg.Version, "account": cfg.Account.ID, "region": cfg.Account.Region,
+	})
+	s.native.HandleFunc("GET /_thaw/health", s.serveHealth)
+	s.native.HandleFunc("GET /_thaw/logs", s.serveLogs)
+	s.native.Handle("GET /_thaw/code/", cfg.Download)
+	return s
+}
+
+// invokePrefix begins the path of Invoke; the function's name and "/invocations" follow.
+const (
+	invokePrefix  = "/2015-03-31/functions/"
+	invokeSuffix  = "/invocations"
+	nativePrefix  = "/_thaw/"
+	healthPath    = nativePrefix + "health"
+	codePrefix    = nativePrefix + "code/"
+	lambdaService = "lambda"
+)
+
+// ServeHTTP dispatches one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if s.cfg.Authenticator == nil {
+		if err := checkBrowser(r); err != nil {
+			s.service(r).WriteError(w, r, err)
+			return
+		}
+	} else if path != healthPath && !strings.HasPrefix(path, codePrefix) {
+		if _, err := s.cfg.Authenticator.Verify(r); err != nil {
+			s.service(r).WriteError(w, r, err)
+			return
+		}
+	}
+	switch {
+	case r.Method == http.MethodPost && strings.HasPrefix(path, invokePrefix) && strings.HasSuffix(path, invokeSuffix):
+		s.serveInvoke(w, r)
+	case strings.HasPrefix(path, nativePrefix):
+		s.native.ServeHTTP(w, r)
+	default:
+		s.service(r).ServeHTTP(w, r)
+	}
+}
+
+// service finds the AWS service that a request is for.
+func (s *Server) service(r *http.Request) Service {
+	name, _ := awsapi.Identify(r)
+	if service, ok := s.cfg.Services[name]; ok {
+		return service
+	}
+	return unknownService{name: name, lambda: s.cfg.Services[lambdaService], known: s.serviceNames()}
+}
+
+func (s *Server) serviceNames() string {
+	names := make([]string, 0, len(s.cfg.Services))
+	for name := range s.cfg.Services {
+		names = append(names, name)
+	}
+	return strings.Join(sorted(names), ", ")
+}
+
+// unknownService answers for a service that this platform does not have.
+type unknownService struct {
+	name   string
+	lambda Service
+	known  string
+}
+
+func (u unknownService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	what := "the request " + r.Method + " " + r.URL.Path
+	if u.name != "" {
+		what = "the service " + u.name
+	}
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		what += " (operation " + target + ")"
+	}
+	u.WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw does not know %s. It serves: %s.", what, u.known))
+}
+
+func (u unknownService) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	u.lambda.WriteError(w, r, err)
+}
+
+// checkBrowser keeps web pages from driving a listener that asks for no credentials: a foreign Host (DNS rebinding) or
+// Origin (a cross-site request) is refused.
+func checkBrowser(r *http.Request) error {
+	if !localHost(r.Host) {
+		return thaw.Errorf(thaw.CodeAccessDenied, "The Host header %q does not name this machine. Use http://127.0.0.1 or http://localhost, or start thaw with authentication on a public address.", r.Host)
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		_, host, ok := strings.Cut(origin, "://")
+		if !ok || !localHost(host) {
+			return thaw.Errorf(thaw.CodeAccessDenied, "Requests from the web page %q are refused: this listener asks for no credentials.", origin)
+		}
+	}
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
+		return thaw.Errorf(thaw.CodeAccessDenied, "Cross-site requests are refused: this listener asks for no credentials.")
+	}
+	return nil
+}
+
+// localHost reports whether a Host header's value names this machine.
+func localHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	switch host {
+	case "127.0.0.1", "localhost", "[::1]", "::1":
+		return true
+	}
+	if strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return ip != nil && ip.IsLoopback()
+}
+
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(s.health) //nolint:errcheck // the client has gone
+}
+
+// logLine is one line of the native log API.
+type logLine struct {
+	Timestamp int64  `json:"timestamp"` // Unix time, ms
+	Stream    string `json:"stream"`
+	RequestID string `json:"request_id,omitempty"`
+	Message   string `json:"message"`
+}
+
+// serveLogs streams a function's log as JSON lines.
+func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	name := query.Get("function")
+	lambda := s.cfg.Services[lambdaService]
+	f, ok := s.cfg.Catalog.Function(name)
+	if !ok {
+		lambda.WriteError(w, r, thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", s.cfg.Account.FunctionARN(name, "")))
+		return
+	}
+	var since time.Time
+	if text := query.Get("since"); text != "" {
+		var err error
+		if since, err = time.Parse(time.RFC3339, text); err != nil {
+			lambda.WriteError(w, r, thaw.Errorf(thaw.CodeInvalidParameterValue, "since must be a time such as 2026-01-31T12:00:00Z, not %q.", text))
+			return
+		}
+	}
+	follow := query.Get("follow") == "true"
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	flusher := http.NewResponseController(w)
+	if err := flusher.Flush(); err != nil {
+		return
+	}
+	encoder := json.NewEncoder(w)
+	err := s.cfg.Logs.Read(r.Context(), f.Config.LogGroupName(), since, follow, func(e telemetry.Event) error {
+		if err := encoder.Encode(logLine{e.At.UnixMilli(), e.Stream, e.RequestID, e.Message}); err != nil {
+			return err
+		}
+		if follow {
+			return flusher.Flush()
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.cfg.Log.Warn("reading logs ended early", "function", name, "error", err)
+	}
+}
+
+// requestID is the id of one request: the x-amzn-RequestId of its answer, and the invocation's own.
+func requestID() string { return uuid.NewString() }

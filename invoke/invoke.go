@@ -1,0 +1,338 @@
+// Package invoke is one invocation: it resolves the qualifier, takes a concurrency permit, gets an environment, passes
+// the event, and makes the record and the log lines of what happened. It knows no HTTP.
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"thaw"
+	"thaw/placement"
+	"thaw/runtimes"
+	"thaw/sandbox"
+	"thaw/telemetry"
+)
+
+// placeLimit bounds how long a request waits for an environment before the function's own timeout begins.
+const placeLimit = 60 * time.Second
+
+// Request is one invocation as its caller asked for it.
+type Request struct {
+	Function  thaw.FunctionRef
+	Qualifier string // the Qualifier parameter; Function may carry one too
+	Payload   []byte // empty stands for {}
+	// ClientContext is the decoded JSON of X-Amz-Client-Context, may be empty.
+	ClientContext string
+	TraceID       string // the caller's X-Amzn-Trace-Id, may be empty
+	RequestID     string
+	LogTail       bool // collect the log's last 4 KB
+	Forced        bool // serve from a new environment that is not kept
+	Start         time.Time
+}
+
+// Response is how an invocation ended for its caller.
+type Response struct {
+	Payload         []byte
+	FunctionError   bool
+	LogTail         []byte
+	ExecutedVersion string
+	Record          thaw.Invocation
+}
+
+// Catalog is the node's view of what is deployed. It never waits.
+type Catalog interface {
+	Function(name string) (*thaw.Function, bool)
+}
+
+// Placer hands out environments.
+type Placer interface {
+	Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
+	Release(l placement.Lease)
+}
+
+// Config is what invocations are made of.
+type Config struct {
+	Catalog Catalog
+	Placer  Placer
+	Account thaw.Account
+	Log     *slog.Logger
+	// Concurrency is the account's limit of invocations at the same time.
+	Concurrency int
+}
+
+// Invoker runs invocations. Its methods may be called from several goroutines.
+type Invoker struct {
+	cfg      Config
+	inFlight atomic.Int64
+}
+
+// New makes an Invoker.
+func New(cfg Config) *Invoker { return &Invoker{cfg: cfg} }
+
+// Resolve finds the version that a request is for. Errors are *thaw.Error with AWS's codes and texts.
+func (i *Invoker) Resolve(ref thaw.FunctionRef, qualifier string) (*thaw.Function, *thaw.Version, error) {
+	if ref.Qualifier != "" {
+		if qualifier != "" && qualifier != ref.Qualifier {
+			return nil, nil, thaw.Errorf(thaw.CodeInvalidParameterValue, "The derived qualifier from the function name does not match the specified qualifier.")
+		}
+		qualifier = ref.Qualifier
+	}
+	f, ok := i.cfg.Catalog.Function(ref.Name)
+	if !ok || !i.cfg.Account.Owns(ref) || (qualifier != "" && qualifier != thaw.Latest) {
+		return nil, nil, thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", i.cfg.Account.FunctionARN(ref.Name, qualifier))
+	}
+	if f.Running == nil {
+		return nil, nil, i.notReady(f)
+	}
+	return f, f.Running, nil
+}
+
+// notReady explains why a function without a running version cannot be invoked; the texts are AWS's.
+func (i *Invoker) notReady(f *thaw.Function) error {
+	arn := i.cfg.Account.FunctionARN(f.Name, "")
+	if f.Config.State == thaw.StateFailed {
+		return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: Failed. %s", f.Config.StateReason)
+	}
+	return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: %s: %s", f.Config.State, arn)
+}
+
+// Check is a DryRun: everything that comes before an environment.
+func (i *Invoker) Check(r *Request) error {
+	if _, _, err := i.Resolve(r.Function, r.Qualifier); err != nil {
+		return err
+	}
+	return checkPayload(r.Payload)
+}
+
+// Invoke runs one synchronous invocation to its end. It goes on when the caller goes away, as AWS's does; ctx carries
+// values only. Errors are *thaw.Error; a function's own failure is a Response.
+func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
+	f, v, err := i.Resolve(r.Function, r.Qualifier)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPayload(r.Payload); err != nil {
+		return nil, err
+	}
+	if i.inFlight.Add(1) > int64(i.cfg.Concurrency) {
+		i.inFlight.Add(-1)
+		return nil, &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second}
+	}
+	defer i.inFlight.Add(-1)
+	ctx = context.WithoutCancel(ctx)
+
+	run := run{
+		request: r, version: v,
+		arn:      i.cfg.Account.FunctionARN(f.Name, orDefault(r.Function.Qualifier, r.Qualifier)),
+		response: Response{ExecutedVersion: v.Number},
+	}
+	rec := &run.response.Record
+	rec.RequestID, rec.Function, rec.Version, rec.Start = r.RequestID, f.Name, v.Number, r.Start
+	rec.MemorySize = v.MemorySize
+	rec.TraceID = traceID(r)
+
+	placed := time.Now()
+	rec.Phases.Set(thaw.PhaseAdmit, r.Start, r.Start, placed)
+	waiting, cancel := context.WithTimeout(ctx, placeLimit)
+	lease, err := i.cfg.Placer.Acquire(waiting, v, r.Forced)
+	cancel()
+	if err != nil {
+		return run.notPlaced(err, placed)
+	}
+	defer i.cfg.Placer.Release(lease)
+	run.describeStart(&lease, placed)
+	run.handle(ctx, &lease)
+	return &run.response, nil
+}
+
+func orDefault(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
+
+// checkPayload refuses what is not JSON, with AWS's text.
+func checkPayload(payload []byte) error {
+	if len(payload) == 0 || json.Valid(payload) {
+		return nil
+	}
+	var ignored any
+	return thaw.Errorf(thaw.CodeInvalidRequestContent, "Could not parse request body into json: %v", json.Unmarshal(payload, &ignored))
+}
+
+// run is an invocation under way.
+type run struct {
+	request  *Request
+	version  *thaw.Version
+	arn      string
+	response Response
+}
+
+// describeStart records how the environment came to be.
+func (r *run) describeStart(l *placement.Lease, placed time.Time) {
+	rec := &r.response.Record
+	rec.Kind, rec.Cause, rec.EnvironmentID = l.Kind, l.Cause, l.ID
+	now := time.Now()
+	if l.Kind != thaw.StartBoot {
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
+		return
+	}
+	t := &l.Timing
+	rec.InitDuration = l.InitDuration
+	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
+	rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
+	rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
+	rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+}
+
+// handle passes the event and ends the record.
+func (r *run) handle(ctx context.Context, l *placement.Lease) {
+	rec := &r.response.Record
+	switch {
+	case r.request.LogTail:
+		l.Stream.BeginTail()
+	case rec.Kind != thaw.StartWarm:
+		l.Stream.EndTail() // what init wrote is not asked for
+	}
+	var line [512]byte
+	begin := time.Now()
+	l.Stream.Write(begin, rec.RequestID, telemetry.AppendStart(line[:0], rec.RequestID, rec.Version))
+	deadline := begin.Add(time.Duration(r.version.Timeout) * time.Second)
+	event := runtimes.Event{
+		RequestID: rec.RequestID, DeadlineMS: deadline.UnixMilli(), FunctionARN: r.arn, TraceID: rec.TraceID,
+		ClientContext: r.request.ClientContext, Payload: r.request.Payload,
+	}
+	if len(event.Payload) == 0 {
+		event.Payload = emptyEvent
+	}
+	payload, err := l.Invoke(ctx, &event, deadline)
+	end := time.Now()
+	rec.Phases.Set(thaw.PhaseHandler, rec.Start, begin, end)
+	rec.Duration = end.Sub(begin)
+	rec.MaxMemoryUsed = megabytes(l.MemoryPeak(), rec.MemorySize)
+	r.response.Payload = payload
+	if err != nil {
+		r.failed(l.Stream, err, end)
+	}
+	r.report(l.Stream, line[:0])
+}
+
+var emptyEvent = []byte("{}")
+
+// notPlaced ends an invocation that got no environment. A failed init is the function's failure, with log lines as AWS
+// writes them; anything else is the platform's.
+func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
+	var failure *placement.InitFailure
+	if !errors.As(err, &failure) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second, Cause: err}
+		}
+		return nil, err
+	}
+	rec := &r.response.Record
+	rec.Kind, rec.EnvironmentID = thaw.StartBoot, failure.EnvironmentID
+	now := time.Now()
+	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now.Add(-failure.Length))
+	rec.Phases.Set(thaw.PhaseInit, rec.Start, now.Add(-failure.Length), now)
+	rec.Duration = failure.Length
+	stream := failure.Stream
+	if r.request.LogTail {
+		stream.BeginTail()
+	}
+	stream.Write(now, rec.RequestID, telemetry.AppendStart(nil, rec.RequestID, rec.Version))
+	r.failed(stream, &sandbox.Broken{FunctionError: failure.FunctionError, TimedOut: failure.TimedOut}, now)
+	r.report(stream, nil)
+	return &r.response, nil
+}
+
+// failed makes the caller's payload and the log line of an invocation that did not end well.
+func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
+	rec := &r.response.Record
+	r.response.FunctionError = true
+	var broken *sandbox.Broken
+	var failure *thaw.FunctionError
+	switch {
+	case errors.As(err, &broken) && broken.TimedOut:
+		rec.TimedOut, rec.ErrorType = true, thaw.ErrorTimedOut
+		text := fmt.Sprintf("Task timed out after %d.00 seconds", r.version.Timeout)
+		stream.Write(at, rec.RequestID, fmt.Appendf(nil, "%s %s %s\n\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), rec.RequestID, text))
+		r.response.Payload = errorPayload(thaw.ErrorTimedOut, "RequestId: "+rec.RequestID+" Error: "+text)
+	case errors.As(err, &broken):
+		rec.Crashed, rec.ErrorType = true, broken.Type
+		if json.Valid(broken.Payload) && len(broken.Payload) > 0 {
+			r.response.Payload = broken.Payload // the runtime said itself what was wrong (init)
+			return
+		}
+		text := "RequestId: " + rec.RequestID + " Error: " + string(broken.Payload)
+		stream.Write(at, rec.RequestID, []byte(text+"\n"+broken.Type+"\n"))
+		r.response.Payload = errorPayload(broken.Type, text)
+	case errors.As(err, &failure):
+		rec.ErrorType = failure.Type
+		r.response.Payload = failure.Payload
+	default:
+		rec.Crashed, rec.ErrorType = true, thaw.ErrorRuntimeUnknown
+		r.response.Payload = errorPayload(thaw.ErrorRuntimeUnknown, "RequestId: "+rec.RequestID+" Error: the environment was ended by the platform")
+	}
+}
+
+// report writes END and REPORT and takes the log's tail.
+func (r *run) report(stream *telemetry.Stream, line []byte) {
+	rec := &r.response.Record
+	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration)
+	now := time.Now()
+	stream.Write(now, rec.RequestID, telemetry.AppendEnd(line, rec.RequestID))
+	stream.Write(now, rec.RequestID, telemetry.AppendReport(line, rec))
+	if r.request.LogTail {
+		r.response.LogTail = stream.EndTail()
+	}
+}
+
+// errorPayload is the JSON of a failure that the platform reports in the function's place.
+func errorPayload(errorType, message string) []byte {
+	b, _ := json.Marshal(struct {
+		ErrorType    string `json:"errorType"`
+		ErrorMessage string `json:"errorMessage"`
+	}{errorType, message})
+	return b
+}
+
+// megabytes rounds up, and stays within the function's memory as AWS's figure does.
+func megabytes(bytes uint64, limit int) int {
+	const mb = 1 << 20
+	return min(int((bytes+mb-1)/mb), limit)
+}
+
+// traceID passes the caller's trace on, or begins one that is not sampled.
+func traceID(r *Request) string {
+	if r.TraceID != "" {
+		return r.TraceID
+	}
+	id := uuid.New()
+	var b strings.Builder
+	b.Grow(74)
+	b.WriteString("Root=1-")
+	b.WriteString(strconv.FormatInt(r.Start.Unix(), 16))
+	b.WriteByte('-')
+	const digits = "0123456789abcdef"
+	for _, c := range id[:12] {
+		b.WriteByte(digits[c>>4])
+		b.WriteByte(digits[c&15])
+	}
+	b.WriteString(";Parent=")
+	for _, c := range id[8:16] {
+		b.WriteByte(digits[c>>4])
+		b.WriteByte(digits[c&15])
+	}
+	b.WriteString(";Sampled=0")
+	return b.String()
+}

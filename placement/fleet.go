@@ -1,0 +1,324 @@
+package placement
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"thaw"
+	"thaw/sandbox"
+	"thaw/telemetry"
+)
+
+// Instance is an environment and the log stream that belongs to it.
+type Instance struct {
+	*sandbox.Environment
+	Stream *telemetry.Stream
+
+	release func() // lets the package go
+	out     bool   // in a request's hands; guarded by its fleet's mu
+}
+
+// fleetKey names the environments that are interchangeable: one generation of one version of one function.
+type fleetKey struct {
+	function   string
+	version    string
+	generation uint64
+}
+
+func keyOf(v *thaw.Version) fleetKey {
+	return fleetKey{function: v.Function, version: v.Number, generation: v.Generation}
+}
+
+// fleet holds the environments of one fleetKey.
+type fleet struct {
+	key fleetKey
+
+	mu      sync.Mutex
+	idle    []idleInstance // the most recently used last
+	waiters []*waiter      // requests that wait, oldest first
+	live    map[string]*Instance
+	// cause is why the next start that finds nothing is not warm.
+	cause   thaw.Cause
+	noted   atomic.Bool // the freezer will look at this fleet
+	retired bool        // its version's code or configuration has been replaced, or the function is gone
+	busy    int         // environments that serve right now
+	starts  int         // environments being made
+}
+
+type idleInstance struct {
+	instance *Instance
+	since    time.Time
+}
+
+// waiter is a request without an environment yet.
+type waiter struct {
+	// got receives exactly one result, unless the waiter has been taken out of its fleet before.
+	got chan result
+	// alone: it waits for an environment of its own and is not in the fleet's queue. gone then says that it has left
+	// or has been served.
+	alone, gone bool
+}
+
+type result struct {
+	instance *Instance
+	err      error
+}
+
+// take pops the most recently used idle environment, nil if there is none.
+func (f *fleet) take() *Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.idle) == 0 {
+		return nil
+	}
+	last := len(f.idle) - 1
+	instance := f.idle[last].instance
+	f.idle[last] = idleInstance{}
+	f.idle = f.idle[:last]
+	f.handOut(instance)
+	return instance
+}
+
+// lease describes a claimed environment. cause is why the request had to wait for it, empty if it did not.
+func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
+	l := Lease{Instance: instance, Kind: thaw.StartWarm, fleet: f}
+	if instance.Served > 0 {
+		return l
+	}
+	l.Kind, l.Cause = thaw.StartBoot, cause
+	if cause == "" {
+		// It was made for a request that was served otherwise.
+		l.Kind, l.Cause = thaw.StartSpare, thaw.CauseScaleOut
+	}
+	return l
+}
+
+// queue adds a waiter, unless it waits for an environment of its own, and says why its start is not warm.
+func (f *fleet) queue(w *waiter) thaw.Cause {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cause := f.cause
+	switch {
+	case w.alone:
+		cause = thaw.CauseForced
+	case f.busy+f.starts > 0:
+		cause = thaw.CauseScaleOut
+	}
+	f.starts++
+	if !w.alone {
+		f.waiters = append(f.waiters, w)
+	}
+	return cause
+}
+
+// leave takes a waiter out. It reports false when a result has been sent to it already.
+func (f *fleet) leave(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.leaveLocked(w)
+}
+
+func (f *fleet) leaveLocked(w *waiter) bool {
+	if w.alone {
+		gone := w.gone
+		w.gone = true
+		return !gone
+	}
+	for i, other := range f.waiters {
+		if other == w {
+			f.waiters = append(f.waiters[:i], f.waiters[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// handTo gives an environment to one waiter, and reports false when it has gone.
+func (f *fleet) handTo(w *waiter, instance *Instance) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.leaveLocked(w) {
+		return false
+	}
+	f.handOut(instance)
+	w.got <- result{instance: instance}
+	return true
+}
+
+// fail tells a waiter, if it still waits, that its start failed.
+func (f *fleet) fail(w *waiter, err error) {
+	if f.leave(w) {
+		w.got <- result{err: err}
+	}
+}
+
+// offer hands an environment that is not claimed to the oldest waiter, or keeps it idle. It reports false when the
+// fleet is retired: the caller then closes the environment.
+func (f *fleet) offer(instance *Instance, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.offerLocked(instance, now)
+}
+
+func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
+	if len(f.waiters) > 0 {
+		w := f.waiters[0]
+		f.waiters[0] = nil
+		f.waiters = f.waiters[1:]
+		f.handOut(instance)
+		w.got <- result{instance: instance}
+		return true
+	}
+	if f.retired {
+		return false
+	}
+	f.idle = append(f.idle, idleInstance{instance: instance, since: now})
+	return true
+}
+
+// giveBack is offer for an environment that was handed out.
+func (f *fleet) giveBack(instance *Instance, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.takeBack(instance)
+	return f.offerLocked(instance, now)
+}
+
+func (f *fleet) handOut(instance *Instance) {
+	instance.out = true
+	f.busy++
+}
+
+func (f *fleet) takeBack(instance *Instance) {
+	if instance.out {
+		instance.out = false
+		f.busy--
+	}
+}
+
+// started ends a start: instance is nil when it failed.
+func (f *fleet) started(instance *Instance) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts--
+	if instance != nil {
+		f.live[instance.ID] = instance
+	}
+}
+
+// lost forgets an environment that is not idle, and remembers why the next start will not be warm. It reports false when
+// the environment has been forgotten before.
+func (f *fleet) lost(instance *Instance, cause thaw.Cause) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.live[instance.ID]; !ok {
+		return false
+	}
+	f.takeBack(instance)
+	delete(f.live, instance.ID)
+	if cause != "" {
+		f.cause = cause
+	}
+	return true
+}
+
+// expire pops the environments that have been idle since before the given instant or have died, oldest first.
+func (f *fleet) expire(before time.Time) []*Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var gone []*Instance
+	kept := f.idle[:0]
+	for _, i := range f.idle {
+		switch {
+		case i.since.Before(before):
+			f.cause = thaw.CauseIdleExpired
+			gone = append(gone, i.instance)
+		case !i.instance.Usable():
+			f.cause = thaw.CauseCrashed
+			gone = append(gone, i.instance)
+		default:
+			kept = append(kept, i)
+			continue
+		}
+		delete(f.live, i.instance.ID)
+	}
+	clear(f.idle[len(kept):])
+	f.idle = kept
+	return gone
+}
+
+// oldest says since when the fleet's longest idle environment has been idle.
+func (f *fleet) oldest() (time.Time, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.idle) == 0 {
+		return time.Time{}, false
+	}
+	return f.idle[0].since, true
+}
+
+// evict pops the longest idle environment, nil if there is none any more.
+func (f *fleet) evict() *Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.idle) == 0 {
+		return nil
+	}
+	instance := f.idle[0].instance
+	f.idle = append(f.idle[:0], f.idle[1:]...)
+	delete(f.live, instance.ID)
+	f.cause = thaw.CauseEvicted
+	return instance
+}
+
+// retire ends the fleet: it takes no idle environment back and gives out those that it had. Requests that wait go on
+// waiting for the starts that are under way.
+func (f *fleet) retire() []*Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retired = true
+	gone := make([]*Instance, 0, len(f.idle))
+	for _, i := range f.idle {
+		delete(f.live, i.instance.ID)
+		gone = append(gone, i.instance)
+	}
+	f.idle = nil
+	return gone
+}
+
+// shutDown retires the fleet and gives out every environment, busy ones too.
+func (f *fleet) shutDown() []*Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retired, f.idle = true, nil
+	gone := slices.Collect(maps.Values(f.live))
+	clear(f.live)
+	return gone
+}
+
+// unfrozen lists the environments that have waited unfrozen since before the given instant; more says that younger ones
+// wait.
+func (f *fleet) unfrozen(before time.Time) (old []*Instance, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, i := range f.idle {
+		switch {
+		case !i.instance.Idle():
+		case i.since.Before(before):
+			old = append(old, i.instance)
+		default:
+			more = true
+		}
+	}
+	return old, more
+}
+
+// over reports whether a retired fleet has nothing left to wait for.
+func (f *fleet) over() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.retired && len(f.live) == 0 && f.starts == 0
+}

@@ -1,0 +1,468 @@
+package placement
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"thaw"
+	"thaw/runtimes"
+	"thaw/sandbox"
+	"thaw/state"
+	"thaw/telemetry"
+)
+
+// Store is what placement needs of the state: the catalog, its changes, and the right to end an update.
+type Store interface {
+	Function(name string) (*thaw.Function, bool)
+	UpdateFunction(ctx context.Context, name string, change func(*thaw.Function) error) (*thaw.Function, error)
+	Watch(ctx context.Context, fn func(state.Change)) error
+}
+
+// Packages gives a version's unpacked code on this node. A tree stays while it is retained.
+type Packages interface {
+	Dir(ctx context.Context, sha256 string) (string, error)
+	Retain(sha256 string) (release func())
+}
+
+// Launcher knows how to start a version's runtime.
+type Launcher interface {
+	Launch(v *thaw.Version, codeDir string) (*runtimes.Launch, error)
+}
+
+// Config is what placement is made of.
+type Config struct {
+	Store    Store
+	Packages Packages
+	Launcher Launcher
+	Sandbox  *sandbox.Config
+	Logs     *telemetry.Logs
+	Log      *slog.Logger
+	// MaxEnvironments bounds the environments of this node, made or being made.
+	MaxEnvironments int
+	// Starters bounds how many environments are made at the same time.
+	Starters int
+	// KeepAlive is how long an environment may be idle before it is ended.
+	KeepAlive time.Duration
+	// FreezeAfter is how long an environment is idle before it is frozen.
+	FreezeAfter time.Duration
+}
+
+// Placer hands out environments. Its methods may be called from several goroutines while Run runs.
+type Placer struct {
+	cfg Config
+
+	mu     sync.RWMutex
+	fleets map[fleetKey]*fleet
+	last   map[string]lastVersion // per function: what ran here last, for the cause of the next start
+	count  int                    // environments made, being made or being closed
+	closed bool                   // Run is over
+
+	starts  chan start
+	closing chan ending
+
+	freezeMu sync.Mutex
+	unfrozen []*fleet // fleets that may hold environments to be frozen, each once
+}
+
+// lastVersion is what a function's last fleet ran.
+type lastVersion struct {
+	generation uint64
+	code       string
+}
+
+// start is an order to make an environment.
+type start struct {
+	fleet   *fleet
+	version *thaw.Version
+	waiter  *waiter
+}
+
+// ending is an environment to be closed.
+type ending struct {
+	instance *Instance
+	// replaced: its place on the node has been given away already.
+	replaced bool
+}
+
+// endingWorkers close environments: mostly waiting for the kernel.
+const endingWorkers = 4
+
+// New makes a Placer; nothing happens before Run.
+func New(cfg Config) *Placer {
+	return &Placer{
+		cfg:     cfg,
+		fleets:  map[fleetKey]*fleet{},
+		last:    map[string]lastVersion{},
+		starts:  make(chan start, cfg.MaxEnvironments),
+		closing: make(chan ending, cfg.MaxEnvironments),
+	}
+}
+
+// Lease is an environment in one request's hands.
+type Lease struct {
+	*Instance
+	Kind  thaw.StartKind
+	Cause thaw.Cause
+
+	fleet *fleet
+	alone bool
+}
+
+// Acquire gives an environment for one invocation of a version, waiting until ctx ends if one must be made. forced asks
+// for a new one that is not kept. Errors: *sandbox.InitError when the function's init fails, *thaw.Error when the node
+// is full or the start failed for the platform's reasons, ctx's own.
+func (p *Placer) Acquire(ctx context.Context, v *thaw.Version, forced bool) (Lease, error) {
+	f := p.fleetOf(v)
+	if !forced {
+		for instance := f.take(); instance != nil; instance = f.take() {
+			if instance.Claim() {
+				return f.lease(instance, ""), nil
+			}
+			p.end(f, instance, thaw.CauseCrashed)
+		}
+	}
+	// An environment may die in the moment of its hand-over. One more try, so that a function whose environments all
+	// die at once cannot keep a request going in circles.
+	for range 2 {
+		instance, cause, err := p.wait(ctx, f, v, forced)
+		if err != nil {
+			return Lease{}, err
+		}
+		if instance.Claim() {
+			l := f.lease(instance, cause)
+			l.alone = forced
+			return l, nil
+		}
+		p.end(f, instance, thaw.CauseCrashed)
+	}
+	return Lease{}, &thaw.Error{Code: thaw.CodeService, Message: "The function's environments end as soon as they are started. Read its log with: thaw logs " + v.Function}
+}
+
+// wait orders a start and returns the first environment that comes, this start's or one that became free.
+func (p *Placer) wait(ctx context.Context, f *fleet, v *thaw.Version, forced bool) (*Instance, thaw.Cause, error) {
+	w := &waiter{got: make(chan result, 1), alone: forced}
+	cause, err := p.order(f, v, w)
+	if err != nil {
+		return nil, "", err
+	}
+	select {
+	case got := <-w.got:
+		return got.instance, cause, got.err
+	case <-ctx.Done():
+		if f.leave(w) {
+			return nil, "", ctx.Err()
+		}
+		// A result is on its way: give an environment back.
+		if got := <-w.got; got.err == nil {
+			p.giveBack(f, got.instance, forced)
+		}
+		return nil, "", ctx.Err()
+	}
+}
+
+// Release ends a lease. An environment that is broken, or was made for one request only, is closed in the background.
+func (p *Placer) Release(l Lease) {
+	if l.alone || !l.Usable() {
+		cause := thaw.Cause("")
+		switch {
+		case l.TimedOut():
+			cause = thaw.CauseTimedOut
+		case !l.Usable():
+			cause = thaw.CauseCrashed
+		}
+		p.end(l.fleet, l.Instance, cause)
+		return
+	}
+	l.Instance.Release()
+	p.giveBack(l.fleet, l.Instance, false)
+}
+
+// giveBack offers an environment that was handed out to the next request.
+func (p *Placer) giveBack(f *fleet, instance *Instance, alone bool) {
+	if alone || !f.giveBack(instance, time.Now()) {
+		p.end(f, instance, "")
+		return
+	}
+	p.noteUnfrozen(f)
+}
+
+// noteUnfrozen makes the freezer look at a fleet, once per round.
+func (p *Placer) noteUnfrozen(f *fleet) {
+	if f.noted.Swap(true) {
+		return
+	}
+	p.freezeMu.Lock()
+	p.unfrozen = append(p.unfrozen, f)
+	p.freezeMu.Unlock()
+}
+
+// fleetOf finds or makes the fleet of a version.
+func (p *Placer) fleetOf(v *thaw.Version) *fleet {
+	key := keyOf(v)
+	p.mu.RLock()
+	f := p.fleets[key]
+	p.mu.RUnlock()
+	if f != nil {
+		return f
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f = p.fleets[key]; f != nil {
+		return f
+	}
+	f = &fleet{key: key, cause: thaw.CauseFirst, live: map[string]*Instance{}}
+	if last, ok := p.last[v.Function]; ok {
+		switch {
+		case last.code != v.Code.SHA256:
+			f.cause = thaw.CauseDeployed
+		case last.generation != v.Generation:
+			f.cause = thaw.CauseConfigChanged
+		}
+	}
+	// The version may have been replaced since the request read it: such a fleet keeps nothing. If it is replaced
+	// after this look, the reconciler finds the fleet in the map.
+	if !p.current(key) {
+		f.retired = true
+	} else {
+		p.last[v.Function] = lastVersion{generation: v.Generation, code: v.Code.SHA256}
+	}
+	p.fleets[key] = f
+	return f
+}
+
+// current reports whether a fleet's version is what the function runs now.
+func (p *Placer) current(key fleetKey) bool {
+	f, ok := p.cfg.Store.Function(key.function)
+	return ok && f.Running != nil && f.Running.Generation == key.generation
+}
+
+// order takes one of the node's places for an environment and has one made for w. If no place is left, the environment
+// that has been idle longest ends.
+func (p *Placer) order(f *fleet, v *thaw.Version, w *waiter) (thaw.Cause, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return "", errShutdown
+	}
+	var evicted *Instance
+	if p.count >= p.cfg.MaxEnvironments {
+		if evicted = p.evictOldest(); evicted == nil {
+			p.mu.Unlock()
+			return "", &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second,
+				Cause: fmt.Errorf("placement: all %d environments of this node are busy", p.cfg.MaxEnvironments)}
+		}
+	} else {
+		p.count++
+	}
+	cause := f.queue(w)
+	p.starts <- start{fleet: f, version: v, waiter: w} // has room for every place
+	p.mu.Unlock()
+	if evicted != nil {
+		p.bury(ending{instance: evicted, replaced: true})
+	}
+	return cause, nil
+}
+
+// evictOldest pops the environment that has been idle longest. The caller holds p.mu.
+func (p *Placer) evictOldest() *Instance {
+	var oldest *fleet
+	var since time.Time
+	for _, f := range p.fleets {
+		if at, ok := f.oldest(); ok && (oldest == nil || at.Before(since)) {
+			oldest, since = f, at
+		}
+	}
+	if oldest == nil {
+		return nil
+	}
+	return oldest.evict()
+}
+
+func (p *Placer) unreserve() {
+	p.mu.Lock()
+	p.count--
+	p.mu.Unlock()
+}
+
+// end closes an environment that is in nobody's hands any more. cause, if any, explains the next start of its fleet.
+func (p *Placer) end(f *fleet, instance *Instance, cause thaw.Cause) {
+	if f.lost(instance, cause) {
+		p.bury(ending{instance: instance})
+	}
+}
+
+// bury closes an environment in the background.
+func (p *Placer) bury(e ending) {
+	p.mu.RLock()
+	if !p.closed {
+		p.closing <- e
+		p.mu.RUnlock()
+		return
+	}
+	p.mu.RUnlock()
+	p.closeNow(e)
+}
+
+func (p *Placer) closeNow(e ending) {
+	if err := e.instance.Close(); err != nil {
+		p.cfg.Log.Error("cannot close an environment", "environment", e.instance.ID, "function", e.instance.Version.Function, "error", err)
+	}
+	e.instance.release()
+	if !e.replaced {
+		p.unreserve()
+	}
+}
+
+// Run makes, freezes, ages and closes environments and carries out the control API's changes, until ctx ends; then it
+// closes every environment.
+func (p *Placer) Run(ctx context.Context) error {
+	var closers, work errgroup.Group
+	for range endingWorkers {
+		closers.Go(func() error {
+			for e := range p.closing {
+				p.closeNow(e)
+			}
+			return nil
+		})
+	}
+	for range p.cfg.Starters {
+		work.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case s := <-p.starts:
+					p.carryOut(ctx, s)
+				}
+			}
+		})
+	}
+	work.Go(func() error { p.tend(ctx); return nil })
+	work.Go(func() error { return p.reconcile(ctx) })
+	err := work.Wait()
+	p.closeAll()
+	close(p.closing)
+	_ = closers.Wait() // its functions return nil
+	return err
+}
+
+// closeAll ends what is left when Run ends: no invocation is under way any more, or its time is over.
+func (p *Placer) closeAll() {
+	p.mu.Lock()
+	p.closed = true
+	fleets := p.fleets
+	p.fleets = map[fleetKey]*fleet{}
+	p.mu.Unlock()
+	for len(p.starts) > 0 {
+		s := <-p.starts // nobody else receives any more
+		s.fleet.fail(s.waiter, errShutdown)
+	}
+	for _, f := range fleets {
+		for _, instance := range f.shutDown() {
+			p.closing <- ending{instance: instance}
+		}
+	}
+}
+
+var errShutdown = &thaw.Error{Code: thaw.CodeService, Message: "The platform is stopping. Try again when it has been started."}
+
+// carryOut makes one environment and hands it over.
+func (p *Placer) carryOut(ctx context.Context, s start) {
+	instance, err := p.boot(ctx, s.version)
+	s.fleet.started(instance)
+	if err != nil {
+		p.unreserve()
+		s.fleet.fail(s.waiter, err)
+		return
+	}
+	if s.waiter.alone {
+		if !s.fleet.handTo(s.waiter, instance) {
+			p.end(s.fleet, instance, "")
+		}
+		return
+	}
+	if !s.fleet.offer(instance, time.Now()) {
+		p.end(s.fleet, instance, "")
+		return
+	}
+	p.noteUnfrozen(s.fleet)
+}
+
+// boot brings the code here and boots an environment. When init fails it is tried once more under the function's own
+// timeout, as AWS does ("suppressed init"); the second failure is the invocation's.
+func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err error) {
+	release := p.cfg.Packages.Retain(v.Code.SHA256)
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	id := sandbox.NewID()
+	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
+	launch, err := p.cfg.Launcher.Launch(v, dir)
+	if err != nil {
+		if failure, ok := errors.AsType[*thaw.FunctionError](err); ok {
+			return nil, &InitFailure{InitError: &sandbox.InitError{FunctionError: failure}, Stream: stream, EnvironmentID: id}
+		}
+		return nil, err
+	}
+	plan := &sandbox.Plan{
+		ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir,
+		InitLimit: sandbox.InitTimeout,
+	}
+	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
+	phase := "init"
+	for {
+		env, err := p.cfg.Sandbox.Boot(ctx, plan)
+		if err == nil {
+			return &Instance{Environment: env, Stream: stream, release: release}, nil
+		}
+		failure, ok := errors.AsType[*sandbox.InitError](err)
+		if !ok {
+			return nil, err
+		}
+		status, errorType := "error", failure.Type
+		if failure.TimedOut {
+			status, errorType = "timeout", ""
+		}
+		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
+		if phase == "invoke" {
+			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id}
+		}
+		phase, plan.ID = "invoke", sandbox.NewID()
+		plan.InitLimit = time.Duration(v.Timeout) * time.Second
+	}
+}
+
+// InitFailure is an init that failed twice, and where its log is.
+type InitFailure struct {
+	*sandbox.InitError
+	Stream        *telemetry.Stream
+	EnvironmentID string
+}
+
+// Unwrap gives the failure itself.
+func (f *InitFailure) Unwrap() error { return f.InitError }
+
+// streamName is the log stream of an environment, in AWS's form.
+func streamName(v *thaw.Version, id string) string {
+	return time.Now().UTC().Format("2006/01/02/") + "[" + v.Number + "]" + id
+}
+
+// runtimeARN names a runtime version the way INIT_START does: AWS's are opaque digests too.
+func (p *Placer) runtimeARN(version string) string {
+	sum := sha256.Sum256([]byte(version))
+	return "arn:aws:lambda:" + p.cfg.Sandbox.Account.Region + "::runtime:" + hex.EncodeToString(sum[:])
+}

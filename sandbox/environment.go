@@ -1,0 +1,364 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"thaw"
+	"thaw/runtimes"
+)
+
+// InitTimeout is how long init may take before it is cut off and tried again within an invocation (AWS: 10 s).
+const InitTimeout = 10 * time.Second
+
+// exitWait is how long a broken channel waits for the process's own end, to tell why it broke.
+const exitWait = 2 * time.Second
+
+// Log is where an environment writes: telemetry's streams in the platform.
+type Log interface {
+	// Write adds one log event and does not block.
+	Write(at time.Time, requestID string, message []byte)
+	// WaitRoom blocks while the log cannot keep up.
+	WaitRoom(ctx context.Context)
+}
+
+// Config is what every environment of a node shares.
+type Config struct {
+	Driver  Driver
+	Network Network
+	Account thaw.Account
+}
+
+// Plan is one environment to be made.
+type Plan struct {
+	ID        string
+	LogStream string
+	Log       Log
+	Version   *thaw.Version
+	Launch    *runtimes.Launch
+	CodeDir   string // unpacked package, bound at /var/task
+	// InitLimit bounds init; InitTimeout, or the function's own timeout when init is repeated within an invocation.
+	InitLimit time.Duration
+}
+
+// NewID makes an environment id: 32 hex digits.
+func NewID() string {
+	var b [16]byte
+	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read does not return an error since Go 1.24
+	return hex.EncodeToString(b[:])
+}
+
+// Environment is one initialised execution environment.
+//
+//	          Boot
+//	           │
+//	           ▼    Claim        Invoke ends well
+//	┌──────▶ idle ───────▶ busy ────────────────┐
+//	│          │ ▲                               │
+//	│   Freeze │ │ Claim (thaws)                 │ Release
+//	│          ▼ │                               │
+//	│   freezing ─▶ frozen                       │
+//	└────────────────────────────────────────────┘
+//
+// A busy environment whose invocation timed out, or whose runtime ended, is dead: Usable says so and only Close may
+// follow. Claim, Invoke and Release are for one owner at a time; Freeze may race with Claim.
+type Environment struct {
+	ID        string
+	LogStream string
+	Version   *thaw.Version
+	// Served counts the invocations that it has answered. Only the owner of a claim may read or change it.
+	Served int
+	// InitDuration is how long runtime and user module took.
+	InitDuration time.Duration
+	// Timing holds the instants of the start.
+	Timing StartTiming
+
+	process Process
+	conn    runtimes.Conn
+	output  *output
+	state   atomic.Int32
+	settled chan struct{} // one token when a Freeze that a Claim waits for has ended
+	dead    atomic.Bool
+	timeout atomic.Bool // dead because of its deadline
+}
+
+// StartTiming says when each step of a start ended.
+type StartTiming struct {
+	Begin     time.Time
+	Sandboxed time.Time // the process runs
+	Runtime   time.Time // the bootstrap runs; equal to Sandboxed where the runtime does not tell
+	Ready     time.Time // init is over
+}
+
+// States of an Environment.
+const (
+	stateIdle int32 = iota
+	stateBusy
+	stateFreezing
+	stateFrozen
+	stateClaimedFreezing // a Claim waits for a Freeze to end
+)
+
+// InitError is a failure of init: the function's, not the platform's.
+type InitError struct {
+	*thaw.FunctionError
+	Length   time.Duration
+	TimedOut bool
+}
+
+// Unwrap gives the failure that the caller sees.
+func (e *InitError) Unwrap() error { return e.FunctionError }
+
+// Boot makes a sandbox, starts the runtime in it and waits until the user's module is initialised. A failure of the
+// function is an *InitError; every other error is the platform's. Nothing is left behind on error. ctx bounds the whole
+// start.
+func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
+	e := &Environment{
+		ID: plan.ID, LogStream: plan.LogStream, Version: plan.Version,
+		settled: make(chan struct{}, 1),
+	}
+	e.Timing.Begin = time.Now()
+	process, err := c.Driver.Start(ctx, c.spec(plan))
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: start %s: %w", plan.ID, err)
+	}
+	e.process = process
+	e.Timing.Sandboxed = time.Now()
+	e.output = newOutput(process.Output(), plan.Log)
+	if plan.Launch.Channel {
+		e.conn = runtimes.NewFrames(process.Channel())
+	} else {
+		e.conn = runtimes.ServeAPI(process.Listener())
+		// Over HTTP the runtime's end cannot be seen; on the socketpair it can.
+		go func() {
+			<-process.Done()
+			e.conn.Close() //nolint:errcheck // its calls end with io.EOF
+		}()
+	}
+	if err := e.waitInit(ctx, plan.InitLimit); err != nil {
+		e.output.drain("")
+		e.Close()
+		return nil, err
+	}
+	if err := process.LimitCPU(); err != nil {
+		e.Close()
+		return nil, fmt.Errorf("sandbox: limit CPU of %s: %w", plan.ID, err)
+	}
+	e.output.drain("")
+	return e, nil
+}
+
+func (c *Config) spec(plan *Plan) *Spec {
+	launch := plan.Launch
+	mounts := make([]Mount, 0, len(launch.Binds)+1)
+	mounts = append(mounts, Mount{Source: plan.CodeDir, Target: "/var/task"})
+	for _, b := range launch.Binds {
+		mounts = append(mounts, Mount(b))
+	}
+	v := plan.Version
+	return &Spec{
+		ID:         plan.ID,
+		NetworkKey: fmt.Sprintf("%s:%s:%d", v.Function, v.Number, v.Generation),
+		Mounts:     mounts,
+		Args:       launch.Args,
+		Env:        runtimes.Environ(v, c.Account, plan.LogStream, launch.Env...),
+		Dir:        "/var/task",
+		MemoryMB:   v.MemorySize,
+		TmpMB:      v.TmpSize,
+		Channel:    launch.Channel,
+		RuntimeAPI: launch.RuntimeAPI,
+	}
+}
+
+// starter is a Conn that knows when the runtime itself was up, before it loaded the user's module.
+type starter interface{ RuntimeUp() time.Time }
+
+func (e *Environment) waitInit(ctx context.Context, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := e.conn.WaitInit(limited)
+	e.Timing.Ready = time.Now()
+	e.Timing.Runtime = e.Timing.Sandboxed
+	if s, ok := e.conn.(starter); ok {
+		if up := s.RuntimeUp(); up.After(e.Timing.Sandboxed) && up.Before(e.Timing.Ready) {
+			e.Timing.Runtime = up
+		}
+	}
+	e.InitDuration = e.Timing.Ready.Sub(e.Timing.Sandboxed)
+	failure, failed := errors.AsType[*thaw.FunctionError](err)
+	switch {
+	case err == nil:
+		return nil
+	case failed:
+		return &InitError{FunctionError: failure, Length: e.InitDuration}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case limited.Err() != nil:
+		return &InitError{FunctionError: &thaw.FunctionError{Type: thaw.ErrorTimedOut}, Length: e.InitDuration, TimedOut: true}
+	default:
+		exit := e.awaitExit()
+		return &InitError{FunctionError: exit, Length: e.InitDuration}
+	}
+}
+
+// awaitExit tells how the runtime ended. Its Payload is the message alone: who reports it knows the request id.
+func (e *Environment) awaitExit() *thaw.FunctionError {
+	timer := time.NewTimer(exitWait)
+	defer timer.Stop()
+	select {
+	case <-e.process.Done():
+	case <-timer.C:
+		// The channel is broken although the process lives: it closed or garbled it.
+		e.process.Kill()
+		<-e.process.Done()
+		return &thaw.FunctionError{Type: thaw.ErrorExit, Payload: []byte("Runtime exited without providing a reason")}
+	}
+	exit := e.process.Exit()
+	failure := &thaw.FunctionError{Type: thaw.ErrorExit}
+	if e.process.OOMKilled() {
+		failure.Type = thaw.ErrorOutOfMemory
+	}
+	switch {
+	case exit.Signal != "":
+		failure.Payload = []byte("Runtime exited with error: signal: " + exit.Signal)
+	case exit.Code != 0:
+		failure.Payload = fmt.Appendf(nil, "Runtime exited with error: exit status %d", exit.Code)
+	default:
+		failure.Payload = []byte("Runtime exited without providing a reason")
+	}
+	return failure
+}
+
+// Claim takes an idle environment for one invocation and thaws it if it was frozen. It reports false when the
+// environment has died meanwhile; the caller then closes it.
+func (e *Environment) Claim() bool {
+	for {
+		switch s := e.state.Load(); s {
+		case stateIdle:
+			if e.state.CompareAndSwap(s, stateBusy) {
+				return e.Usable()
+			}
+		case stateFrozen:
+			if e.state.CompareAndSwap(s, stateBusy) {
+				return e.process.Thaw() == nil && e.Usable()
+			}
+		case stateFreezing:
+			if e.state.CompareAndSwap(s, stateClaimedFreezing) {
+				<-e.settled
+				e.state.Store(stateBusy)
+				return e.process.Thaw() == nil && e.Usable()
+			}
+		default:
+			return false
+		}
+	}
+}
+
+// Freeze stops every process of an idle environment. It does nothing in any other state. A Claim that comes meanwhile
+// waits for it.
+func (e *Environment) Freeze() error {
+	if !e.state.CompareAndSwap(stateIdle, stateFreezing) {
+		return nil
+	}
+	err := e.process.Freeze()
+	next := stateFrozen
+	if err != nil {
+		next = stateIdle
+	}
+	if !e.state.CompareAndSwap(stateFreezing, next) {
+		e.settled <- struct{}{}
+	}
+	return err
+}
+
+// Idle reports whether the environment waits unfrozen.
+func (e *Environment) Idle() bool { return e.state.Load() == stateIdle }
+
+// Release ends a claim.
+func (e *Environment) Release() { e.state.Store(stateIdle) }
+
+// Usable reports whether the environment can serve: its runtime runs and no invocation has broken it.
+func (e *Environment) Usable() bool {
+	if e.dead.Load() {
+		return false
+	}
+	select {
+	case <-e.process.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// TimedOut reports whether the environment died of an invocation's deadline.
+func (e *Environment) TimedOut() bool { return e.timeout.Load() }
+
+// Done is closed when the runtime has ended.
+func (e *Environment) Done() <-chan struct{} { return e.process.Done() }
+
+// MemoryPeak is the highest memory use so far, bytes.
+func (e *Environment) MemoryPeak() uint64 { return e.process.MemoryPeak() }
+
+// Invoke passes one event to a claimed environment. It returns the response's JSON, or
+//   - *thaw.FunctionError: the function failed; the environment goes on;
+//   - *Broken: the runtime ended or the deadline passed; the environment is dead;
+//   - ctx's own error, when the caller gave up; the environment is dead.
+//
+// What the function wrote up to its answer has reached the log when Invoke returns.
+func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadline time.Time) ([]byte, error) {
+	e.output.begin(event.RequestID)
+	limited, cancel := context.WithDeadline(ctx, deadline)
+	response, err := e.conn.Invoke(limited, event)
+	cancel()
+	if _, failed := errors.AsType[*thaw.FunctionError](err); err == nil || failed {
+		if errors.Is(err, io.EOF) {
+			e.dead.Store(true) // the runtime ends after this failure
+		}
+		e.output.drain(event.RequestID)
+		e.Served++
+		return response, err
+	}
+	e.dead.Store(true)
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+		e.process.Kill()
+	case errors.Is(err, context.DeadlineExceeded):
+		e.timeout.Store(true)
+		err = &Broken{FunctionError: &thaw.FunctionError{Type: thaw.ErrorTimedOut}, TimedOut: true}
+		e.process.Kill()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = &Broken{FunctionError: e.awaitExit()}
+	default:
+		e.process.Kill()
+		err = &Broken{FunctionError: e.awaitExit()}
+	}
+	e.output.drain(event.RequestID)
+	return nil, err
+}
+
+// Broken is an invocation that took its environment with it.
+type Broken struct {
+	*thaw.FunctionError
+	TimedOut bool
+}
+
+// Unwrap gives the failure that the caller sees.
+func (b *Broken) Unwrap() error { return b.FunctionError }
+
+// Close ends the environment and gives everything back. Idempotent.
+func (e *Environment) Close() error {
+	e.dead.Store(true)
+	e.process.Kill()
+	if e.conn != nil {
+		e.conn.Close() //nolint:errcheck // the process behind it is being killed
+	}
+	e.output.close()
+	return e.process.Close()
+}

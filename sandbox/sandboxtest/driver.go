@@ -1,0 +1,169 @@
+// Package sandboxtest is a sandbox.Driver whose processes are goroutines that speak the frame protocol, for tests of what
+// lies above the sandbox. It isolates nothing.
+package sandboxtest
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"thaw/sandbox"
+)
+
+// Runtime is what a process does. Nil functions do the obvious: init at once, echo the event.
+type Runtime struct {
+	// Init runs before the process is ready. Its error ends the process with exit status 1.
+	Init func(spec *sandbox.Spec, output io.Writer) error
+	// Handle answers one event. Its error ends the process with exit status 1.
+	Handle func(spec *sandbox.Spec, event []byte, output io.Writer) ([]byte, error)
+}
+
+// Driver counts what it starts.
+type Driver struct {
+	Runtime Runtime
+	Started atomic.Int64 // starts so far
+	Open    atomic.Int64 // processes that have not been closed
+	Frozen  atomic.Int64 // processes that are frozen now
+}
+
+// Start starts a goroutine.
+func (d *Driver) Start(_ context.Context, spec *sandbox.Spec) (sandbox.Process, error) {
+	host, inside, err := socketpair()
+	if err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, host.Close(), inside.Close())
+	}
+	p := &process{driver: d, host: host, inside: inside, output: r, writer: w, done: make(chan struct{})}
+	d.Started.Add(1)
+	d.Open.Add(1)
+	go p.run(d.Runtime, spec)
+	return p, nil
+}
+
+type process struct {
+	driver *Driver
+	host   *net.UnixConn
+	inside *net.UnixConn
+	output *os.File
+	writer *os.File
+	done   chan struct{}
+	exit   sandbox.ExitStatus
+	frozen atomic.Bool
+	once   sync.Once
+}
+
+func (p *process) run(r Runtime, spec *sandbox.Spec) {
+	defer close(p.done)
+	defer p.inside.Close()
+	defer p.writer.Close()
+	if r.Init != nil {
+		if err := r.Init(spec, p.writer); err != nil {
+			p.exit.Code = 1
+			return
+		}
+	}
+	if p.send('R', nil) != nil {
+		p.exit.Signal = syscall.SIGKILL.String()
+		return
+	}
+	for {
+		event, err := p.receive()
+		if err != nil {
+			p.exit.Signal = syscall.SIGKILL.String()
+			return
+		}
+		answer := event
+		if r.Handle != nil {
+			if answer, err = r.Handle(spec, event, p.writer); err != nil {
+				p.exit.Code = 1
+				return
+			}
+		}
+		if p.send('S', answer) != nil {
+			p.exit.Signal = syscall.SIGKILL.String()
+			return
+		}
+	}
+}
+
+func (p *process) send(kind byte, body []byte) error {
+	frame := make([]byte, 9, 9+len(body))
+	frame[0] = kind
+	binary.BigEndian.PutUint32(frame[5:], uint32(len(body)))
+	_, err := p.inside.Write(append(frame, body...))
+	return err
+}
+
+func (p *process) receive() ([]byte, error) {
+	var head [9]byte
+	if _, err := io.ReadFull(p.inside, head[:]); err != nil {
+		return nil, err
+	}
+	rest := make([]byte, binary.BigEndian.Uint32(head[1:])+binary.BigEndian.Uint32(head[5:]))
+	_, err := io.ReadFull(p.inside, rest)
+	return rest[binary.BigEndian.Uint32(head[1:]):], err
+}
+
+func (p *process) Channel() *net.UnixConn   { return p.host }
+func (p *process) Listener() net.Listener   { return nil }
+func (p *process) Output() *os.File         { return p.output }
+func (p *process) LimitCPU() error          { return nil }
+func (p *process) MemoryPeak() uint64       { return 10 << 20 }
+func (p *process) OOMKilled() bool          { return false }
+func (p *process) Done() <-chan struct{}    { return p.done }
+func (p *process) Exit() sandbox.ExitStatus { return p.exit }
+
+func (p *process) Freeze() error {
+	if !p.frozen.Swap(true) {
+		p.driver.Frozen.Add(1)
+	}
+	return nil
+}
+
+func (p *process) Thaw() error {
+	if p.frozen.Swap(false) {
+		p.driver.Frozen.Add(-1)
+	}
+	return nil
+}
+
+// Kill breaks the channel; a handler that blocks elsewhere must end by itself.
+func (p *process) Kill() { p.inside.Close() } //nolint:errcheck // ends the goroutine's next read or write
+
+func (p *process) Close() error {
+	p.once.Do(func() {
+		p.Kill()
+		<-p.done
+		p.Thaw()       //nolint:errcheck // cannot fail
+		p.host.Close() //nolint:errcheck // the other end is gone
+		p.driver.Open.Add(-1)
+	})
+	return nil
+}
+
+func socketpair() (host, inside *net.UnixConn, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	ends := make([]*net.UnixConn, 2)
+	for i, fd := range fds {
+		file := os.NewFile(uintptr(fd), "socketpair")
+		c, err := net.FileConn(file)
+		file.Close()
+		if err != nil {
+			return nil, nil, err
+		}
+		ends[i] = c.(*net.UnixConn)
+	}
+	return ends[0], ends[1], nil
+}
