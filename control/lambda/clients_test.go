@@ -1,0 +1,178 @@
+package lambda
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"thaw"
+	"thaw/state"
+)
+
+// place does placement's part for every function until the test ends: what is Pending or InProgress ends in success, or
+// in failure when its description asks for that.
+func place(t *testing.T, store *state.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{}, 2)
+	work := make(chan *thaw.Function, 100)
+	go func() {
+		store.Watch(ctx, func(c state.Change) {
+			if f := c.Function; f != nil && (f.Config.State == thaw.StatePending || f.Config.LastUpdate == thaw.UpdateInProgress) {
+				work <- f
+			}
+		})
+		close(work)
+		done <- struct{}{}
+	}()
+	go func() {
+		for f := range work {
+			reason := ""
+			if f.Config.Description == "fail" {
+				reason = "init failed"
+			}
+			_, err := store.UpdateFunction(ctx, f.Name, func(now *thaw.Function) error {
+				if now.Config.Generation != f.Config.Generation {
+					return errors.New("changed meanwhile")
+				}
+				return finish(now, reason)
+			})
+			if err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrNotFound) {
+				t.Errorf("placement: %v", err)
+			}
+		}
+		done <- struct{}{}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		<-done
+	})
+}
+
+func TestGoSDK(t *testing.T) {
+	server, _, store := serve(t)
+	place(t, store)
+	ctx := t.Context()
+	client := sdk.New(sdk.Options{
+		BaseEndpoint: &server.URL, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
+		RetryMaxAttempts: 1,
+	})
+	fast := func(o *sdk.FunctionActiveV2WaiterOptions) {
+		o.MinDelay, o.MaxDelay = time.Millisecond, 20*time.Millisecond
+	}
+	fastUpdate := func(o *sdk.FunctionUpdatedV2WaiterOptions) {
+		o.MinDelay, o.MaxDelay = time.Millisecond, 20*time.Millisecond
+	}
+	in := createInput(t, "hello")
+	in.Tags = map[string]string{"a": "b"}
+	created, err := client.CreateFunction(ctx, in)
+	if err != nil || created.State != types.StatePending {
+		t.Fatalf("%+v %v", created, err)
+	}
+	get := &sdk.GetFunctionInput{FunctionName: created.FunctionArn}
+	active, err := sdk.NewFunctionActiveV2Waiter(client, fast).WaitForOutput(ctx, get, time.Minute)
+	if err != nil || active.Configuration.LastUpdateStatus != types.LastUpdateStatusSuccessful || *active.Configuration.RevisionId == *created.RevisionId || active.Tags["a"] != "b" {
+		t.Fatalf("%+v %v", active, err)
+	}
+	resp, err := http.Get(*active.Code.Location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || string(body) != string(in.Code.ZipFile) {
+		t.Errorf("downloaded %d bytes, %v", len(body), err)
+	}
+
+	_, err = client.CreateFunction(ctx, in)
+	if conflict := (*types.ResourceConflictException)(nil); !errors.As(err, &conflict) || *conflict.Message != "Function already exist: hello" {
+		t.Errorf("%v", err)
+	}
+	_, err = client.UpdateFunctionConfiguration(ctx, &sdk.UpdateFunctionConfigurationInput{FunctionName: ptr("hello"), RevisionId: created.RevisionId})
+	if failed := (*types.PreconditionFailedException)(nil); !errors.As(err, &failed) {
+		t.Errorf("%v", err)
+	}
+	updated, err := client.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: ptr("hello"), ZipFile: zipOf(t, "2"), RevisionId: active.Configuration.RevisionId})
+	if err != nil || updated.LastUpdateStatus != types.LastUpdateStatusInProgress {
+		t.Fatalf("%+v %v", updated, err)
+	}
+	if err := sdk.NewFunctionUpdatedV2Waiter(client, fastUpdate).Wait(ctx, get, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.UpdateFunctionConfiguration(ctx, &sdk.UpdateFunctionConfigurationInput{FunctionName: ptr("hello"), Description: ptr("fail")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := sdk.NewFunctionUpdatedV2Waiter(client, fastUpdate).Wait(ctx, get, time.Minute); err == nil {
+		t.Error("a failed update counts as done")
+	}
+
+	for i := range 120 {
+		in := createInput(t, numbered(i))
+		if _, err := client.CreateFunction(ctx, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for pages := sdk.NewListFunctionsPaginator(client, &sdk.ListFunctionsInput{}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(page.Functions)
+	}
+	if n != 121 {
+		t.Errorf("%d functions listed", n)
+	}
+	deleted, err := client.DeleteFunction(ctx, &sdk.DeleteFunctionInput{FunctionName: ptr("hello")})
+	if err != nil || deleted.StatusCode != 200 {
+		t.Errorf("%+v %v", deleted, err)
+	}
+	_, err = client.GetFunction(ctx, get)
+	if none := (*types.ResourceNotFoundException)(nil); !errors.As(err, &none) || *none.Message != "Function not found: "+*created.FunctionArn {
+		t.Errorf("%v", err)
+	}
+	for _, call := range []func() error{
+		func() error {
+			_, err := client.TagResource(ctx, &sdk.TagResourceInput{Resource: aws.String(*created.FunctionArn + ":1"), Tags: map[string]string{"a": "b"}})
+			return err
+		},
+		func() error {
+			_, err := client.AddPermission(ctx, &sdk.AddPermissionInput{FunctionName: ptr(numbered(0)), StatementId: ptr("s"), Action: ptr("lambda:InvokeFunction"), Principal: ptr("nobody")})
+			return err
+		},
+	} {
+		if wrong := (*types.InvalidParameterValueException)(nil); !errors.As(call(), &wrong) {
+			t.Errorf("%v", call())
+		}
+	}
+}
+
+func TestBoto3(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
+		t.Skip("needs python3 with boto3")
+	}
+	server, _, store := serve(t)
+	place(t, store)
+	zip := filepath.Join(t.TempDir(), "app.zip")
+	if err := os.WriteFile(zip, zipOf(t, "hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), python, "testdata/boto3_session.py", server.URL, zip)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION="+account.Region, "AWS_EC2_METADATA_DISABLED=true")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
