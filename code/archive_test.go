@@ -6,9 +6,12 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/flate"
 
 	"thaw"
 )
@@ -133,7 +136,6 @@ func TestCheck(t *testing.T) {
 		{"a list of files without end", many(t, 300_000, "f%d"), "the list of files has more than"},
 	} {
 		err := check(t, test.archive)
-		t.Logf("%s: %v", test.what, err)
 		if test.say == "" {
 			if err != nil {
 				t.Errorf("%s: %v", test.what, err)
@@ -205,6 +207,7 @@ func bomb(t *testing.T, n int, size int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
+	w.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
 	zeros := make([]byte, 1<<20)
 	for i := range n {
 		e, err := w.Create(fmt.Sprintf("zeros%d", i))

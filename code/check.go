@@ -6,7 +6,7 @@ import (
 )
 
 // Check says whether a deployment package of size bytes can be unpacked, without writing anything. It inflates all of
-// it, a few hundred megabytes a second. What is wrong with the package is a *thaw.Error with
+// it. What is wrong with the package is a *thaw.Error with
 // CodeInvalidParameterValue in AWS's words; another error is ctx's or the reader's.
 //
 // Bounds: thaw.MaxUnzipped bytes unpacked, 65,535 files and directories, names of 1,024 bytes.
