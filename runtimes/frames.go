@@ -42,6 +42,9 @@ const (
 // environment cannot be used again.
 var ErrProtocol = errors.New("runtimes: the runtime broke the protocol")
 
+// ErrNotTaken is io.EOF of a runtime that had gone before it took the event: another environment may serve it.
+var ErrNotTaken = fmt.Errorf("runtimes: the runtime ended before it took the event: %w", io.EOF)
+
 // readBuffers holds the buffers of the environments that wait for a response now: idle ones keep none.
 var readBuffers = sync.Pool{New: func() any { return new([16 * 1024]byte) }}
 
@@ -91,7 +94,9 @@ func (f *frames) Invoke(ctx context.Context, event *Event) (response []byte, err
 }
 
 func (f *frames) invoke(event *Event) ([]byte, error) {
-	if err := f.writeInvoke(event); err != nil {
+	if err := f.writeInvoke(event); errors.Is(err, syscall.EPIPE) {
+		return nil, ErrNotTaken
+	} else if err != nil {
 		return nil, err
 	}
 	kind, meta, body, err := f.read()
@@ -135,8 +140,8 @@ func (f *frames) disarm(ctx context.Context, stop func() bool, err error) error 
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("runtimes: %w: %w", io.EOF, err)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
+		return io.EOF
 	}
 	return err
 }
@@ -242,7 +247,7 @@ func knownFrame(kind byte) bool {
 
 // unexpected turns the end of the stream within a frame into io.ErrUnexpectedEOF.
 func unexpected(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -21,12 +21,14 @@ type Event struct {
 // Calls do not overlap: one WaitInit, then one Invoke at a time.
 type Conn interface {
 	// WaitInit returns when the runtime has initialised the user's module and asks for its first event. A failure
-	// that the runtime reported is a *thaw.FunctionError; a runtime that went away is io.EOF or io.ErrUnexpectedEOF;
-	// ctx's end is ctx.Err().
+	// that the runtime reported is a *thaw.FunctionError; a runtime that went away, or a Conn that was closed, is io.EOF
+	// or io.ErrUnexpectedEOF; ctx's end is ctx.Err(); bytes that are not the protocol's are ErrProtocol.
 	WaitInit(ctx context.Context) error
 	// Invoke passes one event and returns the response's JSON. A failure that the runtime reported is a
 	// *thaw.FunctionError; the other errors are as for WaitInit. After anything but a response or a
-	// *thaw.FunctionError the environment cannot be used again.
+	// *thaw.FunctionError the environment cannot be used again. A runtime that reports a failure and then ends, as
+	// Node.js does after an exception that nothing caught, gives an error that is both: a *thaw.FunctionError to
+	// errors.As and io.EOF to errors.Is. ErrNotTaken, which is io.EOF too, says that the event was not delivered.
 	Invoke(ctx context.Context, event *Event) ([]byte, error)
 	// Close releases the channel and unblocks the other calls.
 	Close() error
