@@ -101,6 +101,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err != nil {
 		return nil, err
 	}
+	now := a.now()
 	v := &thaw.Version{
 		Function: name, Number: thaw.Latest,
 		Description:  value(in.Description),
@@ -113,8 +114,8 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 		TmpSize:      defaultTmp,
 		TracingMode:  string(types.TracingModePassThrough),
 		State:        thaw.StatePending, StateReason: reasonCreating, StateReasonCode: reasonCodeCreating,
-		LastModified: a.now().UTC(),
-		Generation:   1,
+		LastModified: now.UTC(),
+		Generation:   thaw.NextGeneration(0, now),
 	}
 	if err := setNumbers(v, in.Timeout, in.MemorySize, in.EphemeralStorage); err != nil {
 		return nil, err

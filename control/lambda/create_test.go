@@ -39,7 +39,7 @@ func TestCreateFunctionDefaults(t *testing.T) {
 		t.Error(diff)
 	}
 	f, ok := store.Function("hello")
-	if !ok || f.Config.Generation != 1 || f.Running != nil || f.Config.RevisionID == "" {
+	if !ok || f.Config.Generation != uint64(a.now().UnixMicro()) || f.Running != nil || f.Config.RevisionID == "" {
 		t.Errorf("stored %+v", f)
 	}
 	_, err = a.createFunction(t.Context(), createInput(t, "hello"))

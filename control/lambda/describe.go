@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"reflect"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -96,5 +95,3 @@ func optional(s string) *string {
 	}
 	return &s
 }
-
-func (a *API) stamp() time.Time { return a.now().UTC() }

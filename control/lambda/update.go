@@ -143,9 +143,9 @@ func (a *API) change(ctx context.Context, t target, revisionID *string, apply fu
 // begin draws the state machine's arrow into an update. A function that never became Active has nothing to serve in the
 // meantime, so it is Pending again.
 func (a *API) begin(f *thaw.Function) {
-	v := &f.Config
-	v.Generation++
-	v.LastModified = a.stamp()
+	v, now := &f.Config, a.now()
+	v.Generation = thaw.NextGeneration(v.Generation, now)
+	v.LastModified = now.UTC()
 	v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateInProgress, reasonCreating, reasonCodeCreating
 	if v.State == thaw.StateFailed {
 		v.State, v.StateReason, v.StateReasonCode = thaw.StatePending, reasonCreating, reasonCodeCreating

@@ -49,7 +49,7 @@ func TestUpdateStateMachine(t *testing.T) {
 		t.Errorf("update answers %+v", out)
 	}
 	f, _ := store.Function("f")
-	if f.Config.Generation != 2 || f.Running == nil || f.Running.Generation != 1 || f.Running.Code != was.Config.Code {
+	if f.Config.Generation <= was.Config.Generation || f.Running == nil || f.Running.Generation != was.Config.Generation || f.Running.Code != was.Config.Code {
 		t.Errorf("stored %+v", f)
 	}
 	_, err = a.updateFunctionConfiguration(t.Context(), describeInput("d"))
@@ -194,7 +194,7 @@ func TestDryRunShowsTheDigestAndChangesNothing(t *testing.T) {
 
 func TestOneOfManyUpdatesWins(t *testing.T) {
 	a, store := newAPI(t)
-	active(t, a, store, "f")
+	was := active(t, a, store, "f")
 	for round := range 3 {
 		var won, lost atomic.Int32
 		var wg sync.WaitGroup
@@ -221,9 +221,10 @@ func TestOneOfManyUpdatesWins(t *testing.T) {
 			t.Fatalf("round %d: %d updates won and %d lost", round, won.Load(), lost.Load())
 		}
 		f := settle(t, store, "f", "")
-		if f.Config.Generation != uint64(round+2) {
-			t.Fatalf("generation %d after round %d", f.Config.Generation, round)
+		if f.Config.Generation <= was.Config.Generation {
+			t.Fatalf("generation %d after %d", f.Config.Generation, was.Config.Generation)
 		}
+		was = f
 	}
 }
 
