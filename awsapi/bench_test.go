@@ -43,6 +43,22 @@ func BenchmarkCreateFunction(b *testing.B) {
 	}
 }
 
+// BenchmarkNew is what the layer adds to the start of the platform: a model loaded, all operations bound.
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		m, err := loadModel("lambda")
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := &Service{model: m, router: newRouter(m), binder: newBinder(m), handlers: make(map[string]*handler)}
+		for _, c := range calls(m, clients["lambda"]("http://localhost")) {
+			if c.name != "InvokeWithResponseStream" {
+				s.handle(c.name, c.in, c.out, nil)
+			}
+		}
+	}
+}
+
 // BenchmarkVerify checks the signature of an invocation.
 func BenchmarkVerify(b *testing.B) {
 	v := testVerifier()

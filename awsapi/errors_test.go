@@ -185,6 +185,25 @@ func TestUnknownErrorsAreMasked(t *testing.T) {
 	}
 }
 
+// TestCallerWhoLeft shows that a caller's going away is not logged as a failure.
+func TestCallerWhoLeft(t *testing.T) {
+	s := newLambda(t)
+	var log bytes.Buffer
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, leave := context.WithCancel(context.Background())
+	r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+	s.WriteError(httptest.NewRecorder(), r, fmt.Errorf("reading: %w", context.Canceled))
+	if log.Len() == 0 {
+		t.Error("a cancelled operation of a caller who waits is a failure")
+	}
+	log.Reset()
+	leave()
+	s.WriteError(httptest.NewRecorder(), r, fmt.Errorf("reading: %w", context.Canceled))
+	if log.Len() > 0 {
+		t.Errorf("logged %s", log.String())
+	}
+}
+
 func TestPanicIsAnswered(t *testing.T) {
 	s := newLambda(t)
 	var log bytes.Buffer

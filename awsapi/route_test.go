@@ -30,6 +30,7 @@ func TestRoute(t *testing.T) {
 		{"GET", "/2015-03-31/functions/" + arn, "GetFunction", map[string]string{"FunctionName": arn}},
 		{"GET", "/2015-03-31/functions/" + strings.ReplaceAll(arn, ":", "%3A") + "%3A%24LATEST/configuration", "GetFunctionConfiguration", map[string]string{"FunctionName": arn + ":$LATEST"}},
 		{"GET", "/2015-03-31/functions/a%2Fb/policy", "GetPolicy", map[string]string{"FunctionName": "a/b"}},
+		{"GET", "/2015-03-31/functions/a+b", "GetFunction", map[string]string{"FunctionName": "a+b"}},
 		{"GET", "/2015-03-31/functions/a%252Fb", "GetFunction", map[string]string{"FunctionName": "a%2Fb"}},
 		{"DELETE", "/2015-03-31/functions/f/policy/s", "RemovePermission", map[string]string{"FunctionName": "f", "StatementId": "s"}},
 		{"GET", "/2017-03-31/tags/" + arn, "ListTags", map[string]string{"Resource": arn}},

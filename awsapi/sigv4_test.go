@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +270,26 @@ func TestVerifyPresigned(t *testing.T) {
 				t.Errorf("got %q, %v; want %q", key, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestCanonicalPaths holds both forms of a path with empty or dotted segments: as it is, and as botocore resolves it.
+func TestCanonicalPaths(t *testing.T) {
+	for wire, want := range map[string][]string{
+		"/":                 {"/"},
+		"/a%3Ab/c":          {"/a%253Ab/c"},
+		"/a//b/../c/./d/":   {"/a//b/../c/./d/", "/a/c/d/"},
+		"/functions/":       {"/functions/"},
+		"/a b":              {"/a%2520b"},
+		"/%2e%2e/x%2F..%2F": {"/%252e%252e/x%252F..%252F"},
+	} {
+		u := new(url.URL)
+		if path, err := url.PathUnescape(wire); err == nil {
+			u.Path, u.RawPath = path, wire
+		}
+		if got := canonicalPaths(u); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", wire, got, want)
+		}
 	}
 }
 

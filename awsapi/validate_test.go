@@ -158,6 +158,38 @@ func TestValidationPasses(t *testing.T) {
 	}
 }
 
+// TestEmptyNumber shows that AWS's habit of taking an empty query parameter as an absent one is kept.
+func TestEmptyNumber(t *testing.T) {
+	s := newLambda(t)
+	called := echo[lambda.ListFunctionsInput, lambda.ListFunctionsOutput](s, "ListFunctions")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("GET", "/2015-03-31/functions/?MaxItems=", nil))
+	if w.Code != 200 || !*called {
+		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+}
+
+// TestSecret goes through the places where a value can be sensitive.
+func TestSecret(t *testing.T) {
+	open, hidden := &node{shape: &shape{}}, &node{shape: &shape{Sensitive: true}}
+	for name, tt := range map[string]struct {
+		n    *node
+		want bool
+	}{
+		"text":               {open, false},
+		"sensitive text":     {hidden, true},
+		"list":               {&node{shape: &shape{}, kind: kindList, elem: open}, false},
+		"list of sensitive":  {&node{shape: &shape{}, kind: kindList, elem: hidden}, true},
+		"map":                {&node{shape: &shape{}, kind: kindMap, key: open, elem: open}, false},
+		"map with such keys": {&node{shape: &shape{}, kind: kindMap, key: hidden, elem: open}, true},
+		"structure":          {&node{shape: &shape{}, kind: kindStructure}, true},
+	} {
+		if got := tt.n.secret(); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestQueryValidation(t *testing.T) {
 	s, err := New("iam")
 	if err != nil {

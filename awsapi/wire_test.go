@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 )
@@ -305,6 +306,22 @@ func (f *filler) required(n *node, v reflect.Value) {
 		case kindBlob:
 			place.SetBytes([]byte("x"))
 		}
+	}
+}
+
+// TestAbsentMembers shows what an output leaves out: nil members and empty enumerations, but not empty lists or numbers
+// that the SDK holds without pointer.
+func TestAbsentMembers(t *testing.T) {
+	s := newLambda(t)
+	Handle(s, "GetFunctionConfiguration", func(context.Context, *lambda.GetFunctionConfigurationInput) (*lambda.GetFunctionConfigurationOutput, error) {
+		return &lambda.GetFunctionConfigurationOutput{State: types.StatePending, Layers: []types.Layer{}, Description: new("")}, nil
+	})
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest("GET", "/2015-03-31/functions/f/configuration", nil))
+	if want := `{"CodeSize":0,"Description":"","Layers":[],"State":"Pending"}`; w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	} else {
+		compareText(t, w.Body.String(), want)
 	}
 }
 
