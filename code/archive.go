@@ -229,6 +229,9 @@ type boundedReaderAt struct {
 }
 
 func (b *boundedReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, io.ErrUnexpectedEOF // the archive names such a place, which is no fault of the reader's
+	}
 	if b.left >= 0 {
 		if b.left -= int64(len(p)); b.left < 0 {
 			b.left, b.exceeded = 0, true

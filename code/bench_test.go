@@ -2,7 +2,6 @@ package code
 
 import (
 	"bytes"
-	"io/fs"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -45,4 +44,42 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-var _ = fs.ModeDir
+func BenchmarkUnpack(b *testing.B) {
+	archive := vendored(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := unpackInto(b, b.TempDir(), archive); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDirWarm(b *testing.B) {
+	src := &shelf{}
+	digest := src.put(sized(b, 0, 1000))
+	c := openCache(b, b.TempDir(), src, 0)
+	if _, err := c.Dir(b.Context(), digest); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Dir(b.Context(), digest); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDirColdSmall(b *testing.B) {
+	src := &shelf{}
+	i := 0
+	c := openCache(b, b.TempDir(), src, 0)
+	for b.Loop() {
+		i++
+		b.StopTimer()
+		digest := src.put(pack(b, part{name: "index.py", mode: 0o644, body: strconv.Itoa(i)}))
+		b.StartTimer()
+		if _, err := c.Dir(b.Context(), digest); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
