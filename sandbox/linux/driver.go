@@ -30,6 +30,8 @@ type Config struct {
 	Network sandbox.Network
 	// Networks gives the namespaces; only sandbox.NetworkNAT needs it.
 	Networks Networks
+	// Resolver is the text of /etc/resolv.conf in sandboxes; empty: a copy of the host's.
+	Resolver []byte
 	// IDBase is the first of 65,536 host ids for the users of sandboxes; the default is a block from 0x70000000 on,
 	// chosen by Instance. It means nothing to a host that is not root.
 	IDBase uint32
@@ -118,7 +120,7 @@ func New(ctx context.Context, cfg Config) (_ *Driver, err error) {
 	if err = sweep(ctx, d.groups); err != nil {
 		return nil, fmt.Errorf("sandbox: remove what the last instance left: %w", err)
 	}
-	if d.rootfs, err = buildRootfs(dir, d.root); err != nil {
+	if d.rootfs, err = buildRootfs(dir, d.root, cfg.Resolver); err != nil {
 		return nil, fmt.Errorf("sandbox: root directory: %w", err)
 	}
 	if d.filter, err = filterBytes(); err != nil {
@@ -337,7 +339,11 @@ func checkSpec(spec *sandbox.Spec) error {
 func (d *Driver) acquire(ctx context.Context, key string) (Namespace, error) {
 	switch d.network {
 	case sandbox.NetworkNAT:
-		return d.networks.Acquire(ctx, key)
+		ns, err := d.networks.Acquire(ctx, key)
+		if err != nil {
+			return nil, err // whatever ns is, a nil pointer of a concrete type included
+		}
+		return ns, nil
 	case sandbox.NetworkHost:
 		return hostNetwork{}, nil
 	}

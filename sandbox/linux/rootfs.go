@@ -30,9 +30,10 @@ const (
 // an ordinary directory, so that the host's mount table stays as it is and a sandbox needs no calls to fill its root.
 type rootfs struct {
 	dir     string
-	hosts   string // directory of the hosts files, one per address of the host
-	devices bool   // the device nodes are in dir; otherwise the host's are bound
-	system  []string
+	hosts   string   // directory of the hosts files, one per address of the host
+	devices bool     // the device nodes are in dir; otherwise the host's are bound
+	system  []string // what of systemDirs is bound
+	trees   []string // what of hostTrees is there
 
 	mu      sync.Mutex
 	targets map[string]bool // mount points made so far
@@ -50,21 +51,24 @@ var deviceNames = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // /usr, as on a host with merged /usr.
 var systemDirs = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
 
-// hostFiles are copied from the host's /etc: what the resolver, TLS, the dynamic linker, time zones and interpreters read.
-// Only what everyone may read is copied.
-var hostFiles = []string{
-	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/mime.types",
-	"/etc/services", "/etc/protocols", "/etc/gai.conf", "/etc/host.conf", "/etc/resolv.conf", "/etc/ssl", "/etc/pki",
-	"/etc/ca-certificates", "/etc/ca-certificates.conf", "/etc/crypto-policies", "/etc/alternatives", "/etc/os-release",
-	"/etc/java*", "/etc/python*", "/etc/fonts",
-}
+// hostFiles are copied from the host, and hostTrees bound: what the resolver, TLS, the dynamic linker, time zones and
+// interpreters read. Only what everyone may read is copied; in a tree the function has the rights of any other user.
+var (
+	hostFiles = []string{
+		"/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/services", "/etc/protocols", "/etc/gai.conf",
+		"/etc/host.conf", "/etc/resolv.conf", "/etc/os-release",
+	}
+	hostTrees = []string{
+		"/etc/alternatives", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies", "/etc/fonts", "/etc/java*",
+	}
+)
 
 // maskedProc are files of /proc that say something about the host, or act on it, beyond what a function needs.
 var maskedProc = []string{"kcore", "keys", "key-users", "interrupts", "kallsyms", "kmsg", "latency_stats", "sched_debug",
 	"sysrq-trigger", "timer_list"}
 
 // buildRootfs makes the directory anew.
-func buildRootfs(dir string, root bool) (_ *rootfs, err error) {
+func buildRootfs(dir string, root bool, resolver []byte) (_ *rootfs, err error) {
 	r := &rootfs{dir: filepath.Join(dir, "root"), hosts: filepath.Join(dir, "hosts"), targets: map[string]bool{}}
 	for _, d := range []string{r.dir, r.hosts} {
 		if err := os.RemoveAll(d); err != nil {
@@ -92,7 +96,7 @@ func buildRootfs(dir string, root bool) (_ *rootfs, err error) {
 		case err != nil:
 			return nil, err
 		case st.Mode()&os.ModeSymlink != 0:
-			if err := copyTree(d, r.dir+d); err != nil {
+			if err := copyFile(d, r.dir+d); err != nil {
 				return nil, err
 			}
 		default:
@@ -102,12 +106,21 @@ func buildRootfs(dir string, root bool) (_ *rootfs, err error) {
 			r.system = append(r.system, d)
 		}
 	}
-	for _, pattern := range hostFiles {
+	for _, f := range hostFiles {
+		if err := copyFile(f, r.dir+f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	for _, pattern := range hostTrees {
 		matches, _ := filepath.Glob(pattern)
 		for _, m := range matches {
-			if err := copyTree(m, r.dir+m); err != nil {
+			if st, err := os.Lstat(m); err != nil || !st.IsDir() {
+				continue
+			}
+			if err := mkdirAll(r.dir + m); err != nil {
 				return nil, err
 			}
+			r.trees = append(r.trees, m)
 		}
 	}
 	own := map[string]string{
@@ -116,6 +129,9 @@ func buildRootfs(dir string, root bool) (_ *rootfs, err error) {
 		"hosts":         hostsFile(netip.Addr{}),
 		"hostname":      hostName + "\n",
 		"nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
+	}
+	if len(resolver) > 0 {
+		own["resolv.conf"] = string(resolver)
 	}
 	for name, text := range own {
 		if err := writeFile(filepath.Join(r.dir, "etc", name), []byte(text)); err != nil {
@@ -180,6 +196,9 @@ func (r *rootfs) assemble(m *message, tmp string) {
 	m.bind(StepRoot, r.dir, r.dir, attr)
 	for _, d := range r.system {
 		m.bind(StepRoot, d, r.dir+d, noDevice)
+	}
+	for _, d := range r.trees {
+		m.bind(StepRoot, d, r.dir+d, inert)
 	}
 	if !r.devices {
 		for _, name := range deviceNames {
@@ -307,9 +326,9 @@ func writeFile(path string, data []byte) error {
 	return os.Chmod(path, 0o644)
 }
 
-// copyTree copies files, directories and symbolic links that everyone may read, and leaves out all else. A symbolic
-// link at the top that leads out of the copied places (as /etc/resolv.conf does on many hosts) is followed.
-func copyTree(from, to string) error {
+// copyFile copies a symbolic link, or a file that everyone may read; other files are left out. A link that leads to what
+// a sandbox does not have, as /etc/resolv.conf does on many hosts, is followed.
+func copyFile(from, to string) error {
 	st, err := os.Lstat(from)
 	if err != nil {
 		return err
@@ -319,36 +338,18 @@ func copyTree(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if !leadsInside(link, from) {
-			if data, err := readPublic(from); err == nil {
-				return writeFile(to, data)
-			}
+		if leadsInside(link, from) {
+			return os.Symlink(link, to)
 		}
-		return os.Symlink(link, to)
 	}
-	if !st.IsDir() {
-		data, err := readPublic(from)
-		if err != nil {
-			return nil
-		}
-		return writeFile(to, data)
-	}
-	if st.Mode().Perm()&0o005 != 0o005 {
+	data, err := readPublic(from)
+	if errors.Is(err, errNotPublic) || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err := mkdirAll(to); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(from)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if err := copyTree(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFile(to, data)
 }
 
 // leadsInside says whether a link found at from leads to what a sandbox has as well.
@@ -356,12 +357,7 @@ func leadsInside(link, from string) bool {
 	if !filepath.IsAbs(link) {
 		link = filepath.Join(filepath.Dir(from), link)
 	}
-	for _, d := range append([]string{"/etc"}, systemDirs...) {
-		if strings.HasPrefix(link, d+"/") || filepath.Dir(from) == "/" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(systemDirs, func(d string) bool { return link == d || strings.HasPrefix(link, d+"/") })
 }
 
 var errNotPublic = errors.New("not a file that everyone may read")
