@@ -61,7 +61,6 @@ func (r *rules) prerouting(conn *nftables.Conn, t *nftables.Table) error {
 	from := r.fromNamespace()
 	add(from, isIPv6(), drop())
 	add(from, notUnicast(), drop())
-	add(from, source(r.prefix, expr.CmpOpNeq), drop())
 	add(from, sourceHasNoRouteBack(), drop())
 	// The answers to a namespace's connections still carry the host's address here, so whatever names a namespace
 	// was sent by somebody who routes to it.
@@ -106,7 +105,6 @@ func (r *rules) forward(conn *nftables.Conn, t *nftables.Table) error {
 
 	from := r.fromNamespace()
 	add(from, destination(r.prefix), reject())
-	add(from, r.toNamespace(), drop())
 	add(r.toNamespace(), establishedOrRelated(), accept())
 	add(r.toNamespace(), drop())
 	for _, a := range r.resolvers {
@@ -142,7 +140,7 @@ func (r *rules) postrouting(conn *nftables.Conn, t *nftables.Table) error {
 	c := conn.AddChain(&nftables.Chain{Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
 	conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: expressions(
-		isIPv4(), source(r.prefix, expr.CmpOpEq),
+		isIPv4(), source(r.prefix),
 		interfaceName(expr.MetaKeyOIFNAME, expr.CmpOpNeq, linkPrefix(r.instance)),
 		[]expr.Any{&expr.Masq{}},
 	)})
@@ -174,6 +172,28 @@ func deleteTable(instance string) error {
 	conn.AddTable(t)
 	conn.DelTable(t)
 	return conn.Flush()
+}
+
+// ForwardingObstacles names the base chains of other firewalls that drop forwarded packets unless a rule of theirs
+// accepts them, as container engines set up: while there is one, namespaces reach the host but nothing beyond it
+// until it accepts what comes from and goes to the links th<instance>-*. Rules of iptables-legacy are not seen.
+func ForwardingObstacles() ([]string, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		return nil, fmt.Errorf("list nftables chains: %w", err)
+	}
+	var names []string
+	for _, c := range chains {
+		if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop &&
+			(c.Table.Family == nftables.TableFamilyIPv4 || c.Table.Family == nftables.TableFamilyINet) {
+			names = append(names, c.Table.Name+" "+c.Name)
+		}
+	}
+	return names, nil
 }
 
 // The rest are the words that rules are made of: expressions on register 1.
@@ -236,19 +256,19 @@ func notUnicast() []expr.Any {
 	}
 }
 
-func source(p netip.Prefix, op expr.CmpOp) []expr.Any { return address(ipv4Source, p, op) }
+func source(p netip.Prefix) []expr.Any { return address(ipv4Source, p) }
 
 // destination matches IPv4 only, since rules of this table see both families.
 func destination(p netip.Prefix) []expr.Any {
-	return expressions(isIPv4(), address(ipv4Destination, p, expr.CmpOpEq))
+	return expressions(isIPv4(), address(ipv4Destination, p))
 }
 
-func address(offset uint32, p netip.Prefix, op expr.CmpOp) []expr.Any {
+func address(offset uint32, p netip.Prefix) []expr.Any {
 	p = p.Masked()
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: op, Register: 1, Data: p.Addr().AsSlice()},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()},
 	}
 }
 

@@ -153,12 +153,7 @@ func (h *host) release() {
 
 // mayMakeNamespaces makes a namespace and lets it go.
 func (h *host) mayMakeNamespaces() error {
-	return onThread(h.ns, func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return permitted(fmt.Errorf("unshare: %w", err))
-		}
-		return nil
-	}, func() error { return nil })
+	return onThread(h.ns, unshareNetwork, func() error { return nil })
 }
 
 // sweep removes what dead instances left, and this one's own earlier life; it returns the prefixes of the living.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -38,8 +39,11 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			err = netlink.LinkSetUp(lo)
 		}
+		if err == nil {
+			err = writeSysctl(ipForward, "0") // a new namespace has it from the machine
+		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "bring lo up:", err)
+			fmt.Fprintln(os.Stderr, "prepare the host of the tests:", err)
 			os.Exit(1)
 		}
 	}
@@ -47,6 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 func runInOwnNetwork() int {
+	runtime.LockOSThread() // the death signal goes with the thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), envHost+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

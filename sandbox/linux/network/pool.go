@@ -75,6 +75,10 @@ func Open(ctx context.Context, cfg Config) (*Pool, error) {
 	p.slots = newSlots(p.max)
 	if !cfg.LoopbackOnly {
 		p.slots = newSlots(slotCount(h.prefix))
+		if chains, err := ForwardingObstacles(); err != nil || len(chains) > 0 {
+			cfg.Log.Warn("another firewall drops forwarded packets; functions may not reach beyond the host",
+				"chains", chains, "links", linkPrefix(cfg.Instance)+"*", "error", err)
+		}
 	}
 	return p, nil
 }

@@ -6,13 +6,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-const loopbackIndex = 1 // lo is the first link of every network namespace
+const (
+	loopbackIndex   = 1 // lo is the first link of every network namespace
+	carrierPatience = 5 * time.Second
+)
 
 // netns is one namespace that this process holds.
 type netns struct {
@@ -26,90 +30,107 @@ type netns struct {
 func (h *host) create(slot uint32) (ns *netns, err error) {
 	ns = &netns{fd: -1, slot: slot}
 	defer func() {
-		if err != nil {
-			if ns.fd >= 0 {
-				unix.Close(ns.fd)
-			}
-			ns = nil
+		if err != nil && ns.fd >= 0 {
+			err = errors.Join(err, h.destroy([]*netns{ns}))
 		}
 	}()
-	err = onThread(h.ns, func() error {
-		if e := unix.Unshare(unix.CLONE_NEWNET); e != nil {
-			return permitted(fmt.Errorf("unshare: %w", e))
+	var in *netlink.Handle // its socket belongs to the namespace wherever it is used
+	err = onThread(h.ns, unshareNetwork, func() (err error) {
+		if ns.fd, err = openCurrentNamespace(); err != nil {
+			return err
 		}
-		return nil
-	}, func() error {
-		var e error
-		if ns.fd, e = openCurrentNamespace(); e != nil {
-			return e
+		if !h.loopbackOnly {
+			// Before eth0 exists, so that lo keeps ::1.
+			if err := disableIPv6("default"); err != nil {
+				return err
+			}
 		}
-		return h.configureInside(slot)
+		in, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
 	})
-	if err != nil || h.loopbackOnly {
+	if in != nil {
+		defer in.Close()
+	}
+	if err != nil {
 		return ns, err
 	}
-	ns.addr = slotAddr(h.prefix, slot)
-	ns.link, err = h.configureHostEnd(slot)
+	if err := in.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopbackIndex}}); err != nil {
+		return ns, fmt.Errorf("bring lo up: %w", err)
+	}
+	if !h.loopbackOnly {
+		ns.addr = slotAddr(h.prefix, slot)
+		err = h.connect(ns, in)
+	}
 	return ns, err
 }
 
-// configureInside runs on a thread inside the new namespace. With the namespace everything made here goes, the
-// host's end of the pair included.
-func (h *host) configureInside(slot uint32) error {
-	in, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("netlink inside the namespace: %w", err)
+func unshareNetwork() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return permitted(fmt.Errorf("unshare: %w", err))
 	}
-	defer in.Close()
-	if err := in.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopbackIndex}}); err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
-	}
-	if h.loopbackOnly {
-		return nil
-	}
-	// Before eth0 exists, so that lo keeps ::1.
-	if err := disableIPv6("default"); err != nil {
-		return err
-	}
-	addr := slotAddr(h.prefix, slot)
+	return nil
+}
+
+// connect makes the pair of links between the namespace and the host.
+func (h *host) connect(ns *netns, in *netlink.Handle) error {
 	gateway := hostAddr(h.prefix)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "eth0"
 	attrs.MTU = h.mtu
-	attrs.HardwareAddr = hardwareAddr(addr, insideEnd)
+	attrs.HardwareAddr = hardwareAddr(ns.addr, insideEnd)
 	veth := netlink.NewVeth(attrs)
-	veth.PeerName = h.linkName(slot)
-	veth.PeerHardwareAddr = hardwareAddr(addr, hostEnd)
+	veth.PeerName = h.linkName(ns.slot)
+	veth.PeerHardwareAddr = hardwareAddr(ns.addr, hostEnd)
 	veth.PeerNamespace = netlink.NsFd(h.ns)
 	if err := in.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make the veth pair %s: %w", veth.PeerName, unsupported(err))
 	}
-	return configureEnd(in, veth.Index, addr, gateway, veth.PeerHardwareAddr, true)
-}
-
-// configureHostEnd finds the pair's other end, which appeared in the host's namespace, and gives it its address.
-func (h *host) configureHostEnd(slot uint32) (index int, err error) {
-	name := h.linkName(slot)
-	link, err := h.nl.LinkByName(name)
+	link, err := h.nl.LinkByName(veth.PeerName)
 	if err != nil {
-		return 0, fmt.Errorf("find %s: %w", name, err)
+		return fmt.Errorf("find %s: %w", veth.PeerName, err)
 	}
-	if err := disableIPv6(name); err != nil {
-		return 0, err
+	ns.link = link.Attrs().Index
+	if err := disableIPv6(veth.PeerName); err != nil {
+		return err
 	}
-	addr := slotAddr(h.prefix, slot)
-	index = link.Attrs().Index
-	return index, configureEnd(h.nl, index, hostAddr(h.prefix), addr, hardwareAddr(addr, insideEnd), false)
+	if err := configureEnd(h.nl, ns.link, gateway, ns.addr, veth.HardwareAddr); err != nil {
+		return err
+	}
+	if err := configureEnd(in, veth.Index, ns.addr, gateway, veth.PeerHardwareAddr); err != nil {
+		return err
+	}
+	if err := in.RouteAdd(&netlink.Route{LinkIndex: veth.Index, Gw: gateway.AsSlice()}); err != nil {
+		return fmt.Errorf("add the default route by %s: %w", gateway, err)
+	}
+	return h.waitUntilUp(ns.link)
 }
 
-// configureEnd gives one end of a pair its address and route. The neighbour is entered for good: the kernel bounds
+// waitUntilUp waits for the end that was brought up first. It had no carrier then, and the kernel lets packets
+// through it only after a worker of its own has seen the carrier; until then they are lost in silence.
+func (h *host) waitUntilUp(index int) error {
+	pause := 50 * time.Microsecond
+	for waited := time.Duration(0); waited < carrierPatience; waited += pause {
+		link, err := h.nl.LinkByIndex(index)
+		if err != nil {
+			return fmt.Errorf("look at link %d: %w", index, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 10*time.Millisecond)
+	}
+	return fmt.Errorf("link %d got no carrier in %s", index, carrierPatience)
+}
+
+// configureEnd gives one end of a pair its address, and with it the route to the other. The neighbour is entered for good: the kernel bounds
 // learnt neighbours of all namespaces together (gc_thresh3, 1,024 by default), permanent ones are not counted.
-func configureEnd(h *netlink.Handle, index int, local, peer netip.Addr, peerMAC net.HardwareAddr, defaultRoute bool) error {
+func configureEnd(h *netlink.Handle, index int, local, peer netip.Addr, peerMAC net.HardwareAddr) error {
 	link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	peerNet := &net.IPNet{IP: peer.AsSlice(), Mask: net.CIDRMask(32, 32)}
+	host := net.CIDRMask(32, 32)
 	if err := h.AddrAdd(link, &netlink.Addr{
-		IPNet: &net.IPNet{IP: local.AsSlice(), Mask: net.CIDRMask(32, 32)},
-		Peer:  peerNet,
+		IPNet: &net.IPNet{IP: local.AsSlice(), Mask: host},
+		Peer:  &net.IPNet{IP: peer.AsSlice(), Mask: host},
 	}); err != nil {
 		return fmt.Errorf("add address %s: %w", local, err)
 	}
@@ -118,12 +139,6 @@ func configureEnd(h *netlink.Handle, index int, local, peer netip.Addr, peerMAC 
 	}
 	if err := h.NeighSet(&netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: peer.AsSlice(), HardwareAddr: peerMAC}); err != nil {
 		return fmt.Errorf("enter the neighbour %s: %w", peer, err)
-	}
-	if !defaultRoute {
-		return nil
-	}
-	if err := h.RouteAdd(&netlink.Route{LinkIndex: index, Gw: peer.AsSlice()}); err != nil {
-		return fmt.Errorf("add the default route by %s: %w", peer, err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -254,6 +255,14 @@ func traces(t testing.TB) string {
 	return strings.Join(out, "\n")
 }
 
+// untouched fails the test if the host is not what it was.
+func untouched(t testing.TB, before string) {
+	t.Helper()
+	if after := traces(t); after != before {
+		t.Errorf("the host has changed (-was +is):\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(after, "\n")))
+	}
+}
+
 // walkSysctl calls fn with each IPv4 setting of each interface, and ip_forward.
 func walkSysctl(fn func(name, value string)) error {
 	v, err := readSysctl(ipForward)
@@ -268,12 +277,15 @@ func walkSysctl(fn func(name, value string)) error {
 	}
 	for _, i := range ifs {
 		files, err := os.ReadDir(dir + i.Name())
+		if errors.Is(err, os.ErrNotExist) { // the link went away meanwhile
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		for _, f := range files {
 			v, err := readSysctl("ipv4/conf/" + i.Name() + "/" + f.Name())
-			if errors.Is(err, os.ErrPermission) {
+			if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
 				continue
 			}
 			if err != nil {
