@@ -155,7 +155,7 @@ func (c *child) wait(t testing.TB) string {
 //
 // $TASK stands for the folder of the code.
 func TestBootstraps(t *testing.T) {
-	for _, language := range []string{"python", "nodejs"} {
+	for _, language := range []string{"python", "nodejs", "ruby"} {
 		files, err := filepath.Glob("testdata/" + language + "/*.txtar")
 		if err != nil || len(files) == 0 {
 			t.Errorf("no cases for %s: %v", language, err)
