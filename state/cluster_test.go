@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -78,4 +79,63 @@ func TestClusterOfANewerVersionIsRefused(t *testing.T) {
 	if !errors.Is(err, ErrNewerVersion) || !strings.Contains(err.Error(), url) {
 		t.Fatal(err)
 	}
+}
+
+// brokenFeed is a feed that has ended.
+type brokenFeed chan jetstream.KeyValueEntry
+
+func (f brokenFeed) Updates() <-chan jetstream.KeyValueEntry { return f }
+func (f brokenFeed) Stop() error                             { return nil }
+
+func TestBrokenFeedIsTakenUpAgain(t *testing.T) {
+	url := startServer(t)
+	a, b := open(t, Config{NATSURL: url}), open(t, Config{NATSURL: url})
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, name := range []string{"kept", "deleted", "changed"} {
+		if err := a.CreateFunction(ctx, function(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A catalog of its own, which knows what b knew before the feed broke off.
+	lone := &Store{cfg: b.cfg, functions: b.functions, catalog: newCatalog()}
+	for _, name := range []string{"kept", "deleted", "changed"} {
+		f, rev, err := b.readFunction(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lone.catalog.apply(name, f, rev, true)
+	}
+	if err := a.DeleteFunction(ctx, "deleted"); err != nil {
+		t.Fatal(err)
+	}
+	change := func(n int) {
+		t.Helper()
+		if _, err := a.UpdateFunction(ctx, "changed", func(f *thaw.Function) error { f.Config.Timeout = n; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(1)
+	feed := make(brokenFeed)
+	close(feed)
+	ended := make(chan struct{})
+	go func() { defer close(ended); lone.follow(ctx, feed) }()
+	wait := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			_, kept := lone.Function("kept")
+			_, deleted := lone.Function("deleted")
+			changed, ok := lone.Function("changed")
+			if kept && !deleted && ok && changed.Config.Timeout == n {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("kept %v, deleted %v, changed %+v", kept, deleted, changed)
+			}
+		}
+	}
+	wait(1)
+	change(2)
+	wait(2)
+	cancel()
+	<-ended
 }

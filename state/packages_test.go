@@ -168,6 +168,31 @@ func TestSweepDropsWhatNobodyRefersTo(t *testing.T) {
 	readWhole(t, s, put("ef").SHA256)
 }
 
+// TestSweepSparesAnUploadThatCameInBetween holds a sweep between taking a package's mark off and dropping its chunks.
+func TestSweepSparesAnUploadThatCameInBetween(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	ctx := t.Context()
+	zip := bytes.Repeat([]byte("ab"), chunkSize)
+	code, err := s.PutCode(ctx, zip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.code.Info(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Records(codeKind).Delete(ctx, hexDigest(t, code)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutCode(ctx, zip); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.purgeChunks(ctx, hexDigest(t, code), info.State.LastSeq); err != nil {
+		t.Fatal(err)
+	}
+	readWhole(t, s, code.SHA256)
+}
+
 // TestSweepBesideUploads has one goroutine sweep packages of any age while others put the same ones over and over: what is
 // visible in the end must be whole.
 func TestSweepBesideUploads(t *testing.T) {

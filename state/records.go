@@ -183,21 +183,17 @@ func (r *Records) scan(ctx context.Context, fn func(key string, kv jetstream.Key
 	}
 	defer watch.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case kv, open := <-watch.Updates():
-			if !open {
-				return fmt.Errorf("%s: %w", doing, ErrClosed)
-			}
-			if kv == nil {
-				return nil
-			}
-			key, err := unescapeName(strings.TrimPrefix(kv.Key(), r.kind+"."))
-			if err != nil {
-				return fmt.Errorf("%s: %w", doing, err)
-			}
-			fn(key, kv)
+		kv, err := nextUpdate(ctx, watch)
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
 		}
+		if kv == nil {
+			return nil
+		}
+		key, err := unescapeName(strings.TrimPrefix(kv.Key(), r.kind+"."))
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		fn(key, kv)
 	}
 }
