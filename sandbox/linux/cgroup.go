@@ -128,8 +128,8 @@ func field(path, name string) uint64 {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			v, _ := strconv.ParseUint(strings.TrimSpace(rest), 10, 64)
+		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
+			v, _ := strconv.ParseUint(f[1], 10, 64)
 			return v
 		}
 	}

@@ -276,9 +276,14 @@ func (p *process) MemoryPeak() uint64 {
 }
 
 func (p *process) readPeak() {
-	if !p.closed {
-		p.peak = max(p.peak, p.shim.group.peak())
+	if p.closed {
+		return
 	}
+	if _, none := p.shim.group.(noGroup); none {
+		p.peak = max(p.peak, p.shim.residentPeak())
+		return
+	}
+	p.peak = max(p.peak, p.shim.group.peak())
 }
 
 // OOMKilled asks the cgroup; without one it is never known.

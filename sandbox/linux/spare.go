@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ type shim struct {
 	// listener is the one that a sandbox without network brings along.
 	listener net.Listener
 	ended    chan struct{} // closed when pid 1 has been waited for; everything in the sandbox is dead then
+	resident uint64        // the largest process's peak, bytes; valid after ended
 }
 
 // prepare makes a spare: every step up to StepLimits.
@@ -149,12 +151,28 @@ func (s *shim) wait() {
 	if err == nil {
 		raw.Read(func(fd uintptr) bool { return exited(int(fd)) })
 	}
-	var ws unix.WaitStatus
+	var usage unix.Rusage
 	for {
-		if _, err := unix.Wait4(s.pid, &ws, 0, nil); err != unix.EINTR {
+		if _, err := unix.Wait4(s.pid, nil, 0, &usage); err != unix.EINTR {
+			s.resident = uint64(usage.Maxrss) << 10
 			return
 		}
 	}
+}
+
+// residentPeak is what there is to know of the memory use without a cgroup: the runtime process's own peak.
+func (s *shim) residentPeak() uint64 {
+	select {
+	case <-s.ended:
+		return s.resident
+	default:
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.pid, s.pid))
+	if err != nil {
+		return 0
+	}
+	child, _, _ := strings.Cut(string(b), " ")
+	return field("/proc/"+child+"/status", "VmHWM:") << 10
 }
 
 // exited asks without waiting whether the process has ended.
