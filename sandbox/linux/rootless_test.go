@@ -3,6 +3,7 @@ package linux
 import (
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,13 +67,9 @@ print(sorted(int(f) for f in os.listdir('/proc/self/fd')))
 print(urllib.request.urlopen('http://' + os.environ['AWS_LAMBDA_RUNTIME_API']).read().decode())`)
 	spec.RuntimeAPI = true
 	p := start(t, d, spec)
-	go func() {
-		c, err := p.Listener().Accept()
-		if err == nil {
-			io.WriteString(c, "HTTP/1.0 200 OK\r\n\r\nevent")
-			c.Close()
-		}
-	}()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "event") })}
+	go server.Serve(p.Listener())
+	defer server.Close()
 	out := collect(p)
 	exit := wait(t, p)
 	got := lines(out())
