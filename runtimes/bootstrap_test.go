@@ -27,9 +27,10 @@ import (
 
 var testAccount = thaw.Account{ID: "000000000000", Region: "us-east-1"}
 
-// registry is one Discover for all tests, with the prepared bootstraps in a folder that TestMain removes.
+// registry is one Discover for all tests, with the prepared bootstraps in a folder that TestMain removes. Interpreters in
+// the folders of THAW_TEST_INTERPRETERS, a list like PATH, are tested too.
 var registry = sync.OnceValue(func() *Registry {
-	r, err := Discover(context.Background(), Config{Dir: testDir})
+	r, err := Discover(context.Background(), Config{Dir: testDir, Extra: filepath.SplitList(os.Getenv("THAW_TEST_INTERPRETERS"))})
 	if err != nil {
 		panic(err)
 	}

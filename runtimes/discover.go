@@ -56,11 +56,14 @@ type Registry struct {
 // oldest is the first version of each language that its bootstrap supports.
 var oldest = map[string]string{"python": "3.8", "nodejs": "14", "ruby": "2.7"}
 
-// executables are the file names under which interpreters are looked for.
-var executables = map[string]*regexp.Regexp{
-	"python": regexp.MustCompile(`^python3(\.\d+)?$`),
-	"nodejs": regexp.MustCompile(`^node(js)?(-?\d+)?$`),
-	"ruby":   regexp.MustCompile(`^ruby(-?\d+(\.\d+)*)?$`),
+// executables are the file names under which interpreters are looked for. The prefix spares most files the pattern.
+var executables = []struct {
+	language, prefix string
+	pattern          *regexp.Regexp
+}{
+	{"python", "python3", regexp.MustCompile(`^python3(\.\d+)?$`)},
+	{"nodejs", "node", regexp.MustCompile(`^node(js)?(-?\d+)?$`)},
+	{"ruby", "ruby", regexp.MustCompile(`^ruby(-?\d+(\.\d+)*)?$`)},
 }
 
 // managed are the folders of version managers, as glob patterns below a home folder.
@@ -88,7 +91,10 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	seen := map[string]bool{}
 	var found []Interpreter
 	for _, dir := range searchDirs(cfg.Extra) {
-		found = append(found, interpretersIn(dir, seen)...)
+		if dir, err := filepath.EvalSymlinks(dir); err == nil && !seen[dir] {
+			seen[dir] = true
+			found = append(found, interpretersIn(dir, seen)...)
+		}
 	}
 	if err := learnVersions(ctx, filepath.Join(cfg.Dir, "interpreters.json"), found); err != nil {
 		return nil, err
@@ -194,22 +200,25 @@ func glob(pattern string) []string {
 
 // interpretersIn finds the interpreters of one folder that are not in seen, which holds paths without links.
 func interpretersIn(dir string, seen map[string]bool) []Interpreter {
-	entries, err := os.ReadDir(dir)
+	folder, err := os.Open(dir)
 	if err != nil {
 		return nil
 	}
+	defer folder.Close()
+	names, _ := folder.Readdirnames(-1) // what could be read of it counts
+	slices.Sort(names)
 	var found []Interpreter
-	for _, entry := range entries {
-		for language, pattern := range executables {
-			if !pattern.MatchString(entry.Name()) {
+	for _, name := range names {
+		for _, e := range executables {
+			if !strings.HasPrefix(name, e.prefix) || !e.pattern.MatchString(name) {
 				continue
 			}
-			path, err := filepath.EvalSymlinks(filepath.Join(dir, entry.Name()))
+			path, err := filepath.EvalSymlinks(filepath.Join(dir, name))
 			if err != nil || seen[path] || !isELF(path) {
 				continue
 			}
 			seen[path] = true
-			found = append(found, Interpreter{Language: language, Path: path})
+			found = append(found, Interpreter{Language: e.language, Path: path})
 		}
 	}
 	return found
