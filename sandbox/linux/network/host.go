@@ -189,7 +189,9 @@ func (h *host) sweep() (taken []netip.Prefix, err error) {
 // survey returns the ranges that the host's routes use, and the MTU of its way out.
 func (h *host) survey() (taken []netip.Prefix, mtu int, err error) {
 	mtu = 1500
-	routes, err := h.nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return h.nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("list routes: %w", err)
 	}
@@ -210,7 +212,7 @@ func (h *host) survey() (taken []netip.Prefix, mtu int, err error) {
 
 // deleteInstanceLinks removes the host's ends of an instance's pairs, and with them the other ends.
 func (h *host) deleteInstanceLinks(instance string) error {
-	links, err := h.nl.LinkList()
+	links, err := whole(h.nl.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -229,7 +231,7 @@ func (h *host) deleteInstanceLinks(instance string) error {
 
 // chooseGroup picks a number at random that no link has.
 func (h *host) chooseGroup() error {
-	links, err := h.nl.LinkList()
+	links, err := whole(h.nl.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -239,6 +241,16 @@ func (h *host) chooseGroup() error {
 			return nil
 		}
 	}
+}
+
+// whole repeats a listing that the kernel could not give in one piece because something changed meanwhile.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 100 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
 
 // defaultConnections is an eighth of the host's connection table. The setting exists once the table does; before,

@@ -78,6 +78,7 @@ func (h *host) connect(ns *netns, in *netlink.Handle) error {
 	attrs.Name = "eth0"
 	attrs.MTU = h.mtu
 	attrs.HardwareAddr = hardwareAddr(ns.addr, insideEnd)
+	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1 // the kernel's default is one per processor, for each of the ends
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName = h.linkName(ns.slot)
 	veth.PeerHardwareAddr = hardwareAddr(ns.addr, hostEnd)

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second // the kernel removes the namespaces of a whole machine one batch after another
 
 // place is a network namespace that a test makes around the one that plays the host.
 type place struct {
@@ -237,7 +237,7 @@ func eventually(t testing.TB, ok func() (bool, string)) {
 func traces(t testing.TB) string {
 	t.Helper()
 	var out []string
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
