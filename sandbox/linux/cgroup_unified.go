@@ -14,8 +14,8 @@ import (
 
 // unified is cgroup v2: one tree.
 type unified struct {
-	dir     string // the instance's directory
-	enabled string // controllers that its groups have
+	dir         string   // the instance's directory
+	controllers []string // what its groups have
 }
 
 var unifiedControllers = []string{"memory", "cpu", "pids"}
@@ -29,7 +29,7 @@ func openUnified(mount, name string) (*unified, error) {
 	}
 	var errs []error
 	for _, parent := range parents {
-		u, err := openUnifiedIn(parent, name)
+		u, err := openUnifiedIn(parent, name, unifiedControllers)
 		if err == nil {
 			return u, nil
 		}
@@ -38,28 +38,28 @@ func openUnified(mount, name string) (*unified, error) {
 	return nil, errors.Join(errs...)
 }
 
-func openUnifiedIn(parent, name string) (*unified, error) {
+func openUnifiedIn(parent, name string, controllers []string) (*unified, error) {
 	dir := filepath.Join(parent, name)
 	err := os.Mkdir(dir, 0o755)
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
 	for _, d := range []string{parent, dir} {
-		if err := enableControllers(d); err != nil {
+		if err := enableControllers(d, controllers); err != nil {
 			unix.Rmdir(dir)
 			return nil, err
 		}
 	}
-	return &unified{dir: dir, enabled: strings.Join(unifiedControllers, ", ")}, nil
+	return &unified{dir: dir, controllers: controllers}, nil
 }
 
-func enableControllers(dir string) error {
+func enableControllers(dir string, controllers []string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
 	if err != nil {
 		return err
 	}
 	have := strings.Fields(string(b))
-	for _, c := range unifiedControllers {
+	for _, c := range controllers {
 		if slices.Contains(have, c) {
 			continue
 		}
@@ -84,7 +84,9 @@ func ownUnifiedGroup() string {
 	return ""
 }
 
-func (u *unified) describe() string { return "cgroup v2: " + u.enabled + ", freezer" }
+func (u *unified) describe() string {
+	return "cgroup v2: " + strings.Join(u.controllers, ", ") + ", freezer"
+}
 
 func (u *unified) names() ([]string, error) { return subdirectories(u.dir) }
 
@@ -104,18 +106,22 @@ func (u *unified) make(name string) (_ group, err error) {
 			g.remove()
 		}
 	}()
-	if err := put(g.dir, "pids.max", strconv.Itoa(maxProcesses)); err != nil {
-		return nil, err
+	if slices.Contains(u.controllers, "pids") {
+		if err := put(g.dir, "pids.max", strconv.Itoa(maxProcesses)); err != nil {
+			return nil, err
+		}
 	}
-	if err := put(g.dir, "memory.swap.max", "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	// memory.peak came with 5.19; before, the current use has to do.
-	if g.peakFile, err = os.Open(filepath.Join(g.dir, "memory.peak")); errors.Is(err, os.ErrNotExist) {
-		g.peakFile, err = os.Open(filepath.Join(g.dir, "memory.current"))
-	}
-	if err != nil {
-		return nil, err
+	if slices.Contains(u.controllers, "memory") {
+		if err := put(g.dir, "memory.swap.max", "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		// memory.peak came with 5.19; before, the current use has to do.
+		if g.peakFile, err = os.Open(filepath.Join(g.dir, "memory.peak")); errors.Is(err, os.ErrNotExist) {
+			g.peakFile, err = os.Open(filepath.Join(g.dir, "memory.current"))
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if g.freezeFile, err = os.OpenFile(filepath.Join(g.dir, "cgroup.freeze"), os.O_WRONLY, 0); err != nil {
 		return nil, err

@@ -1,0 +1,148 @@
+package linux
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"thaw/sandbox"
+)
+
+// unboundedMemory lets a sandbox start in a group without a memory controller.
+type unboundedMemory struct{ group }
+
+func (unboundedMemory) limitMemory(int64) error { return nil }
+
+type unboundedHierarchy struct{ *unified }
+
+func (u unboundedHierarchy) make(name string) (group, error) {
+	g, err := u.unified.make(name)
+	return unboundedMemory{g}, err
+}
+
+// On a machine whose controllers are all with cgroup v1, the second version's freezer and its way of starting a process
+// in a group are there all the same.
+func TestUnifiedFreezerAndSpawn(t *testing.T) {
+	needRoot(t)
+	mount := ""
+	for _, m := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var st unix.Statfs_t
+		if unix.Statfs(m, &st) == nil && int64(st.Type) == unix.CGROUP2_SUPER_MAGIC {
+			mount = m
+		}
+	}
+	if mount == "" {
+		t.Skip("no cgroup v2 file system")
+	}
+	d := open(t)
+	groups, err := openUnifiedIn(mount, filepath.Base(d.rootfs.dir)+"-thaw-test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := d.groups
+	d.groups = unboundedHierarchy{groups}
+	t.Cleanup(func() {
+		if err := groups.close(); err != nil {
+			t.Error(err)
+		}
+		d.groups = old
+	})
+	p := start(t, d, python(stubborn))
+	if err := readFull(p, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	shim := p.(*process).shim
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(childOf(t, shim.pid)) + "/cgroup")
+	if err != nil || !strings.Contains(string(b), "thaw-test/1\n") {
+		t.Errorf("cgroups %s, %v", b, err)
+	}
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := shim.group.frozen(); !frozen || err != nil {
+		t.Errorf("frozen %v, %v", frozen, err)
+	}
+	if err := p.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	if exit := wait(t, p); exit != (sandbox.ExitStatus{Signal: "killed"}) {
+		t.Errorf("exit %+v", exit)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if names, err := groups.names(); len(names) != 0 || err != nil {
+		t.Errorf("left %v, %v", names, err)
+	}
+}
+
+// The files that a group of the second version has, on a directory that is none: what is written where.
+func TestUnifiedBounds(t *testing.T) {
+	dir := t.TempDir()
+	for _, f := range []string{"memory.max", "cpu.max", "cgroup.freeze"} {
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for f, text := range map[string]string{"memory.events": "low 0\noom 2\noom_kill 1\n", "memory.peak": "4711\n", "cgroup.procs": "12\n0\n13\n", "cgroup.events": "populated 1\nfrozen 1\n"} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := &unifiedGroup{dir: dir}
+	for _, err := range []error{g.limitMemory(128 << 20), g.limitCPU(1447), g.setFrozen(true)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for f, want := range map[string]string{"memory.max": "134217728", "cpu.max": "1447 20000", "cgroup.freeze": "1"} {
+		if b, _ := os.ReadFile(filepath.Join(dir, f)); string(b) != want {
+			t.Errorf("%s: %q, want %q", f, b, want)
+		}
+	}
+	peak, err := os.Open(filepath.Join(dir, "memory.peak"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peak.Close()
+	g.peakFile = peak
+	frozen, _ := g.frozen()
+	pids, _ := g.pids()
+	if g.oomKills() != 1 || g.peak() != 4711 || !frozen || !slices.Equal(pids, []int{12, 13}) {
+		t.Errorf("kills %d, peak %d, frozen %v, pids %v", g.oomKills(), g.peak(), frozen, pids)
+	}
+}
+
+func TestIDsAreReusedLast(t *testing.T) {
+	p := newIDs(firstID)
+	seen := map[uint32]bool{p.shim(): true}
+	for range idBlock - 1 {
+		id, err := p.take()
+		if err != nil || seen[id] || id < firstID || id >= firstID+idBlock {
+			t.Fatalf("%d, %v", id, err)
+		}
+		seen[id] = true
+	}
+	if _, err := p.take(); err != errNoID {
+		t.Errorf("got %v", err)
+	}
+	p.give(firstID + 5)
+	p.give(firstID + 3)
+	a, _ := p.take()
+	b, _ := p.take()
+	if a != firstID+5 || b != firstID+3 {
+		t.Errorf("%d then %d", a, b)
+	}
+	if base := defaultIDBase("x"); base < firstID || base > maxHostID-idBlock+1 || base%idBlock != 0 {
+		t.Errorf("base %#x", base)
+	}
+}
