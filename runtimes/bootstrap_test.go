@@ -181,6 +181,32 @@ func TestBootstraps(t *testing.T) {
 	}
 }
 
+// TestEventSizes sends events whose frames end at, before and after the bounds of the bootstraps' buffers.
+func TestEventSizes(t *testing.T) {
+	for _, in := range registry().Interpreters() {
+		if in.Unusable != "" {
+			continue
+		}
+		t.Run(in.Language+in.Version, func(t *testing.T) {
+			t.Parallel()
+			c := startEcho(t, in)
+			ctx := testContext(t)
+			for _, size := range []int{2, 65536 - 100, 65535, 65536, 65537, 131072, 300_000, thaw.MaxPayload, 10} {
+				for around := -12; around <= 0; around++ {
+					text := `"` + strings.Repeat("x", max(0, size-2+around)) + `"`
+					response, err := c.conn.Invoke(ctx, &Event{RequestID: "id", Payload: []byte(text)})
+					if err != nil || string(response) != text {
+						t.Fatalf("%d bytes: %d bytes, %v", len(text), len(response), err)
+					}
+					if size > 300_000 {
+						break
+					}
+				}
+			}
+		})
+	}
+}
+
 func launchFor(t testing.TB, in Interpreter, v *thaw.Version) *Launch {
 	t.Helper()
 	dir, err := registry().prepare(&in)

@@ -318,10 +318,11 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
+// benchmarkInterpreters are the newest ones in /usr.
 func benchmarkInterpreters() (chosen []Interpreter) {
 	for _, language := range []string{"python", "nodejs", "ruby"} {
 		for _, in := range registry().Interpreters() {
-			if in.Language == language && in.Unusable == "" {
+			if in.Language == language && in.Unusable == "" && in.Prefix == "" {
 				chosen = append(chosen, in)
 				break
 			}

@@ -56,6 +56,9 @@ func (id identifier) environ(in *Interpreter) []string {
 		return []string{
 			"GEM_PATH=" + TaskRoot + "/vendor/bundle/ruby/" + abi + ":/opt/ruby/gems/" + abi,
 			"RUBYLIB=" + TaskRoot + ":" + RuntimeDir + "/lib:/opt/ruby/lib",
+			// Ruby takes the encoding of the environment and of files from the locale, and the one that LANG names, as on
+			// AWS, need not be installed. The bootstrap hides this from the function.
+			"LC_CTYPE=C.UTF-8",
 		}
 	}
 	return nil

@@ -320,6 +320,7 @@ class Channel:
         self.target = [self.buffer]
         self.open = True
         os.set_inheritable(CHANNEL, False)
+        os.set_blocking(CHANNEL, True)
         os.register_at_fork(after_in_child=self.close)
 
     def close(self):
@@ -429,6 +430,8 @@ def invoke(handler, meta, event):
 def set_up_process():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
+    if sys.flags.utf8_mode and os.environ.get("LC_CTYPE") == "C.UTF-8":
+        del os.environ["LC_CTYPE"]  # which Python sets itself where the locale of LANG is not installed (PEP 538)
     root = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
     site_packages = "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2]
     first = [root, site_packages, "/opt/python", os.path.dirname(__file__)]

@@ -253,5 +253,6 @@ class LambdaRuntime
   end
 end
 
+ENV.delete('LC_CTYPE') if ENV['LC_CTYPE'] == 'C.UTF-8' # which was only for Ruby's own start
 $stdout.sync = true
 LambdaRuntime.new.run
