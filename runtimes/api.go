@@ -136,13 +136,25 @@ func (a *runtimeAPI) WaitInit(ctx context.Context) error {
 
 func (a *runtimeAPI) Invoke(ctx context.Context, event *Event) ([]byte, error) {
 	inv := &apiInvocation{event, make(chan apiOutcome, 1)}
-	select {
-	case a.events <- inv:
-	case <-a.closed:
-		return nil, ErrNotTaken
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for {
+		select {
+		case a.events <- inv:
+		case <-a.closed:
+			return nil, ErrNotTaken
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		response, err := a.outcome(ctx, inv)
+		if !errors.Is(err, errGaveUp) {
+			return response, err
+		}
 	}
+}
+
+// errGaveUp says that the connection which took the event had been cut by the runtime, which may ask again.
+var errGaveUp = errors.New("runtimes: the runtime gave up waiting for an event")
+
+func (a *runtimeAPI) outcome(ctx context.Context, inv *apiInvocation) ([]byte, error) {
 	select {
 	case out := <-inv.done:
 		return out.response, out.err
@@ -202,6 +214,10 @@ func (a *runtimeAPI) serveNext(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	case <-a.closed:
+		return
+	}
+	if r.Context().Err() != nil {
+		inv.done <- apiOutcome{err: errGaveUp}
 		return
 	}
 	a.mu.Lock()
