@@ -45,7 +45,8 @@ type fleet struct {
 	noted   atomic.Bool // the freezer will look at this fleet
 	retired bool        // its version's code or configuration has been replaced, or the function is gone
 	busy    int         // environments that serve right now
-	starts  int         // environments being made
+	starts  int         // environments ordered or being made
+	booting int         // of these, those being made
 }
 
 type idleInstance struct {
@@ -148,9 +149,53 @@ func (f *fleet) handTo(w *waiter, instance *Instance) bool {
 	return true
 }
 
-// fail tells a waiter, if it still waits, that its start failed.
-func (f *fleet) fail(w *waiter, err error) {
-	if f.leave(w) {
+// begin turns an order into a start. It reports false, and the order is void, when it is not needed any more: every
+// request that waits is covered by a start that has begun. Otherwise a busy function's orders would all become spares
+// that nobody asked for.
+func (f *fleet) begin(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if needed := len(f.waiters) > f.booting; (w.alone && w.gone) || (!w.alone && !needed) {
+		f.starts--
+		return false
+	}
+	f.booting++
+	return true
+}
+
+// started ends a start that went well.
+func (f *fleet) started(instance *Instance) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts--
+	f.booting--
+	f.live[instance.ID] = instance
+}
+
+// failed ends a start that did not go well, and tells the waiter that ordered it. Where that has been served otherwise,
+// the oldest one that no start is left for is told.
+func (f *fleet) failed(w *waiter, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts--
+	f.booting--
+	switch {
+	case f.leaveLocked(w):
+	case !w.alone && len(f.waiters) > f.starts:
+		w = f.waiters[0]
+		f.leaveLocked(w)
+	default:
+		return
+	}
+	w.got <- result{err: err}
+}
+
+// cancel voids an order that will not be carried out.
+func (f *fleet) cancel(w *waiter, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts--
+	if f.leaveLocked(w) {
 		w.got <- result{err: err}
 	}
 }
@@ -196,16 +241,6 @@ func (f *fleet) takeBack(instance *Instance) {
 	if instance.out {
 		instance.out = false
 		f.busy--
-	}
-}
-
-// started ends a start: instance is nil when it failed.
-func (f *fleet) started(instance *Instance) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.starts--
-	if instance != nil {
-		f.live[instance.ID] = instance
 	}
 }
 

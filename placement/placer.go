@@ -363,7 +363,8 @@ func (p *Placer) closeAll() {
 	p.mu.Unlock()
 	for len(p.starts) > 0 {
 		s := <-p.starts // nobody else receives any more
-		s.fleet.fail(s.waiter, errShutdown)
+		s.fleet.cancel(s.waiter, errShutdown)
+		p.unreserve()
 	}
 	for _, f := range fleets {
 		for _, instance := range f.shutDown() {
@@ -376,13 +377,17 @@ var errShutdown = &thaw.Error{Code: thaw.CodeService, Message: "The platform is 
 
 // carryOut makes one environment and hands it over.
 func (p *Placer) carryOut(ctx context.Context, s start) {
-	instance, err := p.boot(ctx, s.version)
-	s.fleet.started(instance)
-	if err != nil {
+	if !s.fleet.begin(s.waiter) {
 		p.unreserve()
-		s.fleet.fail(s.waiter, err)
 		return
 	}
+	instance, err := p.boot(ctx, s.version)
+	if err != nil {
+		p.unreserve()
+		s.fleet.failed(s.waiter, err)
+		return
+	}
+	s.fleet.started(instance)
 	if s.waiter.alone {
 		if !s.fleet.handTo(s.waiter, instance) {
 			p.end(s.fleet, instance, "")
