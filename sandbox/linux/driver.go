@@ -55,6 +55,7 @@ type Driver struct {
 	null     *os.File
 	logf     func(string, ...any)
 
+	ready  int // how many spares there shall be
 	spares chan *shim
 	wanted chan struct{} // a token whenever a spare was taken
 
@@ -90,7 +91,8 @@ func New(ctx context.Context, cfg Config) (_ *Driver, err error) {
 		root:    os.Geteuid() == 0,
 		network: cfg.Network, networks: cfg.Networks,
 		logf:   cfg.Logf,
-		spares: make(chan *shim, max(cfg.Spares, 1)),
+		ready:  cfg.Spares,
+		spares: make(chan *shim, cfg.Spares),
 		wanted: make(chan struct{}, 1),
 		live:   map[*process]struct{}{},
 	}
@@ -186,7 +188,7 @@ type rlimit struct {
 func resourceLimits() ([]rlimit, error) {
 	want := []rlimit{
 		{unix.RLIMIT_NOFILE, 1024, 1024},
-		{unix.RLIMIT_CORE, 0, 0},
+		{unix.RLIMIT_CORE, 1, 1}, // 0 would still start the host's handler of core dumps, see core(5)
 		{unix.RLIMIT_STACK, 8 << 20, 64 << 20},
 		{unix.RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
 		{unix.RLIMIT_MSGQUEUE, 819200, 819200},
@@ -211,7 +213,7 @@ func (d *Driver) Limits() string { return d.groups.describe() }
 // Run keeps spares ready until ctx ends. Start works without it, only slower.
 func (d *Driver) Run(ctx context.Context) error {
 	for pause := time.Duration(0); ; {
-		for len(d.spares) < cap(d.spares) && ctx.Err() == nil {
+		for len(d.spares) < d.ready && ctx.Err() == nil {
 			if !d.begin() {
 				return nil
 			}

@@ -223,8 +223,10 @@ func delegated(mode cgroups.CGMode) bool {
 }
 
 func memoryPeak() Capability {
-	const without = "Max Memory Used is what was in use at the end of an invocation, not the highest"
+	const without = "Max Memory Used is what was in use when it was asked for, or the largest process's alone, not the highest of all"
 	switch mode := cgroups.Mode(); {
+	case os.Geteuid() != 0 && !delegated(mode):
+		return found("memory peak", without, errors.New("this user may not make groups"), "")
 	case mode == cgroups.Legacy || mode == cgroups.Hybrid:
 		_, err := os.Stat("/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
 		return found("memory peak", without, err, "memory.max_usage_in_bytes")
