@@ -17,7 +17,7 @@ run: ## set up, build, start the platform, deploy three examples and show what t
 	@scripts/setup.sh run
 	@$(MAKE) --no-print-directory build examples
 	@go build -o bin/tools/demo ./scripts/demo
-	@exec bin/tools/demo $(if $(ONCE),-once)
+	@exec bin/tools/demo $(if $(ONCE),-once) $(if $(CONFIG),-config $(CONFIG))
 
 build: ## build bin/thaw
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/thaw ./cmd/thaw
@@ -55,7 +55,7 @@ bench: ## measure everything against its budget and write docs/benchmarks.md
 	@scripts/setup.sh run
 	@$(MAKE) --no-print-directory build examples
 	@go build -o bin/tools/bench ./bench
-	@exec bin/tools/bench -out docs/benchmarks.md
+	@exec bin/tools/bench $(if $(CONFIG),-config $(CONFIG)) -out docs/benchmarks.md
 
 native: ## build the native code again and check it in
 	sandbox/linux/native/build.sh

@@ -21,6 +21,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.binary, "thaw", "bin/thaw", "path of thaw")
 	flag.StringVar(&o.examples, "examples", "bin/examples", "directory of the built examples")
+	flag.StringVar(&o.config, "config", "", "configuration file; empty: the embedded defaults")
 	flag.StringVar(&o.out, "out", "", "write the page to this file as well")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: a look, not a result")
 	serve := flag.String("serve", "", "internal: be the named server for comparison")
@@ -49,6 +50,7 @@ func main() {
 type options struct {
 	binary   string
 	examples string
+	config   string
 	out      string
 	quick    bool
 }

@@ -126,7 +126,7 @@ func withData(ctx context.Context, o *options, dir string, fn func(*platform.Pla
 	}
 	defer os.Remove(logFile.Name())
 	defer logFile.Close()
-	p, err := platform.Start(ctx, platform.Config{Binary: o.binary, Data: dir, Listen: listen, Log: logFile})
+	p, err := platform.Start(ctx, platform.Config{Binary: o.binary, Data: dir, Listen: listen, File: o.config, Log: logFile})
 	if err == nil {
 		err = errors.Join(fn(p), p.Stop())
 	}

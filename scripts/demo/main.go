@@ -35,9 +35,10 @@ func main() {
 	once := flag.Bool("once", false, "end after the table, and leave nothing behind")
 	binary := flag.String("thaw", "bin/thaw", "path of thaw")
 	examples := flag.String("examples", "bin/examples", "directory of the built examples")
+	config := flag.String("config", "", "configuration file; empty: the embedded defaults")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *binary, *examples, *once)
+	err := run(ctx, *binary, *examples, *config, *once)
 	interrupted := ctx.Err() != nil
 	stop()
 	switch {
@@ -82,7 +83,7 @@ func (l *heldLog) release(w io.Writer, withHeld bool) {
 	l.to = w
 }
 
-func run(ctx context.Context, binary, root string, once bool) (err error) {
+func run(ctx context.Context, binary, root, config string, once bool) (err error) {
 	report, err := platform.Doctor(ctx, binary)
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func run(ctx context.Context, binary, root string, once bool) (err error) {
 	}
 
 	log := &heldLog{}
-	cfg := platform.Config{Binary: binary, Data: "data", Listen: "127.0.0.1:4566", Log: log}
+	cfg := platform.Config{Binary: binary, Data: "data", Listen: "127.0.0.1:4566", File: config, Log: log}
 	if once {
 		if cfg.Data, err = os.MkdirTemp("", "thaw-demo-"); err != nil {
 			return err

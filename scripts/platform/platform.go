@@ -25,6 +25,7 @@ type Config struct {
 	Binary string    // path of thaw
 	Data   string    // its data directory
 	Listen string    // host:port; FreeAddress finds one
+	File   string    // its configuration file; empty: the embedded defaults
 	Log    io.Writer // gets what it prints
 }
 
@@ -59,9 +60,13 @@ func FreeAddress() (string, error) {
 
 // Start starts the platform and returns once it answers. ctx bounds the start alone.
 func Start(ctx context.Context, cfg Config) (*Platform, error) {
+	args := []string{"up", "--listen", cfg.Listen, "--data", cfg.Data}
+	if cfg.File != "" {
+		args = append(args, "--config", cfg.File)
+	}
 	p := &Platform{
 		URL:  "http://" + cfg.Listen,
-		cmd:  exec.Command(cfg.Binary, "up", "--listen", cfg.Listen, "--data", cfg.Data), //nolint:noctx // Stop ends it, in order
+		cmd:  exec.Command(cfg.Binary, args...), //nolint:noctx // Stop ends it, in order
 		done: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.WaitDelay = cfg.Log, cfg.Log, time.Second
