@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"strings"
@@ -32,7 +34,7 @@ func pack(t testing.TB, parts ...part) []byte {
 	for _, p := range parts {
 		h := &zip.FileHeader{Name: p.name, Method: zip.Deflate, NonUTF8: true}
 		h.SetMode(p.mode)
-		if strings.HasSuffix(p.name, "/") {
+		if p.body == "" {
 			h.Method = zip.Store
 		}
 		if p.spoil != nil {
@@ -202,22 +204,40 @@ func withMethod(t *testing.T, archive []byte, name string, method uint16) []byte
 	return archive
 }
 
-// bomb packs n files of zeros.
+// bomb packs n files of zeros. A megabyte is deflated once and repeated: deflated pieces that were flushed can be strung
+// together.
 func bomb(t *testing.T, n int, size int64) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := zip.NewWriter(&b)
-	w.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
-	zeros := make([]byte, 1<<20)
-	for i := range n {
-		e, err := w.Create(fmt.Sprintf("zeros%d", i))
-		if err != nil {
+	deflate := func(length int64, end func(*flate.Writer) error) []byte {
+		var b bytes.Buffer
+		w, err := flate.NewWriter(&b, flate.BestSpeed)
+		if err == nil {
+			_, err = w.Write(make([]byte, length))
+		}
+		if err = errors.Join(err, end(w)); err != nil {
 			t.Fatal(err)
 		}
-		for left := size; left > 0; left -= int64(len(zeros)) {
-			if _, err := e.Write(zeros[:min(left, int64(len(zeros)))]); err != nil {
-				t.Fatal(err)
-			}
+		return b.Bytes()
+	}
+	const piece = 1 << 20
+	data := bytes.Repeat(deflate(piece, (*flate.Writer).Flush), int(size/piece))
+	data = append(data, deflate(size%piece, (*flate.Writer).Close)...)
+	sum := crc32.NewIEEE()
+	if _, err := io.CopyN(sum, zeros{}, size); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for i := range n {
+		e, err := w.CreateRaw(&zip.FileHeader{
+			Name: fmt.Sprintf("zeros%d", i), Method: zip.Deflate, CRC32: sum.Sum32(),
+			CompressedSize64: uint64(len(data)), UncompressedSize64: uint64(size),
+		})
+		if err == nil {
+			_, err = e.Write(data)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
@@ -225,6 +245,11 @@ func bomb(t *testing.T, n int, size int64) []byte {
 	}
 	return b.Bytes()
 }
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // lie declares another size for the first file of a bomb.
 func lie(t *testing.T, archive []byte, size uint32) []byte {
