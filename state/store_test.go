@@ -2,6 +2,11 @@ package state
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"thaw"
@@ -58,5 +63,42 @@ func TestFunctionLife(t *testing.T) {
 	}
 	if err := s.CreateFunction(ctx, function("f")); err != nil {
 		t.Fatalf("create after delete: %v", err)
+	}
+}
+
+// TestSyncAlwaysReachesTheFiles looks at how the engine has opened the file that functions are written to.
+func TestSyncAlwaysReachesTheFiles(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		dir := t.TempDir()
+		s := open(t, Config{Dir: dir, SyncAlways: always})
+		if err := s.CreateFunction(t.Context(), function("f")); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, fd := range files {
+			name, _ := os.Readlink(fd)
+			if !strings.HasPrefix(name, dir) || !strings.Contains(name, functionsBucket) || !strings.HasSuffix(name, ".blk") {
+				continue
+			}
+			info, err := os.ReadFile(strings.Replace(fd, "/fd/", "/fdinfo/", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pos, flags int
+			if _, err := fmt.Sscanf(string(info), "pos: %d\nflags: %o", &pos, &flags); err != nil {
+				t.Fatal(err)
+			}
+			found = true
+			if sync := flags&syscall.O_SYNC == syscall.O_SYNC; sync != always {
+				t.Errorf("SyncAlways %v: %s is open with O_SYNC %v", always, name, sync)
+			}
+		}
+		if !found {
+			t.Errorf("SyncAlways %v: no file of functions is open", always)
+		}
 	}
 }
