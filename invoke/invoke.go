@@ -55,6 +55,7 @@ type Catalog interface {
 
 // Placer hands out environments.
 type Placer interface {
+	Idle(v *thaw.Version) (placement.Lease, bool)
 	Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
 	Release(l placement.Lease)
 }
@@ -142,16 +143,31 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 
 	placed := time.Now()
 	rec.Phases.Set(thaw.PhaseAdmit, r.Start, r.Start, placed)
-	waiting, cancel := context.WithTimeout(ctx, placeLimit)
-	lease, err := i.cfg.Placer.Acquire(waiting, v, r.Forced)
-	cancel()
-	if err != nil {
-		return run.notPlaced(err, placed)
+	for {
+		lease, err := i.acquire(ctx, v, r.Forced)
+		if err != nil {
+			return run.notPlaced(err, placed)
+		}
+		run.describeStart(&lease, placed)
+		taken := run.handle(ctx, &lease)
+		i.cfg.Placer.Release(lease)
+		if taken {
+			return &run.response, nil
+		}
+		// It had died while it was idle. That is nothing this request has to suffer from.
 	}
-	defer i.cfg.Placer.Release(lease)
-	run.describeStart(&lease, placed)
-	run.handle(ctx, &lease)
-	return &run.response, nil
+}
+
+// acquire waits for an environment for a bounded time. The common case, an idle one, needs no timer.
+func (i *Invoker) acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error) {
+	if !forced {
+		if lease, ok := i.cfg.Placer.Idle(v); ok {
+			return lease, nil
+		}
+	}
+	waiting, cancel := context.WithTimeout(ctx, placeLimit)
+	defer cancel()
+	return i.cfg.Placer.Acquire(waiting, v, forced)
 }
 
 func orDefault(s, otherwise string) string {
@@ -195,8 +211,8 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
 }
 
-// handle passes the event and ends the record.
-func (r *run) handle(ctx context.Context, l *placement.Lease) {
+// handle passes the event and ends the record. It reports false when the runtime had ended before it took the event.
+func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	rec := &r.response.Record
 	switch {
 	case r.request.LogTail:
@@ -216,6 +232,10 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) {
 		event.Payload = emptyEvent
 	}
 	payload, err := l.Invoke(ctx, &event, deadline)
+	if errors.Is(err, runtimes.ErrNotTaken) {
+		l.Stream.Write(time.Now(), rec.RequestID, []byte("thaw: the environment had ended before it took the event; another one serves it\n"))
+		return false
+	}
 	end := time.Now()
 	rec.Phases.Set(thaw.PhaseHandler, rec.Start, begin, end)
 	rec.Duration = end.Sub(begin)
@@ -225,6 +245,7 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) {
 		r.failed(l.Stream, err, end)
 	}
 	r.report(l.Stream, line[:0])
+	return true
 }
 
 var emptyEvent = []byte("{}")

@@ -116,19 +116,28 @@ type Lease struct {
 	alone bool
 }
 
+// Idle gives an idle environment, if there is one, and never waits.
+func (p *Placer) Idle(v *thaw.Version) (Lease, bool) {
+	f := p.fleetOf(v)
+	for instance := f.take(); instance != nil; instance = f.take() {
+		if instance.Claim() {
+			return f.lease(instance, ""), true
+		}
+		p.end(f, instance, thaw.CauseCrashed)
+	}
+	return Lease{}, false
+}
+
 // Acquire gives an environment for one invocation of a version, waiting until ctx ends if one must be made. forced asks
 // for a new one that is not kept. Errors: *sandbox.InitError when the function's init fails, *thaw.Error when the node
 // is full or the start failed for the platform's reasons, ctx's own.
 func (p *Placer) Acquire(ctx context.Context, v *thaw.Version, forced bool) (Lease, error) {
-	f := p.fleetOf(v)
 	if !forced {
-		for instance := f.take(); instance != nil; instance = f.take() {
-			if instance.Claim() {
-				return f.lease(instance, ""), nil
-			}
-			p.end(f, instance, thaw.CauseCrashed)
+		if l, ok := p.Idle(v); ok {
+			return l, nil
 		}
 	}
+	f := p.fleetOf(v)
 	// An environment may die in the moment of its hand-over. One more try, so that a function whose environments all
 	// die at once cannot keep a request going in circles.
 	for range 2 {

@@ -47,7 +47,9 @@ func (s *fakeStore) delete(name string) {
 	delete(s.functions, name)
 	watch := s.watch
 	s.mu.Unlock()
-	watch(state.Change{Name: name})
+	if watch != nil {
+		watch(state.Change{Name: name})
+	}
 }
 
 func (s *fakeStore) UpdateFunction(_ context.Context, name string, change func(*thaw.Function) error) (*thaw.Function, error) {
@@ -140,6 +142,11 @@ func newRig(t *testing.T, runtime sandboxtest.Runtime, change func(*Config)) *ri
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	})
+	eventually(t, "the store is watched", func() bool {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		return r.store.watch != nil
 	})
 	t.Cleanup(func() {
 		r.stop()

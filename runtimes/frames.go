@@ -24,7 +24,7 @@ import (
 // From the host: I, one event; meta is request id, deadline in Unix milliseconds, function ARN, trace id, client
 // context and Cognito identity, joined by NUL bytes; body is the event.
 //
-// From the runtime: R, initialised; X, failed to initialise; S, the response (body); F, a function error; D, a function
+// From the runtime: R, initialised; meta is when the bootstrap began to load the user's module, in Unix microseconds; X, failed to initialise; S, the response (body); F, a function error; D, a function
 // error after which the runtime ends. X, F and D carry the error's type as meta and the error object as body.
 const (
 	frameInvoke    = 'I'
@@ -59,6 +59,8 @@ type frames struct {
 	// cancelled gets one value when the current call's context has ended and the deadline was set because of that.
 	cancelled chan struct{}
 	onCancel  func()
+	// up is what the ready frame told; valid after WaitInit.
+	up time.Time
 }
 
 // NewFrames speaks frames on one end of a socketpair, whose other end is the descriptor 3 of a runtime that uses one of
@@ -79,6 +81,9 @@ func (f *frames) WaitInit(ctx context.Context) error {
 		case err != nil:
 			return err
 		case kind == frameReady:
+			if us, err := strconv.ParseInt(meta, 10, 64); err == nil {
+				f.up = time.UnixMicro(us)
+			}
 			return nil
 		case kind == frameInitError:
 			return functionError(meta, body)
@@ -114,6 +119,9 @@ func (f *frames) invoke(event *Event) ([]byte, error) {
 	return nil, fmt.Errorf("%w: frame %q as a response", ErrProtocol, kind)
 }
 
+// RuntimeUp is when the bootstrap began to load the user's module, as it told; zero if it did not.
+func (f *frames) RuntimeUp() time.Time { return f.up }
+
 func (f *frames) Close() error { return f.conn.Close() }
 
 func (f *frames) during(ctx context.Context, call func() error) error {
@@ -121,9 +129,12 @@ func (f *frames) during(ctx context.Context, call func() error) error {
 	return f.disarm(ctx, stop, call())
 }
 
-// arm makes the end of ctx interrupt the connection. It costs nothing when ctx cannot end.
+// arm makes the end of ctx interrupt the connection. A context that has a deadline but no Done channel needs no timer
+// beside the connection's own.
 func (f *frames) arm(ctx context.Context) (stop func() bool) {
 	if ctx.Done() == nil {
+		deadline, _ := ctx.Deadline()
+		f.conn.SetDeadline(deadline)
 		return nil
 	}
 	return context.AfterFunc(ctx, f.onCancel)
@@ -140,6 +151,8 @@ func (f *frames) disarm(ctx context.Context, stop func() bool, err error) error 
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, os.ErrDeadlineExceeded) && stop == nil:
+		return context.DeadlineExceeded
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
 		return io.EOF
 	}

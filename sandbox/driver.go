@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 )
@@ -47,6 +48,10 @@ type Spec struct {
 	// AWS_LAMBDA_RUNTIME_API=host:port to Env.
 	RuntimeAPI bool
 }
+
+// ErrEntrypoint is what Start fails with when the sandbox could be made, but the command in it is missing, not executable
+// or of the wrong format: the function's fault, not the platform's.
+var ErrEntrypoint = errors.New("sandbox: the command cannot be run")
 
 // Driver makes sandboxes. sandbox/linux is the one there is.
 type Driver interface {

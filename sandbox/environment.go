@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"thaw"
@@ -125,6 +126,11 @@ func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
 	}
 	e.Timing.Begin = time.Now()
 	process, err := c.Driver.Start(ctx, c.spec(plan))
+	if errors.Is(err, ErrEntrypoint) {
+		return nil, &InitError{FunctionError: &thaw.FunctionError{
+			Type: thaw.ErrorInvalidEntry, Payload: []byte("fork/exec " + plan.Launch.Args[0] + ": " + cause(err)),
+		}}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: start %s: %w", plan.ID, err)
 	}
@@ -152,6 +158,14 @@ func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
 	}
 	e.output.drain("")
 	return e, nil
+}
+
+// cause is the kernel's own word for an error.
+func cause(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	return err.Error()
 }
 
 func (c *Config) spec(plan *Plan) *Spec {
@@ -308,14 +322,13 @@ func (e *Environment) MemoryPeak() uint64 { return e.process.MemoryPeak() }
 // Invoke passes one event to a claimed environment. It returns the response's JSON, or
 //   - *thaw.FunctionError: the function failed; the environment goes on;
 //   - *Broken: the runtime ended or the deadline passed; the environment is dead;
+//   - runtimes.ErrNotTaken: the runtime had ended before; the environment is dead, another may serve the event;
 //   - ctx's own error, when the caller gave up; the environment is dead.
 //
 // What the function wrote up to its answer has reached the log when Invoke returns.
 func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadline time.Time) ([]byte, error) {
 	e.output.begin(event.RequestID)
-	limited, cancel := context.WithDeadline(ctx, deadline)
-	response, err := e.conn.Invoke(limited, event)
-	cancel()
+	response, err := e.pass(ctx, event, deadline)
 	if _, failed := errors.AsType[*thaw.FunctionError](err); err == nil || failed {
 		if errors.Is(err, io.EOF) {
 			e.dead.Store(true) // the runtime ends after this failure
@@ -328,6 +341,8 @@ func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadlin
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
+		e.process.Kill()
+	case errors.Is(err, runtimes.ErrNotTaken):
 		e.process.Kill()
 	case errors.Is(err, context.DeadlineExceeded):
 		e.timeout.Store(true)
@@ -342,6 +357,24 @@ func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadlin
 	e.output.drain(event.RequestID)
 	return nil, err
 }
+
+func (e *Environment) pass(ctx context.Context, event *runtimes.Event, deadline time.Time) ([]byte, error) {
+	if e.process.Channel() != nil && ctx.Done() == nil {
+		return e.conn.Invoke(deadlineContext{ctx, deadline}, event)
+	}
+	limited, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return e.conn.Invoke(limited, event)
+}
+
+// deadlineContext is a deadline without a timer: the socketpair of the frames has one of its own.
+type deadlineContext struct {
+	context.Context
+	at time.Time
+}
+
+// Deadline is what the context adds.
+func (c deadlineContext) Deadline() (time.Time, bool) { return c.at, true }
 
 // Broken is an invocation that took its environment with it.
 type Broken struct {

@@ -102,7 +102,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	}
 	driver, err := linux.New(ctx, linux.Config{
 		Instance: instance(cfg.Data), Dir: filepath.Join(cfg.Data, "sandboxes"),
-		Network: mode, Networks: networks, Spares: cfg.Environments.Ready,
+		Network: mode, Networks: networks, Resolver: resolver(log), Spares: cfg.Environments.Ready,
 		Logf: func(format string, args ...any) { log.Error(fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {
@@ -226,6 +226,16 @@ func openNetworks(ctx context.Context, cfg *config, address net.Addr, g *group, 
 	g.run(ctx, "network namespaces", pool.Run)
 	acquire := func(ctx context.Context, key string) (linux.Namespace, error) { return pool.Acquire(ctx, key) }
 	return linux.AcquireFunc(acquire), sandbox.NetworkNAT, nil
+}
+
+// resolver is the resolv.conf that works inside network namespaces; nil leaves the host's own.
+func resolver(log *slog.Logger) []byte {
+	r, err := network.HostResolver()
+	if err != nil {
+		log.Warn("functions may not resolve names", "because", err)
+		return nil
+	}
+	return r.Conf
 }
 
 // sweepEvery is how often packages that no function refers to any more are looked for.

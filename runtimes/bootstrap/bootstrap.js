@@ -501,6 +501,7 @@ async function main() {
   replaceConsole();
   watchProcess();
   provideGlobals();
+  const up = Math.round((performance.timeOrigin + performance.now()) * 1000);
   let handler;
   try {
     handler = await loadHandler(process.env.LAMBDA_TASK_ROOT || '/var/task', process.env._HANDLER || '');
@@ -508,7 +509,7 @@ async function main() {
     die('Uncaught Exception', error, EXIT_UNCAUGHT_EXCEPTION);
   }
   initialising = false;
-  sendFrame('R', '', '');
+  sendFrame('R', String(up), '');
   const run = handler[STREAMING] ? runStreaming : runBuffered;
   channel = receive((meta, body) => run(handler, meta, body));
 }

@@ -444,6 +444,7 @@ def main():
     global request_id
     set_up_process()
     channel = Channel()
+    up = time.time_ns() // 1000
     try:
         handler = load(os.environ.get("_HANDLER", ""))
     except Exception as error:
@@ -452,7 +453,7 @@ def main():
         channel.send_error(b"X", error)
         sys.exit(1)
     trace_id = os.environ.pop("_X_AMZN_TRACE_ID", "")
-    channel.send(b"R")
+    channel.send(b"R", b"%d" % up)
     while True:
         meta, event = channel.receive()
         request_id = meta[0]

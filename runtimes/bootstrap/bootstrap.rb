@@ -138,8 +138,9 @@ class LambdaRuntime
     root = ENV.fetch('LAMBDA_TASK_ROOT', '/var/task')
     $LOAD_PATH.unshift(root) unless $LOAD_PATH.include?(root)
     LambdaGems.load if LambdaGems.brought?
+    up = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
     load_handler(ENV.fetch('_HANDLER', ''))
-    send_frame('R')
+    send_frame('R', up.to_s)
     loop { serve(*receive) }
   end
 

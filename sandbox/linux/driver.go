@@ -299,7 +299,7 @@ func (d *Driver) take(ctx context.Context) (*shim, error) {
 }
 
 // Start makes a sandbox and runs the command in it; see sandbox.Driver. Errors are *StepError; errors.Is tells
-// ErrEntrypoint and ErrClosed apart.
+// sandbox.ErrEntrypoint and ErrClosed apart.
 func (d *Driver) Start(ctx context.Context, spec *sandbox.Spec) (sandbox.Process, error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func TestMissingCommand(t *testing.T) {
 	spec := python("")
 	spec.Args = []string{"/var/task/absent"}
 	_, err := d.Start(t.Context(), spec)
-	if !errors.Is(err, ErrEntrypoint) || !errors.Is(err, syscall.ENOENT) || !strings.Contains(err.Error(), "exec") {
+	if !errors.Is(err, sandbox.ErrEntrypoint) || !errors.Is(err, syscall.ENOENT) || !strings.Contains(err.Error(), "exec") {
 		t.Errorf("got %v", err)
 	}
 }

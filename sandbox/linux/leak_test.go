@@ -150,7 +150,7 @@ func TestAFailureAtAnyStepLeavesNothing(t *testing.T) {
 			if !errors.As(err, &se) || se.Step != failing || !errors.Is(err, boom) && !errors.Is(err, syscall.EIO) {
 				t.Errorf("got %v", err)
 			}
-			if errors.Is(err, ErrEntrypoint) {
+			if errors.Is(err, sandbox.ErrEntrypoint) {
 				t.Error("taken for a bad command")
 			}
 			if after := look(t, d); after != before {

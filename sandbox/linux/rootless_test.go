@@ -121,7 +121,7 @@ func stateOf(t *testing.T, pid int) (state string) {
 func TestUnprivilegedExitStatusAndLeaks(t *testing.T) {
 	needUnprivileged(t)
 	d := open(t)
-	if _, err := d.Start(t.Context(), &sandbox.Spec{Args: []string{"/absent"}, MemoryMB: 128, TmpMB: 16}); !errors.Is(err, ErrEntrypoint) {
+	if _, err := d.Start(t.Context(), &sandbox.Spec{Args: []string{"/absent"}, MemoryMB: 128, TmpMB: 16}); !errors.Is(err, sandbox.ErrEntrypoint) {
 		t.Errorf("got %v", err)
 	}
 	before := look(t, d)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"thaw/sandbox"
 )
 
 // Step names one touch of the kernel on the way to a running sandbox. Errors carry it, and a test can make exactly one
@@ -58,9 +60,9 @@ func (e *StepError) Error() string { return "sandbox: " + e.Step.String() + ": "
 // Unwrap gives the reason.
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Is reports ErrEntrypoint for a command that cannot be run, as opposed to a sandbox that cannot be made.
+// Is reports sandbox.ErrEntrypoint for a command that cannot be run, as opposed to a sandbox that cannot be made.
 func (e *StepError) Is(target error) bool {
-	if target != ErrEntrypoint || e.Step != StepExec {
+	if target != sandbox.ErrEntrypoint || e.Step != StepExec {
 		return false
 	}
 	errno, ok := errors.AsType[syscall.Errno](e.Err)
@@ -76,8 +78,6 @@ func (e *StepError) Is(target error) bool {
 
 // Errors that callers tell apart.
 var (
-	// ErrEntrypoint: the sandbox was made, and the command in it is missing, not executable or of the wrong format.
-	ErrEntrypoint = errors.New("sandbox: the command cannot be run")
 	// ErrClosed: the driver has been closed.
 	ErrClosed = errors.New("sandbox: driver is closed")
 	// ErrEnded: the sandbox has ended or was killed.
