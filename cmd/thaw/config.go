@@ -56,7 +56,8 @@ type runtimesConfig struct {
 type networkConfig struct {
 	// Mode is nat, none or host; empty: nat where possible, else none.
 	Mode sandbox.Network `yaml:"mode"`
-	// Prefix is cut into the environments' addresses.
+	// Prefix is cut into the environments' addresses. Not valid: one that nothing on this machine uses, so that
+	// several platforms can run beside each other.
 	Prefix netip.Prefix `yaml:"prefix"`
 	// Pool is how many namespaces are made ahead.
 	Pool int `yaml:"pool"`
@@ -94,7 +95,7 @@ func defaults() config {
 		Region:  "us-east-1",
 
 		CodeCache: code.DefaultMaxBytes,
-		Network:   networkConfig{Prefix: netip.MustParsePrefix("10.213.0.0/16"), Pool: 4},
+		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
 			Max: 1000, Starters: 8, Ready: 4,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
@@ -149,8 +150,8 @@ func (c *config) validate() error {
 	default:
 		bad("network.mode", "%q is none of nat, none, host", c.Network.Mode)
 	}
-	if !c.Network.Prefix.IsValid() || !c.Network.Prefix.Addr().Is4() || c.Network.Prefix.Bits() > 24 {
-		bad("network.prefix", "%s is not an IPv4 prefix of /24 or larger", c.Network.Prefix)
+	if p := c.Network.Prefix; p.IsValid() && (!p.Addr().Is4() || p.Bits() < 16 || p.Bits() > 24) {
+		bad("network.prefix", "%s is not an IPv4 prefix of /16 to /24", p)
 	}
 	within := func(key string, value, low, high int) {
 		if value < low || value > high {

@@ -97,7 +97,7 @@ func belongs(pid int, data, instance string) (line string, ok bool) {
 	mounts, _ := os.ReadFile(filepath.Join(dir, "mountinfo"))
 	groups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
 	own := strings.Contains(line, "--data "+data+" ") || strings.HasSuffix(line, "--data "+data)
-	in := strings.Contains(string(groups), "thaw-"+instance) || (inOtherNamespace(dir) && strings.Contains(string(mounts), filepath.Base(data)+"/"))
+	in := strings.Contains(string(groups), "thaw-"+instance) || (inOtherNamespace(dir) && strings.Contains(string(mounts), data+"/"))
 	return line, own || in
 }
 
