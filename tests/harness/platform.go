@@ -92,6 +92,7 @@ func FreeAddress(t testing.TB) string {
 // Options are what differs between platforms under test.
 type Options struct {
 	Data   string   // empty: a new one
+	Listen string   // empty: a free loopback address; another one is called on 127.0.0.1
 	Config string   // YAML, empty: none
 	Args   []string // more arguments of `thaw up`
 	Attr   *syscall.SysProcAttr
@@ -112,7 +113,16 @@ func Launch(t testing.TB, o Options) *Platform {
 		o.Data = t.TempDir()
 	}
 	address := FreeAddress(t)
-	args := []string{"up", "--listen", address, "--data", o.Data}
+	if o.Listen != "" {
+		_, port, err := net.SplitHostPort(o.Listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address = net.JoinHostPort("127.0.0.1", port)
+	} else {
+		o.Listen = address
+	}
+	args := []string{"up", "--listen", o.Listen, "--data", o.Data}
 	if o.Config != "" {
 		file := filepath.Join(t.TempDir(), "thaw.yaml")
 		if err := os.WriteFile(file, []byte(o.Config), 0o600); err != nil {
