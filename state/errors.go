@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"thaw"
 )
 
 // What the methods of this package return besides the error of a context that ended. Compare with errors.Is; the error
@@ -22,8 +24,9 @@ var (
 	ErrLocked = errors.New("data directory is in use")
 	// ErrNewerVersion: the data was written by a newer thaw.
 	ErrNewerVersion = errors.New("data is of a newer version")
-	// ErrFull: the disk has no room for the write; what was stored before is untouched.
-	ErrFull = errors.New("disk is full")
+	// ErrFull: the disk has no room for the write; what was stored before is untouched. It is what API callers are told
+	// too, since they can do something about it.
+	ErrFull error = &thaw.Error{Code: thaw.CodeService, Message: "The disk of the platform's data directory is full. Nothing was changed. Delete functions or free some space there, then try again."}
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("store is closed")
 )

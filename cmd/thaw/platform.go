@@ -89,7 +89,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 	g.onStop("code cache", packages.Close)
-	g.run(ctx, "package sweep", func(ctx context.Context) error { return sweepPackages(ctx, store, log) })
+	g.run(ctx, "package sweep", func(ctx context.Context) error { return sweepPackages(ctx, store, packages, log) })
 	registry, err := runtimes.Discover(ctx, runtimes.Config{
 		Dir: filepath.Join(cfg.Data, "runtimes"), Nearest: cfg.Runtimes.Nearest, Extra: cfg.Runtimes.Search,
 	})
@@ -241,7 +241,8 @@ func resolver(log *slog.Logger) []byte {
 // sweepEvery is how often packages that no function refers to any more are looked for.
 const sweepEvery = 10 * time.Minute
 
-func sweepPackages(ctx context.Context, store *state.Store, log *slog.Logger) error {
+// sweepPackages drops packages that no function refers to, from the store and from this node's cache.
+func sweepPackages(ctx context.Context, store *state.Store, cache *code.Cache, log *slog.Logger) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -249,9 +250,30 @@ func sweepPackages(ctx context.Context, store *state.Store, log *slog.Logger) er
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := store.SweepCode(ctx); err != nil && ctx.Err() == nil {
-				log.Warn("cannot sweep packages", "error", err)
+		}
+		wanted := packagesInUse(store)
+		err := errors.Join(store.SweepCode(ctx), cache.Sweep(ctx, func(digest string) bool { return wanted[digest] }))
+		if err != nil && ctx.Err() == nil {
+			log.Warn("cannot sweep packages", "error", err)
+		}
+	}
+}
+
+// packagesInUse is the set of the digests that functions refer to.
+func packagesInUse(store *state.Store) map[string]bool {
+	const page = 500
+	wanted := map[string]bool{}
+	for after := ""; ; {
+		functions := store.Functions(after, page)
+		for _, f := range functions {
+			wanted[f.Config.Code.SHA256] = true
+			if f.Running != nil {
+				wanted[f.Running.Code.SHA256] = true
 			}
+			after = f.Name
+		}
+		if len(functions) < page {
+			return wanted
 		}
 	}
 }
