@@ -2,6 +2,7 @@ package edge
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"io"
 	"net/http"
 	"slices"
@@ -176,7 +177,8 @@ func appendExplanation(b []byte, r *thaw.Invocation) []byte {
 	b = append(b, `","environment":"`...)
 	b = append(b, r.EnvironmentID...)
 	b = append(b, `","error_type":`...)
-	b = strconv.AppendQuoteToASCII(b, r.ErrorType)
+	name, _ := json.Marshal(r.ErrorType) // a string never fails; it may be any class name of the function's
+	b = append(b, name...)
 	b = append(b, `,"phases":{`...)
 	first := true
 	for phase, span := range r.Phases {

@@ -22,7 +22,8 @@ import (
 	"thaw/telemetry"
 )
 
-// placeLimit bounds how long a request waits for an environment before the function's own timeout begins.
+// placeLimit bounds how long a request waits for an environment, on top of what a start may take whose first init is cut
+// off and whose second has the function's own timeout.
 const placeLimit = 60 * time.Second
 
 // Request is one invocation as its caller asked for it.
@@ -165,7 +166,8 @@ func (i *Invoker) acquire(ctx context.Context, v *thaw.Version, forced bool) (pl
 			return lease, nil
 		}
 	}
-	waiting, cancel := context.WithTimeout(ctx, placeLimit)
+	start := sandbox.InitTimeout + time.Duration(v.Timeout)*time.Second
+	waiting, cancel := context.WithTimeout(ctx, placeLimit+start)
 	defer cancel()
 	return i.cfg.Placer.Acquire(waiting, v, forced)
 }
@@ -232,7 +234,8 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 		event.Payload = emptyEvent
 	}
 	payload, err := l.Invoke(ctx, &event, deadline)
-	if errors.Is(err, runtimes.ErrNotTaken) {
+	// One that was just started and ends before its first event would do so again.
+	if broken, ok := errors.AsType[*sandbox.Broken](err); ok && broken.NotTaken && rec.Kind != thaw.StartBoot {
 		l.Stream.Write(time.Now(), rec.RequestID, []byte("thaw: the environment had ended before it took the event; another one serves it\n"))
 		return false
 	}
@@ -290,13 +293,15 @@ func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 		r.response.Payload = errorPayload(thaw.ErrorTimedOut, "RequestId: "+rec.RequestID+" Error: "+text)
 	case errors.As(err, &broken):
 		rec.Crashed, rec.ErrorType = true, broken.Type
-		if json.Valid(broken.Payload) && len(broken.Payload) > 0 {
-			r.response.Payload = broken.Payload // the runtime said itself what was wrong (init)
-			return
+		reason, own := string(broken.Payload), false
+		if len(broken.Payload) > 0 && json.Valid(broken.Payload) {
+			reason, own = errorMessage(broken.Payload), true // the runtime said itself what was wrong (init)
 		}
-		text := "RequestId: " + rec.RequestID + " Error: " + string(broken.Payload)
+		text := "RequestId: " + rec.RequestID + " Error: " + reason
 		stream.Write(at, rec.RequestID, []byte(text+"\n"+broken.Type+"\n"))
-		r.response.Payload = errorPayload(broken.Type, text)
+		if r.response.Payload = broken.Payload; !own {
+			r.response.Payload = errorPayload(broken.Type, text)
+		}
 	case errors.As(err, &failure):
 		rec.ErrorType = failure.Type
 		r.response.Payload = failure.Payload
@@ -316,6 +321,15 @@ func (r *run) report(stream *telemetry.Stream, line []byte) {
 	if r.request.LogTail {
 		r.response.LogTail = stream.EndTail()
 	}
+}
+
+// errorMessage is the message in the error object of a runtime, which may be any JSON.
+func errorMessage(object []byte) string {
+	var e struct {
+		Message string `json:"errorMessage"`
+	}
+	_ = json.Unmarshal(object, &e) // one without a message has none to show
+	return e.Message
 }
 
 // errorPayload is the JSON of a failure that the platform reports in the function's place.

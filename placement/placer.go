@@ -426,10 +426,8 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
 	launch, err := p.cfg.Launcher.Launch(v, dir)
-	if err != nil {
-		if failure, ok := errors.AsType[*thaw.FunctionError](err); ok {
-			return nil, &InitFailure{InitError: &sandbox.InitError{FunctionError: failure}, Stream: stream, EnvironmentID: id}
-		}
+	lacking, ok := errors.AsType[*thaw.FunctionError](err)
+	if err != nil && !ok {
 		return nil, err
 	}
 	plan := &sandbox.Plan{
@@ -439,8 +437,10 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	phase := "init"
 	for {
-		env, err := p.cfg.Sandbox.Boot(ctx, plan)
-		if err == nil {
+		var env *sandbox.Environment
+		if lacking != nil {
+			err = &sandbox.InitError{FunctionError: lacking}
+		} else if env, err = p.cfg.Sandbox.Boot(ctx, plan); err == nil {
 			return &Instance{Environment: env, Stream: stream, release: release}, nil
 		}
 		failure, ok := errors.AsType[*sandbox.InitError](err)

@@ -99,12 +99,15 @@ func (f *frames) Invoke(ctx context.Context, event *Event) (response []byte, err
 }
 
 func (f *frames) invoke(event *Event) ([]byte, error) {
-	if err := f.writeInvoke(event); errors.Is(err, syscall.EPIPE) {
+	if err := f.writeInvoke(event); errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return nil, ErrNotTaken
 	} else if err != nil {
 		return nil, err
 	}
 	kind, meta, body, err := f.read()
+	if errors.Is(err, syscall.ECONNRESET) {
+		return nil, ErrNotTaken // the kernel says so of a peer that has gone with bytes left unread: the event
+	}
 	if err != nil {
 		return nil, err
 	}

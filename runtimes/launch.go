@@ -49,7 +49,7 @@ type Launch struct {
 
 // Launch says how to start the version's runtime, whose unpacked code is in codeDir. A runtime that this host cannot
 // run is the *thaw.Error of Check; code without the executable that the runtime needs is a *thaw.FunctionError of type
-// Runtime.InvalidEntrypoint. The first Launch of an interpreter prepares its bootstrap, which takes tens of
+// Runtime.InvalidEntrypoint, whose Payload is the message alone, and the Launch then has the Version only. The first Launch of an interpreter prepares its bootstrap, which takes tens of
 // milliseconds; the later ones cost a few stats.
 func (r *Registry) Launch(v *thaw.Version, codeDir string) (*Launch, error) {
 	id, err := r.resolve(v.Runtime)
@@ -101,27 +101,25 @@ func launchBinary(v *thaw.Version, id identifier, codeDir string) (*Launch, erro
 		name = v.Handler
 	}
 	target := filepath.Join(TaskRoot, name)
-	l := &Launch{Args: []string{target}, RuntimeAPI: true, Version: id.language + ":" + id.version}
+	version := id.language + ":" + id.version
+	failed := &Launch{Version: version}
 	if !filepath.IsLocal(name) {
-		return nil, invalidEntrypoint("The handler %q is not a path within the code.", name)
+		return failed, invalidEntrypoint("The handler %q is not a path within the code.", name)
 	}
 	info, err := os.Stat(filepath.Join(codeDir, name))
 	switch {
 	case err != nil && id.language == "go":
-		return nil, invalidEntrypoint("fork/exec %s: no such file or directory", target)
+		return failed, invalidEntrypoint("fork/exec %s: no such file or directory", target)
 	case err != nil:
-		return nil, invalidEntrypoint("Couldn't find valid bootstrap(s): [%s /opt/bootstrap]", target)
+		return failed, invalidEntrypoint("Couldn't find valid bootstrap(s): [%s /opt/bootstrap]", target)
 	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
-		return nil, invalidEntrypoint("fork/exec %s: permission denied", target)
+		return failed, invalidEntrypoint("fork/exec %s: permission denied", target)
 	}
-	return l, nil
+	return &Launch{Args: []string{target}, RuntimeAPI: true, Version: version}, nil
 }
 
 func invalidEntrypoint(format string, args ...any) error {
-	return &thaw.FunctionError{
-		Type:    thaw.ErrorInvalidEntry,
-		Payload: errorObject(thaw.ErrorInvalidEntry, "Error: "+fmt.Sprintf(format, args...)),
-	}
+	return &thaw.FunctionError{Type: thaw.ErrorInvalidEntry, Payload: fmt.Appendf(nil, format, args...)}
 }
 
 // prepare makes the folder that becomes /var/runtime for an interpreter, once per interpreter version and content of

@@ -322,7 +322,6 @@ func (e *Environment) MemoryPeak() uint64 { return e.process.MemoryPeak() }
 // Invoke passes one event to a claimed environment. It returns the response's JSON, or
 //   - *thaw.FunctionError: the function failed; the environment goes on;
 //   - *Broken: the runtime ended or the deadline passed; the environment is dead;
-//   - runtimes.ErrNotTaken: the runtime had ended before; the environment is dead, another may serve the event;
 //   - ctx's own error, when the caller gave up; the environment is dead.
 //
 // What the function wrote up to its answer has reached the log when Invoke returns.
@@ -343,7 +342,7 @@ func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadlin
 		err = ctx.Err()
 		e.process.Kill()
 	case errors.Is(err, runtimes.ErrNotTaken):
-		e.process.Kill()
+		err = &Broken{FunctionError: e.awaitExit(), NotTaken: true}
 	case errors.Is(err, context.DeadlineExceeded):
 		e.timeout.Store(true)
 		err = &Broken{FunctionError: &thaw.FunctionError{Type: thaw.ErrorTimedOut}, TimedOut: true}
@@ -380,6 +379,8 @@ func (c deadlineContext) Deadline() (time.Time, bool) { return c.at, true }
 type Broken struct {
 	*thaw.FunctionError
 	TimedOut bool
+	// NotTaken: the runtime ended before it took the event, so that another environment may serve it.
+	NotTaken bool
 }
 
 // Unwrap gives the failure that the caller sees.
