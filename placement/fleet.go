@@ -46,7 +46,8 @@ type fleet struct {
 	retired bool        // its version's code or configuration has been replaced, or the function is gone
 	busy    int         // environments that serve right now
 	starts  int         // environments ordered or being made
-	booting int         // of these, those being made
+	shared  int         // of these, those that any request may get
+	booting int         // of the shared ones, those being made
 }
 
 type idleInstance struct {
@@ -97,22 +98,42 @@ func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
 	return l
 }
 
-// queue adds a waiter, unless it waits for an environment of its own, and says why its start is not warm.
-func (f *fleet) queue(w *waiter) thaw.Cause {
+// queue adds a waiter and says why its start is not warm, and whether it needs an order of its own: it does not while
+// there are more orders than requests that wait.
+func (f *fleet) queue(w *waiter) (cause thaw.Cause, order bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	cause := f.cause
+	cause = f.cause
 	switch {
 	case w.alone:
-		cause = thaw.CauseForced
+		f.starts++
+		return thaw.CauseForced, true
 	case f.busy+f.starts > 0:
 		cause = thaw.CauseScaleOut
 	}
-	f.starts++
-	if !w.alone {
-		f.waiters = append(f.waiters, w)
+	f.waiters = append(f.waiters, w)
+	if len(f.waiters) <= f.shared {
+		return cause, false
 	}
-	return cause
+	f.starts++
+	f.shared++
+	return cause, true
+}
+
+// withdraw takes an order back. It reports false when the waiter has been served meanwhile.
+func (f *fleet) withdraw(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended(w)
+	return f.leaveLocked(w)
+}
+
+// ended counts an order no more.
+func (f *fleet) ended(w *waiter) {
+	f.starts--
+	if !w.alone {
+		f.shared--
+	}
 }
 
 // leave takes a waiter out. It reports false when a result has been sent to it already.
@@ -155,8 +176,14 @@ func (f *fleet) handTo(w *waiter, instance *Instance) bool {
 func (f *fleet) begin(w *waiter) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if needed := len(f.waiters) > f.booting; (w.alone && w.gone) || (!w.alone && !needed) {
-		f.starts--
+	if w.alone {
+		if w.gone {
+			f.ended(w)
+		}
+		return !w.gone
+	}
+	if len(f.waiters) <= f.booting {
+		f.ended(w)
 		return false
 	}
 	f.booting++
@@ -164,24 +191,29 @@ func (f *fleet) begin(w *waiter) bool {
 }
 
 // started ends a start that went well.
-func (f *fleet) started(instance *Instance) {
+func (f *fleet) started(w *waiter, instance *Instance) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.starts--
-	f.booting--
+	f.bootEnded(w)
 	f.live[instance.ID] = instance
 }
 
+func (f *fleet) bootEnded(w *waiter) {
+	f.ended(w)
+	if !w.alone {
+		f.booting--
+	}
+}
+
 // failed ends a start that did not go well, and tells the waiter that ordered it. Where that has been served otherwise,
-// the oldest one that no start is left for is told.
+// the oldest one that no order is left for is told.
 func (f *fleet) failed(w *waiter, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.starts--
-	f.booting--
+	f.bootEnded(w)
 	switch {
 	case f.leaveLocked(w):
-	case !w.alone && len(f.waiters) > f.starts:
+	case !w.alone && len(f.waiters) > f.shared:
 		w = f.waiters[0]
 		f.leaveLocked(w)
 	default:
@@ -194,7 +226,7 @@ func (f *fleet) failed(w *waiter, err error) {
 func (f *fleet) cancel(w *waiter, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.starts--
+	f.ended(w)
 	if f.leaveLocked(w) {
 		w.got <- result{err: err}
 	}
@@ -324,11 +356,15 @@ func (f *fleet) retire() []*Instance {
 	return gone
 }
 
-// shutDown retires the fleet and gives out every environment, busy ones too.
-func (f *fleet) shutDown() []*Instance {
+// shutDown retires the fleet, tells everybody who waits, and gives out every environment, busy ones too.
+func (f *fleet) shutDown(err error) []*Instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.retired, f.idle = true, nil
+	for _, w := range f.waiters {
+		w.got <- result{err: err}
+	}
+	f.waiters = nil
 	gone := slices.Collect(maps.Values(f.live))
 	clear(f.live)
 	return gone

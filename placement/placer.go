@@ -261,17 +261,22 @@ func (p *Placer) order(f *fleet, v *thaw.Version, w *waiter) (thaw.Cause, error)
 		p.mu.Unlock()
 		return "", errShutdown
 	}
-	var evicted *Instance
-	if p.count >= p.cfg.MaxEnvironments {
-		if evicted = p.evictOldest(); evicted == nil {
-			p.mu.Unlock()
-			return "", &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second,
-				Cause: fmt.Errorf("placement: all %d environments of this node are busy", p.cfg.MaxEnvironments)}
-		}
-	} else {
-		p.count++
+	cause, order := f.queue(w)
+	if !order {
+		p.mu.Unlock()
+		return cause, nil
 	}
-	cause := f.queue(w)
+	var evicted *Instance
+	if p.count < p.cfg.MaxEnvironments {
+		p.count++
+	} else if evicted = p.evictOldest(); evicted == nil {
+		p.mu.Unlock()
+		if !f.withdraw(w) {
+			return cause, nil
+		}
+		return "", &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second,
+			Cause: fmt.Errorf("placement: all %d environments of this node are busy", p.cfg.MaxEnvironments)}
+	}
 	p.starts <- start{fleet: f, version: v, waiter: w} // has room for every place
 	p.mu.Unlock()
 	if evicted != nil {
@@ -376,7 +381,7 @@ func (p *Placer) closeAll() {
 		p.unreserve()
 	}
 	for _, f := range fleets {
-		for _, instance := range f.shutDown() {
+		for _, instance := range f.shutDown(errShutdown) {
 			p.closing <- ending{instance: instance}
 		}
 	}
@@ -396,7 +401,7 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		s.fleet.failed(s.waiter, err)
 		return
 	}
-	s.fleet.started(instance)
+	s.fleet.started(s.waiter, instance)
 	if s.waiter.alone {
 		if !s.fleet.handTo(s.waiter, instance) {
 			p.end(s.fleet, instance, "")
