@@ -97,15 +97,18 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 		writeQueryError(w, s.model, req.ID, e, form)
 		return
 	}
-	writeRESTError(w, e, form)
+	writeRESTError(w, r, e, form)
 }
 
 // retrySeconds rounds up: a caller that came back early would be refused again.
 func retrySeconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
 
-func writeRESTError(w http.ResponseWriter, e *thaw.Error, form wireForm) {
+func writeRESTError(w http.ResponseWriter, r *http.Request, e *thaw.Error, form wireForm) {
 	body := smithyjson.NewEncoder()
 	object := body.Object()
+	if r.Header.Get("X-Amz-Target") != "" {
+		object.Key("__type").String(string(e.Code)) // a client of a JSON protocol looks here, not at the header
+	}
 	if e.Reason != "" {
 		object.Key("Reason").String(e.Reason)
 	}

@@ -80,6 +80,7 @@ const (
 	healthPath    = nativePrefix + "health"
 	codePrefix    = nativePrefix + "code/"
 	lambdaService = "lambda"
+	iamService    = "iam"
 )
 
 // ServeHTTP dispatches one request.
@@ -112,7 +113,11 @@ func (s *Server) service(r *http.Request) Service {
 	if service, ok := s.cfg.Services[name]; ok {
 		return service
 	}
-	return unknownService{name: name, lambda: s.cfg.Services[lambdaService], known: s.serviceNames()}
+	form := s.cfg.Services[lambdaService]
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		form = s.cfg.Services[iamService]
+	}
+	return unknownService{name: name, Service: form, known: s.serviceNames()}
 }
 
 func (s *Server) serviceNames() string {
@@ -123,11 +128,11 @@ func (s *Server) serviceNames() string {
 	return strings.Join(sorted(names), ", ")
 }
 
-// unknownService answers for a service that this platform does not have.
+// unknownService answers for a service that this platform does not have, in the wire form of one that it has.
 type unknownService struct {
-	name   string
-	lambda Service
-	known  string
+	Service
+	name  string
+	known string
 }
 
 func (u unknownService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -139,10 +144,6 @@ func (u unknownService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		what += " (operation " + target + ")"
 	}
 	u.WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw does not know %s. It serves: %s.", what, u.known))
-}
-
-func (u unknownService) WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	u.lambda.WriteError(w, r, err)
 }
 
 // checkBrowser keeps web pages from driving a listener that asks for no credentials: a foreign Host (DNS rebinding) or

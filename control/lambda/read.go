@@ -48,7 +48,8 @@ func (a *API) getFunctionConfiguration(_ context.Context, in *sdk.GetFunctionCon
 // between two pages neither repeat nor hide others.
 func (a *API) listFunctions(_ context.Context, in *sdk.ListFunctionsInput) (*sdk.ListFunctionsOutput, error) {
 	after, err := base64.RawURLEncoding.DecodeString(value(in.Marker))
-	if err != nil {
+	last, named := thaw.ParseFunctionRef(string(after))
+	if err != nil || len(after) > 0 && (!named || last.Name != string(after)) {
 		return nil, invalid("Marker is not one that ListFunctions gave. Start again without it.")
 	}
 	qualifier := ""

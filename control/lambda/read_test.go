@@ -169,8 +169,10 @@ func TestListShows(t *testing.T) {
 	if *f.FunctionArn != arnF+":$LATEST" || f.State != "" || f.LastUpdateStatus != "" || f.RuntimeVersionConfig != nil || *f.CodeSha256 == "" {
 		t.Errorf("%+v", f)
 	}
-	_, err = a.listFunctions(t.Context(), &sdk.ListFunctionsInput{Marker: ptr("%%")})
-	wantError(t, err, thaw.CodeInvalidParameterValue, "")
+	for _, marker := range []string{"%%", "made-up"} { // the second is base64, but of nothing that is a name
+		_, err = a.listFunctions(t.Context(), &sdk.ListFunctionsInput{Marker: ptr(marker)})
+		wantError(t, err, thaw.CodeInvalidParameterValue, "")
+	}
 	_, err = a.listFunctions(t.Context(), &sdk.ListFunctionsInput{MasterRegion: ptr("ALL")})
 	wantError(t, err, thaw.CodeInvalidParameterValue, "")
 	out, err = a.listFunctions(t.Context(), &sdk.ListFunctionsInput{MasterRegion: ptr("ALL"), FunctionVersion: "ALL"})
