@@ -110,3 +110,12 @@ func Code(err error) string {
 func ClientWith(url, region string, keys aws.CredentialsProvider) *lambda.Client {
 	return lambda.New(lambda.Options{BaseEndpoint: aws.String(strings.TrimSuffix(url, "/")), Region: region, RetryMaxAttempts: 1, Credentials: keys})
 }
+
+// Update replaces a function's code and waits until that is successful.
+func Update(t testing.TB, client *lambda.Client, name string, files map[string]string) {
+	t.Helper()
+	if _, err := client.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: &name, ZipFile: Zip(t, files)}); err != nil {
+		t.Fatalf("update %s: %v", name, err)
+	}
+	WaitActive(t, client, name)
+}
