@@ -1,6 +1,7 @@
 package thaw
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 )
@@ -66,7 +67,15 @@ func (v *Version) LogGroupName() string {
 	return "/aws/lambda/" + v.Function
 }
 
-// Owns reports whether a function reference that may name an account and a region means this one.
-func (a Account) Owns(ref FunctionRef) bool {
-	return (ref.Account == "" || ref.Account == a.ID) && (ref.Region == "" || ref.Region == a.Region)
+// CheckOwned refuses a function reference that names another account or region, in the words that AWS has for a caller
+// of operation (InvokeFunction, GetFunction) without permission there.
+func (a Account) CheckOwned(operation string, ref FunctionRef) error {
+	if ref.Account != "" && ref.Account != a.ID {
+		arn := Account{ID: ref.Account, Region: cmp.Or(ref.Region, a.Region)}.FunctionARN(ref.Name, ref.Qualifier)
+		return Errorf(CodeAccessDenied, "User: arn:aws:iam::%s:root is not authorized to perform: lambda:%s on resource: %s because no resource-based policy allows the lambda:%s action", a.ID, operation, arn, operation)
+	}
+	if ref.Region != "" && ref.Region != a.Region {
+		return Errorf(CodeResourceNotFound, "Functions from '%s' are not reachable in this region ('%s')", ref.Region, a.Region)
+	}
+	return nil
 }

@@ -33,8 +33,18 @@ var bodies = sync.Pool{New: func() any { b := make([]byte, 0, smallBody); return
 // maxBody is the largest body that an invocation may have, bytes.
 const maxBody = thaw.MaxPayload
 
+// invokedName cuts the function's name out of the path of an Invoke request. A trailing slash, which old SDKs send, does
+// not count.
+func invokedName(path string) (name string, ok bool) {
+	path = strings.TrimSuffix(path, "/")
+	if len(path) < len(invokePrefix)+len(invokeSuffix) || !strings.HasPrefix(path, invokePrefix) || !strings.HasSuffix(path, invokeSuffix) {
+		return "", false
+	}
+	return path[len(invokePrefix) : len(path)-len(invokeSuffix)], true
+}
+
 // serveInvoke is POST /2015-03-31/functions/{name}/invocations.
-func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string) {
 	request := invoke.Request{Start: time.Now(), RequestID: requestID()}
 	header := w.Header()
 	header[headerRequestID] = []string{request.RequestID}
@@ -42,7 +52,10 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request) {
 
 	buffer := bodies.Get().(*[]byte)
 	defer func() { bodies.Put(buffer) }()
-	kind, err := parseInvoke(r, &request, buffer)
+	kind, err := parseInvoke(r, name, &request, buffer)
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the function may take longer than the body
+	}
 	if err != nil {
 		lambda.WriteError(w, r, err)
 		return
@@ -87,15 +100,19 @@ var (
 )
 
 // parseInvoke reads an Invoke request. The payload lies in *buffer when it is small.
-func parseInvoke(r *http.Request, request *invoke.Request, buffer *[]byte) (kind string, err error) {
-	name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, invokePrefix), invokeSuffix)
+func parseInvoke(r *http.Request, name string, request *invoke.Request, buffer *[]byte) (kind string, err error) {
 	ref, ok := thaw.ParseFunctionRef(name)
 	if !ok {
 		return "", invalidName(name)
 	}
 	request.Function = ref
 	if r.URL.RawQuery != "" {
-		request.Qualifier = r.URL.Query().Get("Qualifier")
+		if query := r.URL.Query(); query.Has("Qualifier") {
+			request.Qualifier = query.Get("Qualifier")
+			if err := checkQualifier(request.Qualifier); err != nil {
+				return "", err
+			}
+		}
 	}
 	kind = r.Header.Get("X-Amz-Invocation-Type")
 	switch kind {
@@ -129,6 +146,22 @@ func parseInvoke(r *http.Request, request *invoke.Request, buffer *[]byte) (kind
 
 func invalidName(name string) error {
 	return thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?", name)
+}
+
+// checkQualifier holds the Qualifier parameter to the Lambda API's model, in AWS's words.
+func checkQualifier(q string) error {
+	const failed = "1 validation error detected: Value '%s' at 'qualifier' failed to satisfy constraint: Member must "
+	switch {
+	case len(q) < 1:
+		return thaw.Errorf(thaw.CodeValidation, failed+"have length greater than or equal to 1", q)
+	case len(q) > 128:
+		return thaw.Errorf(thaw.CodeValidation, failed+"have length less than or equal to 128", q)
+	case q != "$LATEST.PUBLISHED" && strings.ContainsFunc(q, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '$'
+	}):
+		return thaw.Errorf(thaw.CodeValidation, failed+`satisfy regular expression pattern: \$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+`, q)
+	}
+	return nil
 }
 
 // readBody reads the payload, into *buffer where it fits.

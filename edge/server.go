@@ -58,17 +58,25 @@ type Server struct {
 	cfg    Config
 	native *http.ServeMux
 	health []byte
+	// bodyTime bounds how long a request's body may take to come.
+	bodyTime time.Duration
 }
+
+// bodyTime lets the largest package, 70 MB with its encoding, come over a line of 5 Mbit/s.
+const bodyTime = 2 * time.Minute
 
 // New makes a Server.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, native: http.NewServeMux()}
+	s := &Server{cfg: cfg, native: http.NewServeMux(), bodyTime: bodyTime}
 	s.health, _ = json.Marshal(map[string]string{
 		"status": "ok", "version": cfg.Version, "account": cfg.Account.ID, "region": cfg.Account.Region,
 	})
 	s.native.HandleFunc("GET /_thaw/health", s.serveHealth)
 	s.native.HandleFunc("GET /_thaw/logs", s.serveLogs)
 	s.native.Handle("GET /_thaw/code/", cfg.Download)
+	s.native.HandleFunc(nativePrefix, func(w http.ResponseWriter, r *http.Request) {
+		cfg.Services[lambdaService].WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw has nothing at %s %s.", r.Method, r.URL.Path))
+	})
 	return s
 }
 
@@ -97,9 +105,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if r.ContentLength != 0 {
+		// Without a deadline a client that stops in the middle of its body would keep its connection for ever. The
+		// server sets its own with the next request.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTime)) // only a test's recorder has none
+	}
+	name, isInvoke := invokedName(path)
 	switch {
-	case r.Method == http.MethodPost && strings.HasPrefix(path, invokePrefix) && strings.HasSuffix(path, invokeSuffix):
-		s.serveInvoke(w, r)
+	case isInvoke && r.Method == http.MethodPost:
+		s.serveInvoke(w, r, name)
 	case strings.HasPrefix(path, nativePrefix):
 		s.native.ServeHTTP(w, r)
 	default:

@@ -88,8 +88,11 @@ func (i *Invoker) Resolve(ref thaw.FunctionRef, qualifier string) (*thaw.Functio
 		}
 		qualifier = ref.Qualifier
 	}
+	if err := i.cfg.Account.CheckOwned("InvokeFunction", ref); err != nil {
+		return nil, nil, err
+	}
 	f, ok := i.cfg.Catalog.Function(ref.Name)
-	if !ok || !i.cfg.Account.Owns(ref) || (qualifier != "" && qualifier != thaw.Latest) {
+	if !ok || (qualifier != "" && qualifier != thaw.Latest) {
 		return nil, nil, thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", i.cfg.Account.FunctionARN(ref.Name, qualifier))
 	}
 	if f.Running == nil {

@@ -24,7 +24,7 @@ func (a *API) resolve(operation string, name, qualifier *string) (target, error)
 	if !ok {
 		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", value(name), namePattern)
 	}
-	if err := a.local(operation, ref); err != nil {
+	if err := a.cfg.Account.CheckOwned(operation, ref); err != nil {
 		return target{}, err
 	}
 	q := value(qualifier)
@@ -35,23 +35,6 @@ func (a *API) resolve(operation string, name, qualifier *string) (target, error)
 		q = ref.Qualifier
 	}
 	return target{name: ref.Name, qualifier: q}, nil
-}
-
-// local refuses a reference to another account or region.
-func (a *API) local(operation string, ref thaw.FunctionRef) error {
-	here := a.cfg.Account
-	if ref.Account != "" && ref.Account != here.ID {
-		region := ref.Region
-		if region == "" {
-			region = here.Region
-		}
-		arn := thaw.Account{ID: ref.Account, Region: region}.FunctionARN(ref.Name, ref.Qualifier)
-		return thaw.Errorf(thaw.CodeAccessDenied, "User: arn:aws:iam::%s:root is not authorized to perform: lambda:%s on resource: %s because no resource-based policy allows the lambda:%s action", here.ID, operation, arn, operation)
-	}
-	if ref.Region != "" && ref.Region != here.Region {
-		return thaw.Errorf(thaw.CodeResourceNotFound, "Functions from '%s' are not reachable in this region ('%s')", ref.Region, here.Region)
-	}
-	return nil
 }
 
 // newName reads the name of a function to be created.
