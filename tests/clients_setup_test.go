@@ -23,12 +23,21 @@ const network = "network:\n  prefix: 10.224.0.0/20\n"
 // commandLimit ends a client that hangs.
 const commandLimit = 2 * time.Minute
 
-// run runs a client's program. Its environment has none of this machine's AWS settings.
+// run runs a client's program.
 func run(t *testing.T, env []string, in, name string, args ...string) (out, errText string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd, stdout, stderr := command(ctx, t, env, name, args...)
+	cmd.Stdin = strings.NewReader(in)
+	err = cmd.Run()
+	return stdout.String(), stderr.String(), err
+}
+
+// command is a program that sees env, but none of this machine's AWS settings, and what it will print.
+func command(ctx context.Context, t *testing.T, env []string, name string, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+	t.Helper()
+	cmd = exec.CommandContext(ctx, name, args...)
 	cmd.Dir = harness.Root()
 	for _, set := range os.Environ() {
 		if !strings.HasPrefix(set, "AWS_") || strings.HasPrefix(set, "AWS_CA_BUNDLE=") {
@@ -38,11 +47,22 @@ func run(t *testing.T, env []string, in, name string, args ...string) (out, errT
 	none := filepath.Join(t.TempDir(), "none")
 	cmd.Env = append(cmd.Env, "AWS_CONFIG_FILE="+none, "AWS_SHARED_CREDENTIALS_FILE="+none, "AWS_EC2_METADATA_DISABLED=true", "PYTHONDONTWRITEBYTECODE=1")
 	cmd.Env = append(cmd.Env, env...)
-	cmd.Stdin = strings.NewReader(in)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
-	return stdout.String(), stderr.String(), err
+	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = stdout, stderr, 10*time.Second
+	return cmd, stdout, stderr
+}
+
+// unmodified is python's command line for a program that expects boto3 to take AWS_ENDPOINT_URL.
+func unmodified(t *testing.T, python string, program ...string) []string {
+	t.Helper()
+	out, text, err := run(t, nil, "", python, "-c", "import boto3; print(boto3.__version__)")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if major, minor := version(t, out); !readsEndpoint("boto3", major, minor) {
+		return append([]string{clientFile("python/with_endpoint.py")}, program...)
+	}
+	return program
 }
 
 // clientFile is the path of a file of tests/clients.
