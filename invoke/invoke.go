@@ -245,7 +245,7 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	end := time.Now()
 	rec.Phases.Set(thaw.PhaseHandler, rec.Start, begin, end)
 	rec.Duration = end.Sub(begin)
-	rec.MaxMemoryUsed = megabytes(l.MemoryPeak(), rec.MemorySize)
+	rec.MaxMemoryUsed = megabytes(l.MemoryPeak(end, rec.Duration), rec.MemorySize)
 	r.response.Payload = payload
 	if err != nil {
 		r.failed(l.Stream, err, end)
