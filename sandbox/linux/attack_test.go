@@ -71,7 +71,7 @@ print('denied input', os.read(0, 1))
 `},
 	{"write what is read-only", `
 for p in ['/etc/passwd', '/usr/bin/thaw', '/var/task/x', '/bin/x', '/lib/x', '/x', '/opt/x', '/root/x', '/dev/x', '/home/x', '/var/tmp/x', '/run/x',
-          '/proc/sysrq-trigger', '/proc/sys/kernel/hostname', '/proc/sys/kernel/core_pattern', '/proc/sys/vm/drop_caches', '/proc/sys/net/ipv4/ip_forward',
+          '/proc/sysrq-trigger', '/proc/interrupts', '/proc/sys/kernel/hostname', '/proc/sys/kernel/core_pattern', '/proc/sys/vm/drop_caches', '/proc/sys/net/ipv4/ip_forward',
           '/proc/self/uid_map', '/proc/self/setgroups', '/proc/self/oom_score_adj', '/proc/1/oom_score_adj', '/proc/self/mem']:
     attempt('write ' + p, write, p, b'x')
 attempt('chmod', os.chmod, '/dev/null', 0o600)

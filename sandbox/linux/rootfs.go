@@ -67,6 +67,10 @@ var (
 var maskedProc = []string{"kcore", "keys", "key-users", "interrupts", "kallsyms", "kmsg", "latency_stats", "sched_debug",
 	"sysrq-trigger", "timer_list"}
 
+// mask is the empty file that stands in for them. It lies where /tmp comes to be mounted over it, and unlike /dev/null
+// it refuses what is written to it, since the mount that it is on is read-only.
+const mask = "tmp/mask"
+
 // buildRootfs makes the directory anew.
 func buildRootfs(dir string, root bool, resolver []byte) (_ *rootfs, err error) {
 	r := &rootfs{dir: filepath.Join(dir, "root"), hosts: filepath.Join(dir, "hosts"), targets: map[string]bool{}}
@@ -137,6 +141,9 @@ func buildRootfs(dir string, root bool, resolver []byte) (_ *rootfs, err error) 
 		if err := writeFile(filepath.Join(r.dir, "etc", name), []byte(text)); err != nil {
 			return nil, err
 		}
+	}
+	if err := writeFile(filepath.Join(r.dir, mask), nil); err != nil {
+		return nil, err
 	}
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
 		"stderr": "/proc/self/fd/2"} {
@@ -209,7 +216,7 @@ func (r *rootfs) assemble(m *message, tmp string) {
 	m.mount(StepRoot, "proc", filepath.Join(r.dir, "proc"), "proc", quiet, "hidepid=2")
 	for _, name := range maskedProc {
 		if _, err := os.Lstat("/proc/" + name); err == nil {
-			m.mount(StepRoot, filepath.Join(r.dir, "dev/null"), filepath.Join(r.dir, "proc", name), "", unix.MS_BIND, "")
+			m.mount(StepRoot, filepath.Join(r.dir, mask), filepath.Join(r.dir, "proc", name), "", unix.MS_BIND, "")
 		}
 	}
 	m.mount(StepRoot, "shm", filepath.Join(r.dir, "dev/shm"), "tmpfs", quiet, "mode=1777,size=64m,nr_inodes=4096")
