@@ -65,7 +65,7 @@ func New(name string) (*Service, error) {
 // Handle panics when the operation is not in the model, is registered already, or when In or Out lacks a member of it:
 // mistakes of the program, found when it starts.
 func Handle[In, Out any](s *Service, operation string, fn func(context.Context, *In) (*Out, error)) {
-	s.handle(operation, reflect.TypeFor[In](), reflect.TypeFor[Out](), func(ctx context.Context, input any) (any, error) {
+	call := func(ctx context.Context, input any) (any, error) {
 		out, err := fn(ctx, input.(*In))
 		if err != nil {
 			return nil, err
@@ -74,26 +74,30 @@ func Handle[In, Out any](s *Service, operation string, fn func(context.Context, 
 			out = new(Out)
 		}
 		return out, nil
-	})
+	}
+	if err := s.handle(operation, reflect.TypeFor[In](), reflect.TypeFor[Out](), call); err != nil {
+		panic(err) //nolint:forbidigo // before the first function runs: the same mistake is found by every start
+	}
 }
 
-func (s *Service) handle(name string, in, out reflect.Type, call func(context.Context, any) (any, error)) {
+func (s *Service) handle(name string, in, out reflect.Type, call func(context.Context, any) (any, error)) error {
 	op := s.model.Operations[name]
 	switch {
 	case op == nil || !op.Full:
-		panic(fmt.Sprintf("awsapi: the model of %s has no shapes for %s", s.model.Service, name))
+		return fmt.Errorf("awsapi: the model of %s has no shapes for %s", s.model.Service, name)
 	case s.handlers[name] != nil:
-		panic(fmt.Sprintf("awsapi: %s %s is registered twice", s.model.Service, name))
+		return fmt.Errorf("awsapi: %s %s is registered twice", s.model.Service, name)
 	}
 	h := &handler{op: op, limit: bodyLimit(s.model.Service, name), call: call}
 	var err error
 	if h.input, err = s.binder.bind(op.Input, in); err != nil {
-		panic(fmt.Sprintf("awsapi: %s %s: input: %v", s.model.Service, name, err))
+		return fmt.Errorf("awsapi: %s %s: input: %w", s.model.Service, name, err)
 	}
 	if h.output, err = s.binder.bind(op.Output, out); err != nil {
-		panic(fmt.Sprintf("awsapi: %s %s: output: %v", s.model.Service, name, err))
+		return fmt.Errorf("awsapi: %s %s: output: %w", s.model.Service, name, err)
 	}
 	s.handlers[name] = h
+	return nil
 }
 
 // ServeHTTP answers one request to the service. Every answer carries the request's id.
@@ -104,10 +108,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fail := func(err error) { s.WriteError(w, r.WithContext(WithRequest(r.Context(), req)), err) }
 	defer func() {
 		p := recover()
-		switch {
-		case p == nil:
-		case p == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so too
-			panic(p)
+		switch p {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(p) //nolint:forbidigo // net/http takes it as the order to cut the connection
 		default:
 			fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}

@@ -19,8 +19,8 @@ import (
 // is a SerializationException with AWS's text.
 func decodeJSON(text []byte, n *node, v reflect.Value) (nulls map[string]bool, err error) {
 	if !json.Valid(text) {
-		var any json.RawMessage
-		return nil, thaw.Errorf(thaw.CodeSerialization, "Could not parse request body into json: %v", json.Unmarshal(text, &any))
+		var raw json.RawMessage
+		return nil, thaw.Errorf(thaw.CodeSerialization, "Could not parse request body into json: %v", json.Unmarshal(text, &raw))
 	}
 	d := jsonDecoder{text: text}
 	if err := d.value(n, v, ""); err != nil {

@@ -73,7 +73,7 @@ func writePayload(w http.ResponseWriter, f *field, v reflect.Value, status int) 
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
 		if _, err := io.Copy(w, value.Interface().(io.Reader)); err != nil {
-			panic(http.ErrAbortHandler) // the status is out: only a broken connection can still tell the caller
+			panic(http.ErrAbortHandler) //nolint:forbidigo // the status is out: only a cut connection, which net/http makes of this, can still tell the caller
 		}
 	case f.node.kind == kindString:
 		writeBody(w, contentType, status, []byte(value.String()))

@@ -121,7 +121,7 @@ func (c *Cache) Dir(ctx context.Context, digest string) (string, error) {
 		if path, ok := c.lookup(digest); ok {
 			return path, nil
 		}
-		f, err := c.join(digest)
+		f, err := c.join(ctx, digest)
 		if err != nil {
 			return "", err
 		}
@@ -147,8 +147,8 @@ func (c *Cache) lookup(digest string) (string, bool) {
 	return v.(*unpacked).path, true
 }
 
-// join gives the flight of a digest, starting it if there is none.
-func (c *Cache) join(digest string) (*flight, error) {
+// join gives the flight of a digest, starting it if there is none. The flight outlives ctx: it ends with its last waiter.
+func (c *Cache) join(ctx context.Context, digest string) (*flight, error) {
 	sum, err := base64.StdEncoding.Strict().DecodeString(digest)
 	if err != nil || len(sum) != sha256.Size {
 		return nil, fmt.Errorf("package %q: not a SHA-256 digest in base64", digest)
@@ -160,7 +160,7 @@ func (c *Cache) join(digest string) (*flight, error) {
 	}
 	f := c.flights[digest]
 	if f == nil {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		f = &flight{digest: digest, done: make(chan struct{}), cancel: cancel}
 		c.flights[digest] = f
 		c.running.Go(func() { c.fly(ctx, f, hex.EncodeToString(sum)) })

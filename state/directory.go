@@ -94,7 +94,7 @@ func writeWhole(name, text string) (err error) {
 // fullOr turns the kernel's "no space" into ErrFull.
 func fullOr(err error, path string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fmt.Errorf("%w: free some space on the file system of %s: %v", ErrFull, path, err)
+		return fmt.Errorf("%w: free some space on the file system of %s: %w", ErrFull, path, err)
 	}
 	return err
 }

@@ -37,7 +37,7 @@ func (s *Store) storeError(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, broken)
 	}
 	if isFull(err) {
-		return fmt.Errorf("%s: %w: free some space, then restart thaw: %v", doing, ErrFull, err)
+		return fmt.Errorf("%s: %w: free some space, then restart thaw: %w", doing, ErrFull, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

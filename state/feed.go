@@ -19,7 +19,7 @@ func (s *Store) loadCatalog(ctx, background context.Context) error {
 	}
 	view, seen, err := readPresent(ctx, watch)
 	if err != nil {
-		watch.Stop()
+		watch.Stop() //nolint:errcheck // it fails where the engine has gone, and the watch with it
 		return err
 	}
 	s.catalog.load(view, seen)
@@ -75,7 +75,7 @@ func (s *Store) follow(ctx context.Context, watch jetstream.KeyWatcher) {
 				s.applyFeed(kv)
 			}
 		}
-		watch.Stop()
+		watch.Stop() //nolint:errcheck // it fails where the engine has gone, and the watch with it
 		for watch = nil; watch == nil; {
 			if ctx.Err() != nil {
 				return
@@ -100,7 +100,7 @@ func (s *Store) refill(ctx context.Context) (jetstream.KeyWatcher, error) {
 	}
 	view, seen, err := readPresent(ctx, watch)
 	if err != nil {
-		watch.Stop()
+		watch.Stop() //nolint:errcheck // it fails where the engine has gone, and the watch with it
 		return nil, err
 	}
 	present := map[string]bool{}

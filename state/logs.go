@@ -129,7 +129,7 @@ func (s *sender) run(ctx context.Context) {
 		case <-ok:
 			s.settle(window[0].size)
 			window = window[1:]
-		case <-failed:
+		case <-failed: //nolint:errcheck // the count of what was dropped is what is told of it
 			s.dropped.Add(1)
 			s.settle(window[0].size)
 			window = window[1:]

@@ -137,8 +137,8 @@ func UpdateRecord[T any](ctx context.Context, r *Records, key string, change fun
 // Delete deletes the record at key. It fails with ErrNotFound.
 func (r *Records) Delete(ctx context.Context, key string) error {
 	for {
-		var any json.RawMessage
-		rev, err := r.read(ctx, key, &any)
+		var raw json.RawMessage
+		rev, err := r.read(ctx, key, &raw)
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (r *Records) scan(ctx context.Context, fn func(key string, kv jetstream.Key
 	if err != nil {
 		return r.store.storeError(doing, err)
 	}
-	defer watch.Stop()
+	defer watch.Stop() //nolint:errcheck // it fails where the engine has gone, and the watch with it
 	for {
 		kv, err := nextUpdate(ctx, watch)
 		if err != nil {

@@ -60,7 +60,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if cfg.Dir == "" && cfg.NATSURL == "" {
 		return nil, errors.New("open state: neither a data directory nor a NATS address is given")
 	}
-	background, stop := context.WithCancel(context.Background())
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Store{cfg: cfg, catalog: newCatalog(), stop: stop, closed: background.Done()}
 	defer func() {
 		if err != nil {

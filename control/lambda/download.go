@@ -81,12 +81,12 @@ func (a *API) download(w http.ResponseWriter, r *http.Request) {
 	// A reader that fails after the first byte must not look like a whole package.
 	if _, err := io.Copy(w, body); err != nil {
 		a.cfg.Log.WarnContext(r.Context(), "package download cut short", "function", function, "error", err)
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http takes it as the order to cut the connection
 	}
 }
 
 func denied(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]string{"message": message})
+	json.NewEncoder(w).Encode(map[string]string{"message": message}) //nolint:errcheck // the client has gone
 }
