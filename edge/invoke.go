@@ -53,12 +53,13 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 	buffer := bodies.Get().(*[]byte)
 	defer func() { bodies.Put(buffer) }()
 	kind, err := parseInvoke(r, name, &request, buffer)
-	if r.ContentLength != 0 {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the function may take longer than the body
-	}
 	if err != nil {
 		lambda.WriteError(w, r, err)
 		return
+	}
+	if r.ContentLength != 0 {
+		// The function may take longer than its event took to come.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // only a test's recorder has none
 	}
 	if kind == "DryRun" {
 		if err := s.cfg.Invoker.Check(&request); err != nil {
