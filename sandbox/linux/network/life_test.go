@@ -55,16 +55,20 @@ func startHolder(t *testing.T, args ...string) (kill func(), orphan int) {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), envRole+"=hold")
 	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	// Not a StdinPipe, which Wait closes: the orphan reads from it as well, and has to outlive the holder.
+	theirs, ours, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stdin.Close() })
+	t.Cleanup(func() { ours.Close() })
+	cmd.Stdin = theirs
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	killed := false
