@@ -51,7 +51,9 @@ type Config struct {
 	Authenticator Authenticator
 	Account       thaw.Account
 	Version       string
-	Log           *slog.Logger
+	// Runtimes are the identifiers that functions can be made with here.
+	Runtimes []string
+	Log      *slog.Logger
 }
 
 // Server answers every request of the platform's listener.
@@ -69,8 +71,8 @@ const bodyTime = 2 * time.Minute
 // New makes a Server.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, native: http.NewServeMux(), bodyTime: bodyTime}
-	s.health, _ = json.Marshal(map[string]string{
-		"status": "ok", "version": cfg.Version, "account": cfg.Account.ID, "region": cfg.Account.Region,
+	s.health, _ = json.Marshal(map[string]any{
+		"status": "ok", "version": cfg.Version, "account": cfg.Account.ID, "region": cfg.Account.Region, "runtimes": cfg.Runtimes,
 	})
 	s.native.HandleFunc("GET /_thaw/health", s.serveHealth)
 	s.native.HandleFunc("GET /_thaw/logs", s.serveLogs)

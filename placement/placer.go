@@ -34,7 +34,7 @@ type Packages interface {
 
 // Launcher knows how to start a version's runtime.
 type Launcher interface {
-	Launch(v *thaw.Version, codeDir string) (*runtimes.Launch, error)
+	Launch(ctx context.Context, v *thaw.Version, codeDir string) (*runtimes.Launch, error)
 }
 
 // Config is what placement is made of.
@@ -190,7 +190,7 @@ func (p *Placer) Release(l Lease) {
 		p.end(l.fleet, l.Instance, cause)
 		return
 	}
-	l.Instance.Release()
+	l.Release()
 	p.giveBack(l.fleet, l.Instance, false)
 }
 
@@ -430,7 +430,7 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 	}
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	launch, err := p.cfg.Launcher.Launch(v, dir)
+	launch, err := p.cfg.Launcher.Launch(ctx, v, dir)
 	lacking, ok := errors.AsType[*thaw.FunctionError](err)
 	if err != nil && !ok {
 		return nil, err

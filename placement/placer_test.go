@@ -96,7 +96,7 @@ func (p *fakePackages) Dir(context.Context, string) (string, error) {
 
 type fakeLauncher struct{}
 
-func (fakeLauncher) Launch(*thaw.Version, string) (*runtimes.Launch, error) {
+func (fakeLauncher) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
 	return &runtimes.Launch{Args: []string{"/bin/true"}, Channel: true, Version: "fake:1"}, nil
 }
 

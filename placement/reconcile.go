@@ -183,7 +183,7 @@ func (p *Placer) prepare(ctx context.Context, v *thaw.Version) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.cfg.Launcher.Launch(v, dir)
+	_, err = p.cfg.Launcher.Launch(ctx, v, dir)
 	if _, ok := errors.AsType[*thaw.FunctionError](err); ok {
 		return nil // the package lacks what the runtime starts: the invocations say so, as on AWS
 	}

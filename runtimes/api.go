@@ -109,7 +109,7 @@ func ServeAPI(l net.Listener) Conn {
 	a.server.ErrorLog = log.New(io.Discard, "", 0) // what a function sends is not the operator's problem
 	go func() {
 		defer close(a.serving)
-		a.server.Serve(netutil.LimitListener(l, maxAPIConnections))
+		a.server.Serve(netutil.LimitListener(l, maxAPIConnections)) //nolint:errcheck // Close ends it
 	}()
 	return a
 }
@@ -319,7 +319,7 @@ func (a *runtimeAPI) serveInitError(w http.ResponseWriter, r *http.Request) {
 func readBounded(r *http.Request) ([]byte, error) {
 	limit := int64(thaw.MaxResponse)
 	if r.ContentLength > limit {
-		io.CopyN(io.Discard, r.Body, maxDrain)
+		io.CopyN(io.Discard, r.Body, maxDrain) //nolint:errcheck // it is refused, however much of it comes
 		return nil, responseTooLarge()
 	}
 	if r.ContentLength > 0 {
@@ -331,7 +331,7 @@ func readBounded(r *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(body)) > limit {
-		io.CopyN(io.Discard, r.Body, maxDrain)
+		io.CopyN(io.Discard, r.Body, maxDrain) //nolint:errcheck // it is refused, however much of it comes
 		return nil, responseTooLarge()
 	}
 	return body, nil
@@ -375,5 +375,5 @@ func apiError(w http.ResponseWriter, status int, kind, message string) {
 	json.NewEncoder(w).Encode(struct {
 		Message string `json:"errorMessage"`
 		Type    string `json:"errorType"`
-	}{message, kind})
+	}{message, kind}) //nolint:errcheck // the runtime has gone
 }

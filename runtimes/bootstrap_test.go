@@ -30,7 +30,7 @@ var testAccount = thaw.Account{ID: "000000000000", Region: "us-east-1"}
 // registry is one Discover for all tests, with the prepared bootstraps in a folder that TestMain removes. Interpreters in
 // the folders of THAW_TEST_INTERPRETERS, a list like PATH, are tested too.
 var registry = sync.OnceValue(func() *Registry {
-	r, err := Discover(context.Background(), Config{Dir: testDir, Extra: filepath.SplitList(os.Getenv("THAW_TEST_INTERPRETERS"))})
+	r, err := Discover(context.Background(), Config{Dir: testDir, Getenv: os.Getenv, Extra: filepath.SplitList(os.Getenv("THAW_TEST_INTERPRETERS"))})
 	if err != nil {
 		panic(err)
 	}
@@ -209,7 +209,7 @@ func TestEventSizes(t *testing.T) {
 
 func launchFor(t testing.TB, in Interpreter, v *thaw.Version) *Launch {
 	t.Helper()
-	dir, err := registry().prepare(&in)
+	dir, err := registry().prepare(context.Background(), &in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,8 @@ type Config struct {
 	Nearest bool
 	// Extra are further folders in which to look for interpreters; each is looked at like a folder of PATH.
 	Extra []string
+	// Getenv gives PATH, HOME and what moves the version managers' folders; nil means that none of them is set.
+	Getenv func(name string) string
 }
 
 // Interpreter is one language interpreter on the host.
@@ -90,7 +92,7 @@ const versionTimeout = 5 * time.Second
 func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	seen := map[string]bool{}
 	var found []Interpreter
-	for _, dir := range searchDirs(cfg.Extra) {
+	for _, dir := range searchDirs(cfg) {
 		if dir, err := filepath.EvalSymlinks(dir); err == nil && !seen[dir] {
 			seen[dir] = true
 			found = append(found, interpretersIn(dir, seen)...)
@@ -116,6 +118,19 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 
 // Interpreters lists what was found: by language, newest first.
 func (r *Registry) Interpreters() []Interpreter { return slices.Clone(r.interpreters) }
+
+// Identifiers lists the runtimes that this host runs with the very version that they name, so that the newest of them is
+// one that is installed. Check accepts others too where Config.Nearest is set.
+func (r *Registry) Identifiers() []string {
+	exact := Registry{interpreters: r.interpreters}
+	var names []string
+	for _, name := range identifiers {
+		if exact.Check(name) == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // Check reports whether this host can run functions of the runtime. The error is a *thaw.Error with AWS's code for a
 // bad Runtime, and says what there is.
@@ -176,16 +191,19 @@ func (r *Registry) choose(id identifier) (*Interpreter, error) {
 		id.name, id.language, id.version, strings.Join(there, ", "), id.language, nearest.Version)
 }
 
-func searchDirs(extra []string) []string {
-	dirs := slices.Clone(extra)
+func searchDirs(cfg Config) []string {
+	dirs := slices.Clone(cfg.Extra)
 	dirs = append(dirs, "/usr/bin", "/usr/local/bin")
-	dirs = append(dirs, filepath.SplitList(os.Getenv("PATH"))...)
+	if cfg.Getenv == nil {
+		return dirs
+	}
+	dirs = append(dirs, filepath.SplitList(cfg.Getenv("PATH"))...)
 	for name, pattern := range managerRoots {
-		if root := os.Getenv(name); root != "" {
+		if root := cfg.Getenv(name); root != "" {
 			dirs = append(dirs, glob(filepath.Join(root, pattern))...)
 		}
 	}
-	if home, err := os.UserHomeDir(); err == nil {
+	if home := cfg.Getenv("HOME"); home != "" {
 		for _, pattern := range managed {
 			dirs = append(dirs, glob(filepath.Join(home, pattern))...)
 		}

@@ -98,16 +98,28 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestIdentifiersOfAHost(t *testing.T) {
+	interpreters := []Interpreter{
+		{Language: "nodejs", Version: "20.20.2"}, {Language: "python", Version: "3.11.2"},
+		{Language: "python", Version: "3.9.1", Unusable: "closed"},
+	}
+	want := []string{"nodejs20.x", "python3.11", "go1.x", "provided", "provided.al2", "provided.al2023"}
+	for _, nearest := range []bool{false, true} {
+		r := &Registry{cfg: Config{Nearest: nearest}, interpreters: interpreters}
+		if got := r.Identifiers(); !slices.Equal(got, want) {
+			t.Errorf("nearest %v:\ngot  %v\nwant %v", nearest, got, want)
+		}
+	}
+}
+
 func TestDiscover(t *testing.T) {
 	dir, home := t.TempDir(), t.TempDir()
-	t.Setenv("HOME", home)
-	t.Setenv("PATH", "/usr/bin")
-	t.Setenv("PYENV_ROOT", "")
+	getenv := func(name string) string { return map[string]string{"HOME": home, "PATH": "/usr/bin"}[name] }
 	fakeELF(t, home+"/.pyenv/versions/3.99.1/bin/python3.99")
 	if err := os.WriteFile(home+"/node", []byte("#!/bin/sh\nexec node\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r, err := Discover(t.Context(), Config{Dir: dir, Extra: []string{home}})
+	r, err := Discover(t.Context(), Config{Dir: dir, Extra: []string{home}, Getenv: getenv})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,14 +148,14 @@ func TestDiscover(t *testing.T) {
 	if err := os.WriteFile(cache, []byte(strings.ReplaceAll(string(data), `"`+told+`"`, `"77.0.0"`)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Discover(t.Context(), Config{Dir: dir})
+	again, err := Discover(t.Context(), Config{Dir: dir, Getenv: getenv})
 	if err != nil || !slices.ContainsFunc(again.Interpreters(), func(in Interpreter) bool { return in.Version == "77.0.0" }) {
 		t.Errorf("the cache was not used: %+v, %v", again, err)
 	}
 	if err := os.WriteFile(cache, []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	again, err = Discover(t.Context(), Config{Dir: dir})
+	again, err = Discover(t.Context(), Config{Dir: dir, Getenv: getenv})
 	if err != nil || !slices.Equal(again.Interpreters(), r.Interpreters()) {
 		t.Errorf("%+v, %v", again, err)
 	}
@@ -207,7 +219,7 @@ func TestCompareVersions(t *testing.T) {
 func BenchmarkDiscover(b *testing.B) {
 	b.Run("first", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := Discover(b.Context(), Config{Dir: b.TempDir()}); err != nil {
+			if _, err := Discover(b.Context(), Config{Dir: b.TempDir(), Getenv: os.Getenv}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -215,7 +227,7 @@ func BenchmarkDiscover(b *testing.B) {
 	b.Run("again", func(b *testing.B) {
 		dir := b.TempDir()
 		for b.Loop() {
-			if _, err := Discover(b.Context(), Config{Dir: dir}); err != nil {
+			if _, err := Discover(b.Context(), Config{Dir: dir, Getenv: os.Getenv}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -163,7 +163,8 @@ func (f *frames) disarm(ctx context.Context, stop func() bool, err error) error 
 }
 
 func (f *frames) writeInvoke(event *Event) error {
-	head := append(f.head[:0], frameInvoke, 0, 0, 0, 0, 0, 0, 0, 0)
+	head := f.head[:0]
+	head = append(head, frameInvoke, 0, 0, 0, 0, 0, 0, 0, 0)
 	head = append(head, event.RequestID...)
 	head = append(head, 0)
 	head = strconv.AppendInt(head, event.DeadlineMS, 10)

@@ -49,9 +49,10 @@ type Launch struct {
 
 // Launch says how to start the version's runtime, whose unpacked code is in codeDir. A runtime that this host cannot
 // run is the *thaw.Error of Check; code without the executable that the runtime needs is a *thaw.FunctionError of type
-// Runtime.InvalidEntrypoint, whose Payload is the message alone, and the Launch then has the Version only. The first Launch of an interpreter prepares its bootstrap, which takes tens of
-// milliseconds; the later ones cost a few stats.
-func (r *Registry) Launch(v *thaw.Version, codeDir string) (*Launch, error) {
+// Runtime.InvalidEntrypoint, whose Payload is the message alone, and the Launch then has the Version only. The first
+// Launch of an interpreter prepares its bootstrap, which takes tens of milliseconds, and which the end of ctx ends; the
+// later ones cost a few stats.
+func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) (*Launch, error) {
 	id, err := r.resolve(v.Runtime)
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func (r *Registry) Launch(v *thaw.Version, codeDir string) (*Launch, error) {
 	if err != nil {
 		return nil, err
 	}
-	runtimeDir, err := r.prepare(interpreter)
+	runtimeDir, err := r.prepare(ctx, interpreter)
 	if err != nil {
 		return nil, fmt.Errorf("runtimes: prepare the bootstrap of %s: %w", interpreter.Path, err)
 	}
@@ -124,7 +125,7 @@ func invalidEntrypoint(format string, args ...any) error {
 
 // prepare makes the folder that becomes /var/runtime for an interpreter, once per interpreter version and content of
 // the bootstrap, and returns its path.
-func (r *Registry) prepare(in *Interpreter) (string, error) {
+func (r *Registry) prepare(ctx context.Context, in *Interpreter) (string, error) {
 	r.preparing.Lock()
 	defer r.preparing.Unlock()
 	if dir, ok := r.prepared[in.Path]; ok {
@@ -138,7 +139,7 @@ func (r *Registry) prepare(in *Interpreter) (string, error) {
 	sum := sha256.Sum256(append(source, in.Path+"\x00"+in.Version...))
 	dir := filepath.Join(r.cfg.Dir, in.Language+"-"+in.Version+"-"+hex.EncodeToString(sum[:6]))
 	if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-		if err := makeRuntimeDir(in, dir, name, source); err != nil {
+		if err := makeRuntimeDir(ctx, in, dir, name, source); err != nil {
 			return "", err
 		}
 	}
@@ -149,7 +150,7 @@ func (r *Registry) prepare(in *Interpreter) (string, error) {
 var bootstrapFile = map[string]string{"python": "bootstrap.py", "nodejs": "bootstrap.js", "ruby": "bootstrap.rb"}
 
 // makeRuntimeDir fills a folder beside dir and then gives it its name, so that dir is whole or absent.
-func makeRuntimeDir(in *Interpreter, dir, name string, source []byte) (err error) {
+func makeRuntimeDir(ctx context.Context, in *Interpreter, dir, name string, source []byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func makeRuntimeDir(in *Interpreter, dir, name string, source []byte) (err error
 		return err
 	}
 	if in.Language == "python" {
-		if err := compilePython(in.Path, file); err != nil {
+		if err := compilePython(ctx, in.Path, file); err != nil {
 			return err
 		}
 	}
@@ -178,8 +179,8 @@ func makeRuntimeDir(in *Interpreter, dir, name string, source []byte) (err error
 
 // compilePython writes file's bytecode beside it, to be run as it is: environments have it on a read-only mount, and
 // compiling at each start would cost more than the rest of the bootstrap.
-func compilePython(interpreter, file string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+func compilePython(ctx context.Context, interpreter, file string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	const program = `import py_compile, sys
 py_compile.compile(sys.argv[1], cfile=sys.argv[1] + "c", dfile=sys.argv[2], doraise=True,

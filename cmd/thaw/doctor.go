@@ -20,12 +20,18 @@ func doctor(ctx context.Context) (cli.Report, error) {
 		return report, err
 	}
 	defer os.RemoveAll(dir)
-	registry, err := runtimes.Discover(ctx, runtimes.Config{Dir: dir})
+	registry, err := runtimes.Discover(ctx, runtimes.Config{Dir: dir, Getenv: os.Getenv})
 	if err != nil {
 		return report, err
 	}
-	for _, i := range registry.Interpreters() {
-		report.Interpreters = append(report.Interpreters, cli.Interpreter{Language: i.Language, Version: i.Version, Path: i.Path})
-	}
+	report.Interpreters = reportInterpreters(registry.Interpreters())
 	return report, nil
+}
+
+func reportInterpreters(found []runtimes.Interpreter) []cli.Interpreter {
+	var list []cli.Interpreter
+	for _, i := range found {
+		list = append(list, cli.Interpreter{Language: i.Language, Version: i.Version, Path: i.Path, Unusable: i.Unusable})
+	}
+	return list
 }
