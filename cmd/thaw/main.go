@@ -24,5 +24,5 @@ func main() {
 
 // run is the whole program, for main and for tests.
 func run(ctx context.Context, args []string, streams cli.Streams, getenv func(string) string) int {
-	return cli.Run(ctx, args, streams, cli.Deps{Up: up, Doctor: doctor, Version: version, Getenv: getenv})
+	return cli.Run(ctx, args, streams, cli.Deps{Up: up, Doctor: doctor, Credentials: ownCredentials, Version: version, Getenv: getenv})
 }
