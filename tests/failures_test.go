@@ -32,9 +32,12 @@ type stage struct {
 	client *lambda.Client
 }
 
+// startStage starts a platform that must leave nothing on the machine when it has stopped.
 func startStage(t *testing.T) *stage {
 	t.Helper()
-	p := harness.Start(t, harness.Options{Config: stageConfig})
+	data := t.TempDir()
+	t.Cleanup(func() { harness.NothingLeft(t, data) })
+	p := harness.Start(t, harness.Options{Config: stageConfig, Data: data})
 	return &stage{Platform: p, client: p.Lambda()}
 }
 
@@ -482,6 +485,7 @@ func TestFailuresOfInit(t *testing.T) {
 		{"bootstrap-not-executable", provided("bootstrap", "#!/bin/sh\n"), "Runtime.InvalidEntrypoint", "RequestId: ID Error: fork/exec /var/task/bootstrap: permission denied", ""},
 		{"bootstrap-format", provided("bootstrap+x", "\x00\x01\x02 no program"), "Runtime.InvalidEntrypoint", "RequestId: ID Error: fork/exec /var/task/bootstrap: exec format error", ""},
 		{"bootstrap-interpreter", provided("bootstrap+x", "#!/no/such/interpreter\n"), "Runtime.InvalidEntrypoint", "RequestId: ID Error: fork/exec /var/task/bootstrap: no such file or directory", ""},
+		{"bootstrap-leaves", provided("bootstrap+x", "#!/bin/sh\necho leaving\nexit 0\n"), "Runtime.ExitError", exitWithoutReason, "leaving\n"},
 		{"bootstrap-exits", provided("bootstrap+x", "#!/bin/sh\necho leaving\nexit 127\n"), "Runtime.ExitError", exitWith + "exit status 127", "leaving\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -547,6 +551,25 @@ func TestInitThatFailsOnceServes(t *testing.T) {
 			"\tPhase: init\tStatus: error\tError Type: RuntimeError\nSTART RequestId: ID Version: \\$LATEST\nEND RequestId: ID\nREPORT RequestId: ID.*\n", a.id)
 		return a.payload == `"well"`
 	})
+}
+
+// TestRuntimeThatEndsBeforeItsFirstEvent: a runtime that asks for events and then ends without taking one would do so in
+// each further environment, so the function has failed.
+func TestRuntimeThatEndsBeforeItsFirstEvent(t *testing.T) {
+	s := startStage(t)
+	s.deploy(t, "coy", deployed{runtime: "provided.al2023", handler: "any", timeout: 30, files: map[string]string{"bootstrap+x": `#!/bin/bash
+exec 4<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API%:*}/${AWS_LAMBDA_RUNTIME_API#*:}"
+printf 'GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n' >&4
+sleep 0.2
+exit 3
+`}})
+	for range 2 {
+		a := s.invoke(t, "coy", "{}")
+		// Whether the event had been handed over before the end is chance; the answer is the same.
+		if kind, message := a.failure(); kind != "Runtime.ExitError" || message != "RequestId: "+a.id+" Error: Runtime exited with error: exit status 3" {
+			t.Errorf("%s", a.payload)
+		}
+	}
 }
 
 func TestFullTmp(t *testing.T) {
