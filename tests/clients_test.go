@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -180,7 +181,7 @@ func awsCLI(t *testing.T) client {
 		args = append(append([]string{"lambda"}, args...), "--function-name", s.Name, "--output", "json")
 		out, errText, err := run(t, p.Env(), "", program, args...)
 		if err != nil {
-			refusal := regexp.MustCompile(`An error occurred \((\w+)\) when calling the \w+ operation[^:]*: (.*)`).FindStringSubmatch(errText)
+			refusal := regexp.MustCompile(`An error occurred \((\w+)\) when calling the \w+ operation(?: \([^)]*\))?: (.*)`).FindStringSubmatch(errText)
 			if refusal == nil {
 				t.Fatalf("aws %s: %v\n%s", strings.Join(args, " "), err, errText)
 			}
@@ -255,9 +256,13 @@ func goSDK(t *testing.T, p *harness.Platform, s *step) outcome {
 			o = outcome{State: string(out.State), Update: string(out.LastUpdateStatus), SHA256: *out.CodeSha256}
 		}
 	case "active":
-		err = lambda.NewFunctionActiveV2Waiter(client).Wait(ctx, get, harness.Patience)
+		err = lambda.NewFunctionActiveV2Waiter(client, func(o *lambda.FunctionActiveV2WaiterOptions) {
+			o.MinDelay, o.MaxDelay = 50*time.Millisecond, time.Second
+		}).Wait(ctx, get, harness.Patience)
 	case "updated":
-		err = lambda.NewFunctionUpdatedV2Waiter(client).Wait(ctx, get, harness.Patience)
+		err = lambda.NewFunctionUpdatedV2Waiter(client, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
+			o.MinDelay, o.MaxDelay = 50*time.Millisecond, time.Second
+		}).Wait(ctx, get, harness.Patience)
 	case "update":
 		var out *lambda.UpdateFunctionCodeOutput
 		out, err = client.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: &s.Name, ZipFile: readFile(t, s.Zip)})
