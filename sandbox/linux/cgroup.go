@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,13 @@ type group interface {
 	// fd is a directory that a process can be created in, -1 where that is not possible.
 	fd() int
 	attach(pid int) error
+	// limitMemory sets the bound at which the kernel kills. On cgroup v1 it fails when more than that is in use.
 	limitMemory(bytes int64) error
+	// reclaimTo has the kernel take back what it can until at most bytes are in use. It kills nothing.
+	reclaimTo(bytes int64)
+	// usage is what is in use now, fileCache what of it is a copy of files on disk, bytes.
+	usage() uint64
+	fileCache() uint64
 	limitCPU(quotaMicros int) error
 	// freezes says whether setFrozen works.
 	freezes() bool
@@ -90,6 +97,9 @@ type noGroup struct{}
 func (noGroup) fd() int                 { return -1 }
 func (noGroup) attach(int) error        { return nil }
 func (noGroup) limitMemory(int64) error { return nil }
+func (noGroup) reclaimTo(int64)         {}
+func (noGroup) usage() uint64           { return 0 }
+func (noGroup) fileCache() uint64       { return 0 }
 func (noGroup) limitCPU(int) error      { return nil }
 func (noGroup) freezes() bool           { return false }
 func (noGroup) setFrozen(bool) error    { return errNoFreezer }
@@ -115,25 +125,28 @@ func put(dir, file, value string) error {
 
 // counter reads one number from an open file.
 func counter(f *os.File) uint64 {
+	if f == nil {
+		return 0
+	}
 	var b [32]byte
 	n, _ := f.ReadAt(b[:], 0)
 	v, _ := strconv.ParseUint(string(bytes.TrimSpace(b[:n])), 10, 64)
 	return v
 }
 
-// field reads "name value" from a file of such lines; a name that is not there counts zero.
-func field(path, name string) uint64 {
+// field reads "name value" from a file of such lines; a name that is not there counts zero. Several names are added up.
+func field(path string, names ...string) (sum uint64) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
+		if f := strings.Fields(line); len(f) > 1 && slices.Contains(names, f[0]) {
 			v, _ := strconv.ParseUint(f[1], 10, 64)
-			return v
+			sum += v
 		}
 	}
-	return 0
+	return sum
 }
 
 func readPids(path string) ([]int, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -112,6 +113,9 @@ func (l *legacy) make(name string) (_ group, err error) {
 	if g.peakFile, err = os.Open(filepath.Join(g.memory, "memory.max_usage_in_bytes")); err != nil {
 		return nil, err
 	}
+	if g.usageFile, err = os.Open(filepath.Join(g.memory, "memory.usage_in_bytes")); err != nil {
+		return nil, err
+	}
 	if g.stateFile, err = os.OpenFile(filepath.Join(g.freezer, "freezer.state"), os.O_RDWR, 0); err != nil {
 		return nil, err
 	}
@@ -120,7 +124,7 @@ func (l *legacy) make(name string) (_ group, err error) {
 
 type legacyGroup struct {
 	memory, cpu, processes, freezer string
-	peakFile, stateFile             *os.File // nil in a group that was loaded
+	peakFile, usageFile, stateFile  *os.File // nil in a group that was loaded
 }
 
 func (g *legacyGroup) dirs() []string { return []string{g.memory, g.cpu, g.processes, g.freezer} }
@@ -139,14 +143,32 @@ func (g *legacyGroup) attach(pid int) error {
 
 func (g *legacyGroup) limitMemory(bytes int64) error {
 	v := strconv.FormatInt(bytes, 10)
-	if err := put(g.memory, "memory.limit_in_bytes", v); err != nil {
+	// The bound on memory and swap together is there only when the kernel accounts swap. It cannot be below the other,
+	// so what is changed first depends on the direction.
+	files := []string{"memory.limit_in_bytes", "memory.memsw.limit_in_bytes"}
+	err := put(g.memory, files[0], v)
+	if errors.Is(err, unix.EINVAL) {
+		slices.Reverse(files)
+		err = put(g.memory, files[0], v)
+	}
+	if err != nil {
 		return err
 	}
-	// The bound on memory and swap together is there only when the kernel accounts swap.
-	if err := put(g.memory, "memory.memsw.limit_in_bytes", v); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := put(g.memory, files[1], v); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// reclaimTo sets the bound, for which the kernel takes back what it can; it refuses when that is not enough.
+func (g *legacyGroup) reclaimTo(bytes int64) {
+	put(g.memory, "memory.limit_in_bytes", strconv.FormatInt(bytes, 10))
+}
+
+func (g *legacyGroup) usage() uint64 { return counter(g.usageFile) }
+
+func (g *legacyGroup) fileCache() uint64 {
+	return field(filepath.Join(g.memory, "memory.stat"), "inactive_file", "active_file")
 }
 
 func (g *legacyGroup) limitCPU(quotaMicros int) error {
@@ -193,11 +215,10 @@ func (g *legacyGroup) pids() ([]int, error) {
 }
 
 func (g *legacyGroup) remove() error {
-	if g.peakFile != nil {
-		g.peakFile.Close()
-	}
-	if g.stateFile != nil {
-		g.stateFile.Close()
+	for _, f := range []*os.File{g.peakFile, g.usageFile, g.stateFile} {
+		if f != nil {
+			f.Close()
+		}
 	}
 	var errs []error
 	for _, dir := range g.dirs() {

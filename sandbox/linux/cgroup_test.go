@@ -88,17 +88,18 @@ func TestUnifiedFreezerAndSpawn(t *testing.T) {
 // The files that a group of the second version has, on a directory that is none: what is written where.
 func TestUnifiedBounds(t *testing.T) {
 	dir := t.TempDir()
-	for _, f := range []string{"memory.max", "cpu.max", "cgroup.freeze"} {
+	for _, f := range []string{"memory.max", "memory.high", "cpu.max", "cgroup.freeze"} {
 		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for f, text := range map[string]string{"memory.events": "low 0\noom 2\noom_kill 1\n", "memory.peak": "4711\n", "cgroup.procs": "12\n0\n13\n", "cgroup.events": "populated 1\nfrozen 1\n"} {
+	for f, text := range map[string]string{"memory.events": "low 0\noom 2\noom_kill 1\n", "memory.peak": "4711\n", "memory.current": "4242\n", "memory.stat": "file 9\ninactive_file 3\nactive_file 4\n", "cgroup.procs": "12\n0\n13\n", "cgroup.events": "populated 1\nfrozen 1\n"} {
 		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	g := &unifiedGroup{dir: dir}
+	g.reclaimTo(64 << 20)
 	for _, err := range []error{g.limitMemory(128 << 20), g.limitCPU(1447), g.setFrozen(true)} {
 		if err != nil {
 			t.Fatal(err)
@@ -109,12 +110,20 @@ func TestUnifiedBounds(t *testing.T) {
 			t.Errorf("%s: %q, want %q", f, b, want)
 		}
 	}
-	peak, err := os.Open(filepath.Join(dir, "memory.peak"))
-	if err != nil {
-		t.Fatal(err)
+	for name, f := range map[string]**os.File{"memory.peak": &g.peakFile, "memory.current": &g.usageFile} {
+		opened, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer opened.Close()
+		*f = opened
 	}
-	defer peak.Close()
-	g.peakFile = peak
+	if high, _ := os.ReadFile(filepath.Join(dir, "memory.high")); !strings.HasPrefix(string(high), "max") {
+		t.Errorf("memory.high is left at %s", high)
+	}
+	if g.usage() != 4242 || g.fileCache() != 7 {
+		t.Errorf("usage %d, file cache %d", g.usage(), g.fileCache())
+	}
 	frozen, _ := g.frozen()
 	pids, _ := g.pids()
 	if g.oomKills() != 1 || g.peak() != 4711 || !frozen || !slices.Equal(pids, []int{12, 13}) {

@@ -123,6 +123,11 @@ func (u *unified) make(name string) (_ group, err error) {
 			return nil, err
 		}
 	}
+	if slices.Contains(u.controllers, "memory") {
+		if g.usageFile, err = os.Open(filepath.Join(g.dir, "memory.current")); err != nil {
+			return nil, err
+		}
+	}
 	if g.freezeFile, err = os.OpenFile(filepath.Join(g.dir, "cgroup.freeze"), os.O_WRONLY, 0); err != nil {
 		return nil, err
 	}
@@ -133,8 +138,8 @@ func (u *unified) make(name string) (_ group, err error) {
 }
 
 type unifiedGroup struct {
-	dir                           string
-	dirFile, peakFile, freezeFile *os.File // nil in a group that was loaded
+	dir                                      string
+	dirFile, peakFile, usageFile, freezeFile *os.File // nil in a group that was loaded
 }
 
 func (g *unifiedGroup) fd() int {
@@ -155,6 +160,19 @@ func (g *unifiedGroup) attach(int) error {
 
 func (g *unifiedGroup) limitMemory(bytes int64) error {
 	return put(g.dir, "memory.max", strconv.FormatInt(bytes, 10))
+}
+
+// reclaimTo sets the bound above which the kernel reclaims, for which it does so at once, and takes it away again: it
+// would slow the sandbox down.
+func (g *unifiedGroup) reclaimTo(bytes int64) {
+	put(g.dir, "memory.high", strconv.FormatInt(bytes, 10))
+	put(g.dir, "memory.high", "max")
+}
+
+func (g *unifiedGroup) usage() uint64 { return counter(g.usageFile) }
+
+func (g *unifiedGroup) fileCache() uint64 {
+	return field(filepath.Join(g.dir, "memory.stat"), "inactive_file", "active_file")
 }
 
 func (g *unifiedGroup) limitCPU(quotaMicros int) error {
@@ -192,7 +210,7 @@ func (g *unifiedGroup) pids() ([]int, error) {
 }
 
 func (g *unifiedGroup) remove() error {
-	for _, f := range []*os.File{g.dirFile, g.peakFile, g.freezeFile} {
+	for _, f := range []*os.File{g.dirFile, g.peakFile, g.usageFile, g.freezeFile} {
 		if f != nil {
 			f.Close()
 		}

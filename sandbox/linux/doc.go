@@ -19,9 +19,9 @@
 // gained every capability there could not use one on its mounts, its network or its cgroup. Pid 1 gives up its
 // privileges before the runtime process is let go.
 //
-// What differs from AWS: /tmp is in memory and counts against MemorySize. A file system on disk per sandbox (a sparse
-// image on a loop device) would not, and costs 4 ms, two kernel threads and a device for each; project quotas need
-// kernel and mount options that few hosts have. The bound is kept either way: a full /tmp answers ENOSPC.
+// /tmp is in memory, but does not count against MemorySize: memory.go says how. A file system on disk per sandbox (a
+// sparse image on a loop device) costs 4 ms, two kernel threads and a device for each; project quotas need kernel and
+// mount options that few hosts have. A full /tmp answers ENOSPC.
 //
 // Lock order: Driver.mu, then process.mu. Neither is held over a call that waits for another process, except that
 // Freeze waits for the kernel to freeze.

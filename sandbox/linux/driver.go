@@ -320,6 +320,7 @@ func (d *Driver) Start(ctx context.Context, spec *sandbox.Spec) (sandbox.Process
 	d.live[p] = struct{}{}
 	d.mu.Unlock()
 	go p.watch()
+	p.watchMemory()
 	return p, nil
 }
 

@@ -33,8 +33,9 @@ type process struct {
 	closing  sync.Once
 	closeErr error
 
-	mu       sync.Mutex // guards the freezer's state and what is read after Close
+	mu       sync.Mutex // guards the freezer's state, the memory and what is read after Close
 	isFrozen bool
+	guard    *memoryGuard // nil: the kernel's bound is MemorySize
 	closed   bool
 	oom      bool   // kept when the cgroup goes
 	peak     uint64 // kept when the cgroup goes
@@ -74,7 +75,10 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 		s.listener.Close()
 		s.listener = nil
 	}
-	if err := d.step(StepMemory, func() error { return s.group.limitMemory(int64(spec.MemoryMB) << 20) }); err != nil {
+	if err := d.step(StepMemory, func() (err error) {
+		p.guard, err = newMemoryGuard(s.group, s.tmp, spec.MemoryMB, spec.TmpMB)
+		return err
+	}); err != nil {
 		return err
 	}
 	if err := d.step(StepPipes, func() (err error) {
@@ -202,7 +206,39 @@ func (p *process) LimitCPU() error {
 	if p.closed {
 		return ErrEnded
 	}
+	if p.guard != nil {
+		p.guard.cpu = float64(p.quota) / cpuPeriod
+	}
 	return p.shim.group.limitCPU(p.quota)
+}
+
+// watchMemory begins to look at the memory, now and again until the end.
+func (p *process) watchMemory() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.guard == nil {
+		return
+	}
+	p.guard.timer = time.AfterFunc(p.guard.again, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.isFrozen {
+			p.lookAtMemory()
+		}
+	})
+}
+
+// lookAtMemory looks now, and sets the timer for the next look. The caller holds mu.
+func (p *process) lookAtMemory() {
+	if p.guard == nil || p.closed || p.killed.Load() {
+		return
+	}
+	if !p.guard.look(time.Now()) {
+		p.oom = true
+		p.Kill()
+		return
+	}
+	p.guard.timer.Reset(p.guard.again)
 }
 
 // Freeze stops every process and waits until the kernel says so.
@@ -223,11 +259,17 @@ func (p *process) setFrozen(on bool) error {
 	if !p.shim.group.freezes() {
 		return p.signalAll(on)
 	}
+	if on {
+		p.lookAtMemory() // or a sandbox that is thawed for short times would never be looked at
+	}
 	if err := p.shim.group.setFrozen(on); err != nil {
 		return err
 	}
 	p.isFrozen = on
 	if !on {
+		if p.guard != nil {
+			p.guard.timer.Reset(p.guard.again)
+		}
 		return nil
 	}
 	deadline := time.Now().Add(freezeWait)
@@ -283,6 +325,10 @@ func (p *process) readPeak() {
 		p.peak = max(p.peak, p.shim.residentPeak())
 		return
 	}
+	if p.guard != nil {
+		p.peak = max(p.peak, p.guard.peak())
+		return
+	}
 	p.peak = max(p.peak, p.shim.group.peak())
 }
 
@@ -329,6 +375,9 @@ func (p *process) undo() error {
 	p.readPeak()
 	p.readOOM()
 	p.closed = true
+	if p.guard != nil && p.guard.timer != nil {
+		p.guard.timer.Stop()
+	}
 	p.mu.Unlock()
 	var errs []error
 	if p.channel != nil {

@@ -24,6 +24,7 @@ type shim struct {
 	pidfd *os.File
 	// listener is the one that a sandbox without network brings along.
 	listener net.Listener
+	tmp      *os.File      // its /tmp, nil where /tmp counts as memory
 	ended    chan struct{} // closed when pid 1 has been waited for; everything in the sandbox is dead then
 	resident uint64        // the largest process's peak, bytes; valid after ended
 }
@@ -76,6 +77,11 @@ func (d *Driver) prepare(ctx context.Context, name string) (_ *shim, err error) 
 	if r.kind != replyReady {
 		return nil, errors.Join(fmt.Errorf("pid 1 answered %c for ready", r.kind), closeAll(files))
 	}
+	if _, none := s.group.(noGroup); !none {
+		if s.tmp, err = openTmp(s.pid, d.rootfs.dir); err != nil {
+			return nil, errors.Join(&StepError{Step: StepRoot, Err: err}, closeAll(files))
+		}
+	}
 	if len(files) > 0 {
 		s.listener, err = net.FileListener(files[0])
 		return s, errors.Join(err, closeAll(files))
@@ -86,7 +92,7 @@ func (d *Driver) prepare(ctx context.Context, name string) (_ *shim, err error) 
 // tmpOptions are the mount options of /tmp.
 func (s *shim) tmpOptions(d *Driver, megabytes int) string {
 	id := s.id
-	return fmt.Sprintf("mode=1777,uid=%d,gid=%d,size=%dm,nr_inodes=%d", id, id, megabytes, megabytes*256)
+	return fmt.Sprintf("mode=1777,uid=%d,gid=%d,size=%dm,nr_inodes=%d", id, id, megabytes, megabytes*tmpFilesPerMB)
 }
 
 // spawn starts pid 1 and the goroutine that waits for it.
@@ -272,6 +278,9 @@ func (s *shim) discard(d *Driver) error {
 	}
 	if s.listener != nil {
 		s.listener.Close()
+	}
+	if s.tmp != nil {
+		s.tmp.Close()
 	}
 	if s.group != nil {
 		errs = append(errs, s.group.remove())
