@@ -372,8 +372,9 @@ func apiAccepted(w http.ResponseWriter) {
 func apiError(w http.ResponseWriter, status int, kind, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(struct {
+	answer := struct {
 		Message string `json:"errorMessage"`
 		Type    string `json:"errorType"`
-	}{message, kind}) //nolint:errcheck // the runtime has gone
+	}{message, kind}
+	json.NewEncoder(w).Encode(answer) //nolint:errcheck // the runtime has gone
 }

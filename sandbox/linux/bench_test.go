@@ -42,8 +42,8 @@ func BenchmarkStart(b *testing.B) {
 			var first, closed []time.Duration
 			for b.Loop() {
 				b.StopTimer()
-				for spares > 0 && len(d.spares) < spares {
-					time.Sleep(time.Millisecond)
+				if !eventually(func() bool { return len(d.spares) == spares }) {
+					b.Fatal("the spares are not made again")
 				}
 				b.StartTimer()
 				began := time.Now()

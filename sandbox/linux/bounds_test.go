@@ -246,10 +246,8 @@ while True: pass`)
 	if err := p.LimitCPU(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); field(stat, "nr_throttled") == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never throttled")
-		}
+	if !eventually(func() bool { return field(stat, "nr_throttled") > 0 }) {
+		t.Fatal("never throttled")
 	}
 }
 

@@ -194,6 +194,6 @@ func removeGroup(dir string) error {
 		if err != unix.EBUSY || time.Now().After(deadline) {
 			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 		}
-		time.Sleep(min(pause, 20*time.Millisecond))
+		time.Sleep(min(pause, 20*time.Millisecond)) //nolint:forbidigo // polls with a deadline: the kernel tells nobody when it lets go
 	}
 }

@@ -47,7 +47,7 @@ func openLegacy(mount, name string) (_ *legacy, err error) {
 
 func legacyMounted(mount, controller string) bool {
 	var st unix.Statfs_t
-	return unix.Statfs(filepath.Join(mount, controller), &st) == nil && int64(st.Type) == unix.CGROUP_SUPER_MAGIC
+	return unix.Statfs(filepath.Join(mount, controller), &st) == nil && st.Type == unix.CGROUP_SUPER_MAGIC
 }
 
 func (l *legacy) dirs() []string { return []string{l.memory, l.cpu, l.processes, l.freezer} }
@@ -92,7 +92,7 @@ func (l *legacy) make(name string) (_ group, err error) {
 	g := loaded.(*legacyGroup)
 	defer func() {
 		if err != nil {
-			g.remove()
+			err = errors.Join(err, g.remove())
 		}
 	}()
 	for _, dir := range g.dirs() {
@@ -162,7 +162,7 @@ func (g *legacyGroup) limitMemory(bytes int64) error {
 
 // reclaimTo sets the bound, for which the kernel takes back what it can; it refuses when that is not enough.
 func (g *legacyGroup) reclaimTo(bytes int64) {
-	put(g.memory, "memory.limit_in_bytes", strconv.FormatInt(bytes, 10))
+	put(g.memory, "memory.limit_in_bytes", strconv.FormatInt(bytes, 10)) //nolint:errcheck // the use tells what was taken back
 }
 
 func (g *legacyGroup) usage() uint64 { return counter(g.usageFile) }

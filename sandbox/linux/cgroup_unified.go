@@ -103,7 +103,7 @@ func (u *unified) make(name string) (_ group, err error) {
 	}
 	defer func() {
 		if err != nil {
-			g.remove()
+			err = errors.Join(err, g.remove())
 		}
 	}()
 	if slices.Contains(u.controllers, "pids") {
@@ -165,8 +165,8 @@ func (g *unifiedGroup) limitMemory(bytes int64) error {
 // reclaimTo sets the bound above which the kernel reclaims, for which it does so at once, and takes it away again: it
 // would slow the sandbox down.
 func (g *unifiedGroup) reclaimTo(bytes int64) {
-	put(g.dir, "memory.high", strconv.FormatInt(bytes, 10))
-	put(g.dir, "memory.high", "max")
+	put(g.dir, "memory.high", strconv.FormatInt(bytes, 10)) //nolint:errcheck // the use tells what was taken back
+	put(g.dir, "memory.high", "max") //nolint:errcheck // fails where the group has gone
 }
 
 func (g *unifiedGroup) usage() uint64 { return counter(g.usageFile) }

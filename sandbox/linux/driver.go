@@ -287,7 +287,9 @@ func (d *Driver) take(ctx context.Context) (*shim, error) {
 			}
 			select {
 			case <-s.ended: // killed from outside while it waited
-				s.discard(d)
+				if err := s.discard(d); err != nil {
+					d.logf("sandbox: remove a spare that was killed: %v", err)
+				}
 				continue
 			default:
 				return s, nil

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"thaw/sandbox"
 )
@@ -87,7 +86,8 @@ func TestNothingIsLeftAfterManyStarts(t *testing.T) {
 		}
 	}
 	settle := func() machine {
-		for deadline := time.Now().Add(patience); len(d.spares) < 4 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if !eventually(func() bool { return len(d.spares) == 4 }) {
+			t.Fatal("the spares are not made again")
 		}
 		return look(t, d)
 	}

@@ -24,6 +24,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait in the tests; none of them measures time.
 const patience = 30 * time.Second
 
+// eventually polls until ok, for patience at most, and says whether it came to that.
+func eventually(ok func() bool) bool {
+	deadline := time.After(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return false
+		}
+	}
+	return true
+}
+
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -84,7 +84,7 @@ func (m *memoryGuard) look(now time.Time) bool {
 	}
 	if used > m.bound {
 		// It may have grown meanwhile, and the kernel refuses; the next look tries again.
-		m.group.limitMemory(int64(m.group.usage()))
+		m.group.limitMemory(int64(m.group.usage())) //nolint:errcheck // see above
 		if m.over.IsZero() {
 			m.over = now
 		}

@@ -49,8 +49,8 @@ const freezeWait = 5 * time.Second
 // start does every step from StepNetwork on.
 func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 	d, s := p.driver, p.shim
-	var theirs []*os.File // the sandbox's ends
-	defer func() { closeAll(theirs) }()
+	var theirs []*os.File               // the sandbox's ends
+	defer func() { closeAll(theirs) }() //nolint:errcheck // the sandbox has copies of its own
 
 	env := spec.Env
 	if err := d.step(StepNetwork, func() (err error) {
@@ -290,7 +290,7 @@ func (p *process) setFrozen(on bool) error {
 			return errors.Join(err, p.shim.group.setFrozen(false))
 		}
 		if spins > 8 {
-			time.Sleep(50 * time.Microsecond)
+			time.Sleep(50 * time.Microsecond) //nolint:forbidigo // polls with a deadline: cgroup v1 tells nobody when all are frozen
 		}
 	}
 }

@@ -84,7 +84,7 @@ func buildRootfs(dir string, root bool, resolver []byte) (_ *rootfs, err error) 
 	}
 	defer func() {
 		if err != nil {
-			r.remove()
+			err = errors.Join(err, r.remove())
 		}
 	}()
 	for _, d := range []string{"dev/shm", "etc", "home", "mnt", "opt", "proc", "root", "run", "tmp", "var/lang", "var/runtime",

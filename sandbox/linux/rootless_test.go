@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"thaw/sandbox"
 )
@@ -105,16 +104,15 @@ func TestUnprivilegedFreezeAndKill(t *testing.T) {
 // stateOf waits for a process to stand still, and gives its state.
 func stateOf(t *testing.T, pid int) (state string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	eventually(func() bool {
 		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, rest, _ := strings.Cut(string(b), ") ")
-		if state = rest[:1]; state == "T" {
-			return state
-		}
-	}
+		state = rest[:1]
+		return state == "T"
+	})
 	return state
 }
 

@@ -34,7 +34,7 @@ func (d *Driver) prepare(ctx context.Context, name string) (_ *shim, err error) 
 	s := &shim{}
 	defer func() {
 		if err != nil {
-			s.discard(d)
+			err = errors.Join(err, s.discard(d))
 		}
 	}()
 	if err := d.step(StepCgroup, func() (err error) {
@@ -198,14 +198,14 @@ func (s *shim) ask(ctx context.Context, msg []byte, files []int) (reply, []*os.F
 	stop := context.AfterFunc(ctx, func() { s.conn.SetReadDeadline(time.Unix(1, 0)) })
 	r, received, err := s.receive()
 	if !stop() && ctx.Err() != nil {
-		closeAll(received)
+		closeAll(received) //nolint:errcheck // the caller hears why nothing is done with them
 		return reply{}, nil, ctx.Err()
 	}
 	if err != nil {
 		return reply{}, nil, err
 	}
 	if r.kind == replyFailed {
-		closeAll(received)
+		closeAll(received) //nolint:errcheck // the caller hears why nothing is done with them
 		return reply{}, nil, &StepError{Step: r.step, Err: syscall.Errno(r.value)}
 	}
 	return r, received, nil
@@ -255,11 +255,11 @@ func (s *shim) kill() {
 		return
 	}
 	if raw, err := s.pidfd.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+		raw.Control(func(fd uintptr) { unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }) //nolint:errcheck // it has ended already
 	}
 	// A frozen process takes no signal on cgroup v1. Elsewhere this changes nothing.
 	if s.group.freezes() {
-		s.group.setFrozen(false)
+		s.group.setFrozen(false) //nolint:errcheck // fails where the group has gone, and its processes before it
 	}
 }
 

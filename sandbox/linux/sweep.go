@@ -48,7 +48,7 @@ func empty(ctx context.Context, g group) error {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 		// A frozen process takes no signal on cgroup v1. A group that was never finished may have no freezer.
-		g.setFrozen(false)
+		g.setFrozen(false) //nolint:errcheck // the next look at the pids says whether it mattered
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("processes %v do not end: %w", pids, ctx.Err())

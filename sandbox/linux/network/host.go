@@ -115,7 +115,7 @@ func (h *host) close() error {
 	var err error
 	if h.claim != nil {
 		// Not bounded by a context: whoever holds the host lock does so for milliseconds, and dies with it.
-		unlock, lockErr := lockHost(context.Background(), h.dir)
+		unlock, lockErr := lockHost(context.Background(), h.dir) //nolint:forbidigo // see above
 		if lockErr != nil {
 			err = lockErr
 		} else {

@@ -118,7 +118,7 @@ func (h *host) waitUntilUp(index int) error {
 		if link.Attrs().OperState == netlink.OperUp {
 			return nil
 		}
-		time.Sleep(pause)
+		time.Sleep(pause) //nolint:forbidigo // polls with a deadline; one link is asked sooner than a subscription to all is made
 		pause = min(2*pause, 10*time.Millisecond)
 	}
 	return fmt.Errorf("link %d got no carrier in %s", index, carrierPatience)

@@ -220,16 +220,19 @@ func mustCall(t testing.TB, n *Namespace, addr netip.AddrPort) (seen netip.AddrP
 // eventually polls until ok or until patience ends; what says what is wrong meanwhile.
 func eventually(t testing.TB, ok func() (bool, string)) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.After(patience)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		good, what := ok()
 		if good {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatal(what)
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 
