@@ -166,7 +166,7 @@ func (g *unifiedGroup) limitMemory(bytes int64) error {
 // would slow the sandbox down.
 func (g *unifiedGroup) reclaimTo(bytes int64) {
 	put(g.dir, "memory.high", strconv.FormatInt(bytes, 10)) //nolint:errcheck // the use tells what was taken back
-	put(g.dir, "memory.high", "max") //nolint:errcheck // fails where the group has gone
+	put(g.dir, "memory.high", "max")                        //nolint:errcheck // fails where the group has gone
 }
 
 func (g *unifiedGroup) usage() uint64 { return counter(g.usageFile) }
