@@ -7,9 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 
 	"thaw"
 	"thaw/code"
@@ -105,8 +108,8 @@ func defaults() config {
 	}
 }
 
-// loadConfig reads a file over the defaults. Unknown keys, and values out of range, are errors that name the line or
-// the key.
+// loadConfig reads a file over the defaults. Unknown keys, keys without a value and values of another type are errors
+// that name the place.
 func loadConfig(path string) (config, error) {
 	c := defaults()
 	if path == "" {
@@ -116,10 +119,50 @@ func loadConfig(path string) (config, error) {
 	if err != nil {
 		return c, fmt.Errorf("read the configuration: %w", err)
 	}
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return c, yamlError(path, err)
+	}
+	var valueless valuelessKeys
+	documents := 0
+	for _, document := range file.Docs {
+		// The decoder would take a document without content for one that sets everything to zero.
+		if document.Body == nil || document.Body.Type() == ast.NullType || document.Body.Type() == ast.CommentType {
+			continue
+		}
+		documents++
+		ast.Walk(&valueless, document.Body)
+	}
+	switch {
+	case documents == 0:
+		return c, nil
+	case documents > 1:
+		return c, fmt.Errorf("%s: holds %d documents, and only one is read", path, documents)
+	case len(valueless) > 0:
+		return c, fmt.Errorf("%s: %s: give it a value, or remove the key to have its default", path, strings.Join(valueless, ", "))
+	}
 	if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+		return c, yamlError(path, err)
 	}
 	return c, nil
+}
+
+// yamlError is on one line: the position is in it, and the file is at hand.
+func yamlError(path string, err error) error {
+	return fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
+}
+
+// valuelessKeys collects the keys that a file names without a value, as when all below one is commented out. They would
+// mean zero, not the default.
+type valuelessKeys []string
+
+// Visit is for ast.Walk.
+func (v *valuelessKeys) Visit(node ast.Node) ast.Visitor {
+	if pair, ok := node.(*ast.MappingValueNode); ok && (pair.Value == nil || pair.Value.Type() == ast.NullType) {
+		at := pair.Key.GetToken().Position
+		*v = append(*v, fmt.Sprintf("[%d:%d] %s has no value", at.Line, at.Column, pair.Key.String()))
+	}
+	return v
 }
 
 var (
@@ -127,11 +170,11 @@ var (
 	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
 )
 
-// validate checks ranges before anything is touched.
+// validate checks ranges before anything is touched. Its error names all that is wrong, on one line.
 func (c *config) validate() error {
-	var problems []error
+	var problems []string
 	bad := func(key string, format string, args ...any) {
-		problems = append(problems, fmt.Errorf(key+": "+format, args...))
+		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		bad("listen", "%q is not host:port", c.Listen)
@@ -183,7 +226,10 @@ func (c *config) validate() error {
 			bad("auth.access_keys", "the key %q or its secret has fewer than 16 characters", id)
 		}
 	}
-	return errors.Join(problems...)
+	if len(problems) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(problems, "; "))
 }
 
 // loopback reports whether the listener is reachable from this machine only.
