@@ -15,6 +15,7 @@ BUFFER_SIZE = 64 * 1024
 FRAME_MAGIC = b"\xa5\x5a\x00\x03"
 MAX_LENGTH = 0xFFFFFFFF
 NO_BREAK_SPACE = "\u00a0"
+TRACE_ID = b"_X_AMZN_TRACE_ID"
 
 request_id = None
 tenant_id = None
@@ -455,6 +456,15 @@ def set_up_process():
     sys.meta_path.insert(0, LoggingWatch)
 
 
+def set_trace_id(trace_id):
+    """For os.environ only: the C library keeps every value that setenv was ever given, and searches them all."""
+    variables = os.environ._data
+    if trace_id:
+        variables[TRACE_ID] = os.environ.encodevalue(trace_id)
+    else:
+        variables.pop(TRACE_ID, None)
+
+
 def main():
     global request_id
     set_up_process()
@@ -468,17 +478,12 @@ def main():
         channel.send_error(b"X", error)
         sys.exit(1)
     LambdaContext.read_environment()
-    trace_id = os.environ.pop("_X_AMZN_TRACE_ID", "")
+    os.environ.pop("_X_AMZN_TRACE_ID", None)
     channel.send(b"R", b"%d" % up)
     while True:
         meta, event = channel.receive()
         request_id = meta[0]
-        if meta[3] != trace_id:
-            trace_id = meta[3]
-            if trace_id:
-                os.environ["_X_AMZN_TRACE_ID"] = trace_id
-            else:
-                os.environ.pop("_X_AMZN_TRACE_ID", None)
+        set_trace_id(meta[3])
         response, error = invoke(handler, meta, event)
         if error is not None:
             log_error(error)
