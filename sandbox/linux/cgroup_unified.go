@@ -16,26 +16,49 @@ import (
 type unified struct {
 	dir         string   // the instance's directory
 	controllers []string // what its groups have
+	moved       *moved   // nil unless this process had to make room
 }
 
 var unifiedControllers = []string{"memory", "cpu", "pids"}
 
-// openUnified makes the instance's directory below the mount point, or below the caller's own group when the mount
-// point is not ours to change (a systemd session with delegation), and enables the controllers for its groups.
-func openUnified(mount, name string) (*unified, error) {
+// openUnified makes the instance's directory and enables the controllers for its groups, in the first of three places
+// that lets it: below the mount point; beside the caller's own group (a systemd session); in the caller's own group,
+// which the caller then leaves for one within (a service with Delegate=, a container). Root gets every controller or an
+// error; another user gets what has been delegated.
+func openUnified(mount, name string, root bool) (*unified, error) {
+	own := filepath.Join(mount, ownUnifiedGroup())
 	parents := []string{mount}
-	if own := ownUnifiedGroup(); own != "" && own != "/" {
-		parents = append(parents, filepath.Dir(filepath.Join(mount, own)))
+	if own != mount {
+		parents = append(parents, filepath.Dir(own))
 	}
 	var errs []error
 	for _, parent := range parents {
-		u, err := openUnifiedIn(parent, name, unifiedControllers)
+		u, err := openUnifiedIn(parent, name, wantedControllers(parent, root))
 		if err == nil {
 			return u, nil
 		}
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	m, err := moveInto(own, name+"-host")
+	if err != nil {
+		return nil, errors.Join(append(errs, err)...)
+	}
+	u, err := openUnifiedIn(own, name, wantedControllers(own, root))
+	if err != nil {
+		return nil, errors.Join(append(errs, err, m.back())...)
+	}
+	u.moved = m
+	return u, nil
+}
+
+// wantedControllers are all for root, for other users those that there are in dir.
+func wantedControllers(dir string, root bool) []string {
+	if root {
+		return unifiedControllers
+	}
+	b, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	available := strings.Fields(string(b))
+	return slices.DeleteFunc(slices.Clone(unifiedControllers), func(c string) bool { return !slices.Contains(available, c) })
 }
 
 func openUnifiedIn(parent, name string, controllers []string) (*unified, error) {
@@ -53,21 +76,67 @@ func openUnifiedIn(parent, name string, controllers []string) (*unified, error) 
 	return &unified{dir: dir, controllers: controllers}, nil
 }
 
+// enableControllers enables all that are not enabled yet, or none.
 func enableControllers(dir string, controllers []string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
 	if err != nil {
 		return err
 	}
 	have := strings.Fields(string(b))
+	var missing []string
 	for _, c := range controllers {
-		if slices.Contains(have, c) {
-			continue
-		}
-		if err := put(dir, "cgroup.subtree_control", "+"+c); err != nil {
-			return fmt.Errorf("cgroup v2 controller %s cannot be enabled: %w", c, err)
+		if !slices.Contains(have, c) {
+			missing = append(missing, "+"+c)
 		}
 	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := put(dir, "cgroup.subtree_control", strings.Join(missing, " ")); err != nil {
+		return fmt.Errorf("cgroup v2 controllers cannot be enabled: %w", err)
+	}
 	return nil
+}
+
+// moved is this process in a group within its own: one whose groups have controllers may have no processes itself.
+type moved struct {
+	own, to string
+	enabled string // what own had enabled before
+}
+
+func moveInto(own, name string) (*moved, error) {
+	enabled, err := os.ReadFile(filepath.Join(own, "cgroup.subtree_control"))
+	if err != nil {
+		return nil, err
+	}
+	m := &moved{own: own, to: filepath.Join(own, name), enabled: string(enabled)}
+	if err := os.Mkdir(m.to, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if err := put(m.to, "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
+		unix.Rmdir(m.to)
+		return nil, err
+	}
+	return m, nil
+}
+
+// back undoes moveInto. While another instance has groups there neither the controllers nor the group can go, and this
+// process stays where it is.
+func (m *moved) back() error {
+	var off []string
+	for _, c := range unifiedControllers {
+		if !slices.Contains(strings.Fields(m.enabled), c) {
+			off = append(off, "-"+c)
+		}
+	}
+	for _, w := range [][3]string{{m.own, "cgroup.subtree_control", strings.Join(off, " ")}, {m.own, "cgroup.procs", strconv.Itoa(os.Getpid())}} {
+		if err := put(w[0], w[1], w[2]); errors.Is(err, unix.EBUSY) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return removeGroup(m.to)
 }
 
 // ownUnifiedGroup is this process's path in the v2 tree, empty when there is none.
@@ -85,19 +154,25 @@ func ownUnifiedGroup() string {
 }
 
 func (u *unified) describe() string {
-	return "cgroup v2: " + strings.Join(u.controllers, ", ") + ", freezer"
+	return "cgroup v2: " + strings.Join(append(slices.Clone(u.controllers), "freezer"), ", ")
 }
 
 func (u *unified) names() ([]string, error) { return subdirectories(u.dir) }
 
-func (u *unified) close() error { return removeGroup(u.dir) }
+func (u *unified) close() error {
+	err := removeGroup(u.dir)
+	if u.moved != nil {
+		err = errors.Join(err, u.moved.back())
+	}
+	return err
+}
 
 func (u *unified) load(name string) (group, error) {
 	return &unifiedGroup{dir: filepath.Join(u.dir, name)}, nil
 }
 
 func (u *unified) make(name string) (_ group, err error) {
-	g := &unifiedGroup{dir: filepath.Join(u.dir, name)}
+	g := &unifiedGroup{dir: filepath.Join(u.dir, name), controllers: u.controllers}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -139,6 +214,7 @@ func (u *unified) make(name string) (_ group, err error) {
 
 type unifiedGroup struct {
 	dir                                      string
+	controllers                              []string
 	dirFile, peakFile, usageFile, freezeFile *os.File // nil in a group that was loaded
 }
 
@@ -159,6 +235,9 @@ func (g *unifiedGroup) attach(int) error {
 }
 
 func (g *unifiedGroup) limitMemory(bytes int64) error {
+	if !slices.Contains(g.controllers, "memory") {
+		return nil
+	}
 	return put(g.dir, "memory.max", strconv.FormatInt(bytes, 10))
 }
 
@@ -176,6 +255,9 @@ func (g *unifiedGroup) fileCache() uint64 {
 }
 
 func (g *unifiedGroup) limitCPU(quotaMicros int) error {
+	if !slices.Contains(g.controllers, "cpu") {
+		return nil
+	}
 	return put(g.dir, "cpu.max", fmt.Sprintf("%d %d", quotaMicros, cpuPeriod))
 }
 
