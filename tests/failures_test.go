@@ -553,9 +553,8 @@ func TestInitThatFailsOnceServes(t *testing.T) {
 	})
 }
 
-// TestRuntimeThatEndsBeforeItsFirstEvent: a runtime that asks for events and then ends without taking one would do so in
-// each further environment, so the function has failed.
-func TestRuntimeThatEndsBeforeItsFirstEvent(t *testing.T) {
+// TestRuntimeThatEndsWithoutAnAnswer: a custom runtime that asks for an event and ends.
+func TestRuntimeThatEndsWithoutAnAnswer(t *testing.T) {
 	s := startStage(t)
 	s.deploy(t, "coy", deployed{runtime: "provided.al2023", handler: "any", timeout: 30, files: map[string]string{"bootstrap+x": `#!/bin/bash
 exec 4<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API%:*}/${AWS_LAMBDA_RUNTIME_API#*:}"
@@ -565,7 +564,6 @@ exit 3
 `}})
 	for range 2 {
 		a := s.invoke(t, "coy", "{}")
-		// Whether the event had been handed over before the end is chance; the answer is the same.
 		if kind, message := a.failure(); kind != "Runtime.ExitError" || message != "RequestId: "+a.id+" Error: Runtime exited with error: exit status 3" {
 			t.Errorf("%s", a.payload)
 		}

@@ -297,9 +297,9 @@ func TestFloodOfOutput(t *testing.T) {
 	const lines, size = 100 << 10, 1 << 10
 	s.python(t, "flood", fmt.Sprintf(`import os
 def handler(e, c):
-    line = b'f' * %d + b'\n'
-    for n in range(%d): os.write(1, line)
-`, size-1, lines), deployed{timeout: 60})
+    block = (b'f' * %d + b'\n') * 64
+    for n in range(%d): os.write(1, block)
+`, size-1, lines/64), deployed{memory: 1769, timeout: 60})
 	s.python(t, "bystander", "def handler(e, c): return e\n", deployed{})
 	s.succeed(t, "bystander", "1", "1")
 	before := s.memory(t, "VmRSS")
