@@ -49,6 +49,8 @@ type group interface {
 	// fd is a directory that a process can be created in, -1 where that is not possible.
 	fd() int
 	attach(pid int) error
+	// boundsMemory says whether limitMemory works, and what the memory is known by.
+	boundsMemory() bool
 	// limitMemory sets the bound at which the kernel kills. On cgroup v1 it fails when more than that is in use.
 	limitMemory(bytes int64) error
 	// reclaimTo has the kernel take back what it can until at most bytes are in use. It kills nothing.
@@ -76,11 +78,21 @@ func findHierarchy(instance string, root bool) (hierarchy, error) {
 	name := "thaw-" + instance
 	switch cgroups.Mode() {
 	case cgroups.Unified:
-		return openUnified("/sys/fs/cgroup", name)
+		return openUnified("/sys/fs/cgroup", name, root)
 	case cgroups.Hybrid, cgroups.Legacy:
 		return openLegacy("/sys/fs/cgroup", name)
 	}
 	return nil, errors.New("no cgroup file system at /sys/fs/cgroup")
+}
+
+// Limits says, for people, what would bound a sandbox of this user here, as Driver.Limits does. It makes a group and
+// removes it; instance is as in Config.
+func Limits(instance string) (string, error) {
+	h, err := findHierarchy(instance, os.Geteuid() == 0)
+	if err != nil {
+		return "", err
+	}
+	return h.describe(), h.close()
 }
 
 // noCgroups is what an unprivileged host without delegated cgroups has.
@@ -102,6 +114,7 @@ func (noGroup) usage() uint64           { return 0 }
 func (noGroup) fileCache() uint64       { return 0 }
 func (noGroup) limitCPU(int) error      { return nil }
 func (noGroup) freezes() bool           { return false }
+func (noGroup) boundsMemory() bool      { return false }
 func (noGroup) setFrozen(bool) error    { return errNoFreezer }
 func (noGroup) frozen() (bool, error)   { return false, errNoFreezer }
 func (noGroup) peak() uint64            { return 0 }

@@ -132,6 +132,8 @@ func (g *legacyGroup) dirs() []string { return []string{g.memory, g.cpu, g.proce
 func (g *legacyGroup) fd() int       { return -1 }
 func (g *legacyGroup) freezes() bool { return true }
 
+func (g *legacyGroup) boundsMemory() bool { return true }
+
 func (g *legacyGroup) attach(pid int) error {
 	for _, dir := range g.dirs() {
 		if err := put(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {

@@ -2,10 +2,12 @@ package linux
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -13,39 +15,18 @@ import (
 	"thaw/sandbox"
 )
 
-// unboundedMemory lets a sandbox start in a group without a memory controller.
-type unboundedMemory struct{ group }
-
-func (unboundedMemory) limitMemory(int64) error { return nil }
-
-type unboundedHierarchy struct{ *unified }
-
-func (u unboundedHierarchy) make(name string) (group, error) {
-	g, err := u.unified.make(name)
-	return unboundedMemory{g}, err
-}
-
 // On a machine whose controllers are all with cgroup v1, the second version's freezer and its way of starting a process
 // in a group are there all the same.
 func TestUnifiedFreezerAndSpawn(t *testing.T) {
 	needRoot(t)
-	mount := ""
-	for _, m := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var st unix.Statfs_t
-		if unix.Statfs(m, &st) == nil && int64(st.Type) == unix.CGROUP2_SUPER_MAGIC {
-			mount = m
-		}
-	}
-	if mount == "" {
-		t.Skip("no cgroup v2 file system")
-	}
+	mount := unifiedMount(t)
 	d := open(t)
 	groups, err := openUnifiedIn(mount, filepath.Base(d.rootfs.dir)+"-thaw-test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	old := d.groups
-	d.groups = unboundedHierarchy{groups}
+	d.groups = groups
 	t.Cleanup(func() {
 		if err := groups.close(); err != nil {
 			t.Error(err)
@@ -98,7 +79,7 @@ func TestUnifiedBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g := &unifiedGroup{dir: dir}
+	g := &unifiedGroup{dir: dir, controllers: unifiedControllers}
 	g.reclaimTo(64 << 20)
 	for _, err := range []error{g.limitMemory(128 << 20), g.limitCPU(1447), g.setFrozen(true)} {
 		if err != nil {
@@ -153,5 +134,79 @@ func TestIDsAreReusedLast(t *testing.T) {
 	}
 	if base := defaultIDBase("x"); base < firstID || base > maxHostID-idBlock+1 || base%idBlock != 0 {
 		t.Errorf("base %#x", base)
+	}
+}
+
+// unifiedMount is where cgroup v2 is mounted, with its controllers or without.
+func unifiedMount(t *testing.T) string {
+	t.Helper()
+	for _, m := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var st unix.Statfs_t
+		if unix.Statfs(m, &st) == nil && int64(st.Type) == unix.CGROUP2_SUPER_MAGIC {
+			return m
+		}
+	}
+	t.Skip("no cgroup v2 file system")
+	return ""
+}
+
+func TestProcessesMakeRoomAndComeBack(t *testing.T) {
+	needRoot(t)
+	own := filepath.Join(unifiedMount(t), "thaw-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := removeGroup(own); err != nil {
+			t.Error(err)
+		}
+	})
+	dir, err := os.Open(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	cmd := exec.Command("/bin/sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	within := filepath.Join(own, "host")
+	holds := func(group string) {
+		t.Helper()
+		if pids, err := readPids(filepath.Join(group, "cgroup.procs")); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
+			t.Fatalf("%s has %v, %v", group, pids, err)
+		}
+	}
+	m, err := moveProcesses(own, within)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(within)
+	// On a machine whose controllers are with cgroup v1 there are none to enable.
+	u, err := openUnifiedIn(own, "i1", wantedControllers(own, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another instance of the same place keeps the first from putting everything back, and is not disturbed by it.
+	other, err := openUnifiedIn(own, "i2", u.controllers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.moved = m
+	if err := u.close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(u.controllers) > 0 {
+		holds(within)
+		other.moved = m
+	}
+	if err := other.close(); err != nil {
+		t.Fatal(err)
+	}
+	holds(own)
+	if _, err := os.Stat(within); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", within, err)
 	}
 }

@@ -16,14 +16,14 @@ import (
 type unified struct {
 	dir         string   // the instance's directory
 	controllers []string // what its groups have
-	moved       *moved   // nil unless this process had to make room
+	moved       *moved   // nil unless processes had to make room
 }
 
 var unifiedControllers = []string{"memory", "cpu", "pids"}
 
 // openUnified makes the instance's directory and enables the controllers for its groups, in the first of three places
 // that lets it: below the mount point; beside the caller's own group (a systemd session); in the caller's own group,
-// which the caller then leaves for one within (a service with Delegate=, a container). Root gets every controller or an
+// whose processes then move to one within (a service with Delegate=, a container). Root gets every controller or an
 // error; another user gets what has been delegated.
 func openUnified(mount, name string, root bool) (*unified, error) {
 	own := filepath.Join(mount, ownUnifiedGroup())
@@ -39,7 +39,7 @@ func openUnified(mount, name string, root bool) (*unified, error) {
 		}
 		errs = append(errs, err)
 	}
-	m, err := moveInto(own, name+"-host")
+	m, err := moveProcesses(own, filepath.Join(own, name+"-host"))
 	if err != nil {
 		return nil, errors.Join(append(errs, err)...)
 	}
@@ -82,10 +82,17 @@ func enableControllers(dir string, controllers []string) error {
 	if err != nil {
 		return err
 	}
-	have := strings.Fields(string(b))
+	enabled := strings.Fields(string(b))
+	if b, err = os.ReadFile(filepath.Join(dir, "cgroup.controllers")); err != nil {
+		return err
+	}
+	available := strings.Fields(string(b))
 	var missing []string
 	for _, c := range controllers {
-		if !slices.Contains(have, c) {
+		if !slices.Contains(available, c) {
+			return fmt.Errorf("cgroup v2 controller %s is not available in %s", c, dir)
+		}
+		if !slices.Contains(enabled, c) {
 			missing = append(missing, "+"+c)
 		}
 	}
@@ -96,47 +103,6 @@ func enableControllers(dir string, controllers []string) error {
 		return fmt.Errorf("cgroup v2 controllers cannot be enabled: %w", err)
 	}
 	return nil
-}
-
-// moved is this process in a group within its own: one whose groups have controllers may have no processes itself.
-type moved struct {
-	own, to string
-	enabled string // what own had enabled before
-}
-
-func moveInto(own, name string) (*moved, error) {
-	enabled, err := os.ReadFile(filepath.Join(own, "cgroup.subtree_control"))
-	if err != nil {
-		return nil, err
-	}
-	m := &moved{own: own, to: filepath.Join(own, name), enabled: string(enabled)}
-	if err := os.Mkdir(m.to, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
-	}
-	if err := put(m.to, "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
-		unix.Rmdir(m.to)
-		return nil, err
-	}
-	return m, nil
-}
-
-// back undoes moveInto. While another instance has groups there neither the controllers nor the group can go, and this
-// process stays where it is.
-func (m *moved) back() error {
-	var off []string
-	for _, c := range unifiedControllers {
-		if !slices.Contains(strings.Fields(m.enabled), c) {
-			off = append(off, "-"+c)
-		}
-	}
-	for _, w := range [][3]string{{m.own, "cgroup.subtree_control", strings.Join(off, " ")}, {m.own, "cgroup.procs", strconv.Itoa(os.Getpid())}} {
-		if err := put(w[0], w[1], w[2]); errors.Is(err, unix.EBUSY) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-	return removeGroup(m.to)
 }
 
 // ownUnifiedGroup is this process's path in the v2 tree, empty when there is none.
@@ -227,6 +193,8 @@ func (g *unifiedGroup) fd() int {
 
 func (g *unifiedGroup) freezes() bool { return true }
 
+func (g *unifiedGroup) boundsMemory() bool { return slices.Contains(g.controllers, "memory") }
+
 // attach has nothing to do for a process that was created in the group.
 func (g *unifiedGroup) attach(int) error {
 	g.dirFile.Close()
@@ -235,7 +203,7 @@ func (g *unifiedGroup) attach(int) error {
 }
 
 func (g *unifiedGroup) limitMemory(bytes int64) error {
-	if !slices.Contains(g.controllers, "memory") {
+	if !g.boundsMemory() {
 		return nil
 	}
 	return put(g.dir, "memory.max", strconv.FormatInt(bytes, 10))

@@ -321,7 +321,7 @@ func (p *process) readPeak() {
 	if p.closed {
 		return
 	}
-	if _, none := p.shim.group.(noGroup); none {
+	if !p.shim.group.boundsMemory() {
 		p.peak = max(p.peak, p.shim.residentPeak())
 		return
 	}

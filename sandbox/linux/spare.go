@@ -77,7 +77,7 @@ func (d *Driver) prepare(ctx context.Context, name string) (_ *shim, err error) 
 	if r.kind != replyReady {
 		return nil, errors.Join(fmt.Errorf("pid 1 answered %c for ready", r.kind), closeAll(files))
 	}
-	if _, none := s.group.(noGroup); !none {
+	if s.group.boundsMemory() {
 		if s.tmp, err = openTmp(s.pid, d.rootfs.dir); err != nil {
 			return nil, errors.Join(&StepError{Step: StepRoot, Err: err}, closeAll(files))
 		}

@@ -45,8 +45,9 @@ func Probe(ctx context.Context) []Capability {
 		caps = append(caps, namespace(ctx, ns))
 	}
 	caps = append(caps, changeOfRoot(), seccomp())
-	caps = append(caps, controllers()...)
-	caps = append(caps, memoryPeak(), networks(), whole(ctx))
+	limits := delegated()
+	caps = append(caps, controllers(limits)...)
+	caps = append(caps, memoryPeak(limits), networks(), whole(ctx))
 	return caps
 }
 
@@ -174,8 +175,9 @@ func seccomp() Capability {
 	return found("seccomp filters", "no sandbox can be made", actionAvailable(unix.SECCOMP_RET_ERRNO), "")
 }
 
-// controllers are the cgroup controllers, each found where sandboxes would use it.
-func controllers() []Capability {
+// controllers are the cgroup controllers, each found where sandboxes would use it. delegated is what a user who is not
+// root has.
+func controllers(delegated string) []Capability {
 	var out []Capability
 	mode := cgroups.Mode()
 	available := ""
@@ -205,28 +207,45 @@ func controllers() []Capability {
 		default:
 			err = errors.New("no cgroup file system at /sys/fs/cgroup")
 		}
-		if err == nil && os.Geteuid() != 0 && !delegated(mode) {
-			err = errors.New("this user may not make groups")
+		if err == nil && os.Geteuid() != 0 {
+			err = isDelegated(delegated, c.name)
 		}
 		out = append(out, found("cgroup "+c.name, c.without, err, detail))
 	}
 	return out
 }
 
-// delegated says whether a user who is not root may make groups next to this process's own, as in a systemd session.
-func delegated(mode cgroups.CGMode) bool {
-	if mode != cgroups.Unified {
-		return false
+// delegated says what bounds the sandboxes of a user who is not root, as in a systemd session; nothing for root, who
+// needs nobody's leave.
+func delegated() string {
+	if os.Geteuid() == 0 {
+		return ""
 	}
-	_, own, err := cgroups.ParseCgroupFileUnified("/proc/self/cgroup")
-	return err == nil && unix.Access(filepath.Join("/sys/fs/cgroup", filepath.Dir(own)), unix.W_OK) == nil
+	limits, err := linux.Limits(instance())
+	if err != nil {
+		return ""
+	}
+	return limits
 }
 
-func memoryPeak() Capability {
+func isDelegated(limits, controller string) error {
+	switch {
+	case limits == "":
+		return errors.New("this user may not make groups")
+	case !strings.Contains(limits, controller):
+		return errors.New("not delegated to this user")
+	}
+	return nil
+}
+
+func memoryPeak(delegated string) Capability {
 	const without = "Max Memory Used is what was in use when it was asked for, or the largest process's alone, not the highest of all"
+	if os.Geteuid() != 0 {
+		if err := isDelegated(delegated, "memory"); err != nil {
+			return found("memory peak", without, err, "")
+		}
+	}
 	switch mode := cgroups.Mode(); {
-	case os.Geteuid() != 0 && !delegated(mode):
-		return found("memory peak", without, errors.New("this user may not make groups"), "")
 	case mode == cgroups.Legacy || mode == cgroups.Hybrid:
 		_, err := os.Stat("/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
 		return found("memory peak", without, err, "memory.max_usage_in_bytes")
@@ -287,14 +306,13 @@ func whole(ctx context.Context) Capability {
 }
 
 func runOne(ctx context.Context, dir string) (detail string, err error) {
-	var id [4]byte
-	rand.Read(id[:])
-	d, err := linux.New(ctx, linux.Config{Instance: "probe" + hex.EncodeToString(id[:]), Dir: dir, Network: sandbox.NetworkNone})
+	name := instance()
+	d, err := linux.New(ctx, linux.Config{Instance: name, Dir: dir, Network: sandbox.NetworkNone})
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	p, err := d.Start(ctx, &sandbox.Spec{ID: hex.EncodeToString(id[:]), Args: []string{"/bin/true"}, MemoryMB: 128, TmpMB: 1})
+	p, err := d.Start(ctx, &sandbox.Spec{ID: name, Args: []string{"/bin/true"}, MemoryMB: 128, TmpMB: 1})
 	if err != nil {
 		return "", err
 	}
@@ -308,6 +326,13 @@ func runOne(ctx context.Context, dir string) (detail string, err error) {
 		return "", fmt.Errorf("/bin/true ended with %+v", exit)
 	}
 	return d.Limits(), nil
+}
+
+// instance is a name that no other probe has.
+func instance() string {
+	var id [4]byte
+	rand.Read(id[:])
+	return "probe" + hex.EncodeToString(id[:])
 }
 
 func sysctl(name string) string {
