@@ -290,11 +290,11 @@ func (s *stage) memory(t *testing.T, figure string) uint64 {
 	return kb << 10
 }
 
-// TestFloodOfOutput: a function that writes 100 MB neither fills the platform's memory nor stops other functions, and
+// TestFloodOfOutput: a function that writes 200 MB neither fills the platform's memory nor stops other functions, and
 // what is not in the log is counted there.
 func TestFloodOfOutput(t *testing.T) {
 	s := startStage(t)
-	const lines, size = 100 << 10, 1 << 10
+	const lines, size = 200 << 10, 1 << 10
 	s.python(t, "flood", fmt.Sprintf(`import os
 def handler(e, c):
     block = (b'f' * %d + b'\n') * 64
@@ -327,8 +327,9 @@ def handler(e, c):
 		t.Errorf("the flood gave %s; %d other invocations went on meanwhile", a.payload, others)
 	}
 	peak := s.memory(t, "VmHWM")
-	// The engine buffers what it writes: 16 MB waiting, as much on its way, and the garbage collector's share.
-	if grown := int64(peak) - int64(before); grown > 160<<20 {
+	// 16 MB may wait to be stored, the engine has its own buffers, and the collector lets garbage grow to as much again;
+	// twice this flood grows it by 150 MB.
+	if grown := int64(peak) - int64(before); grown > 192<<20 {
 		t.Errorf("the platform grew by %d MB", grown>>20)
 	}
 	dropped := regexp.MustCompile(`thaw: (\d+) log events were dropped`)
