@@ -71,13 +71,19 @@ func up(ctx context.Context, o cli.UpOptions) error {
 // runPlatform wires the parts, runs them until ctx ends or one of them fails, and stops them.
 func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error) {
 	begin := time.Now()
+	told := ctx
 	// Two ids are made per invocation, and memory is cheaper than collecting it at every few megabytes.
 	uuid.EnableRandPool()
 	debug.SetGCPercent(gcPercent)
 	ctx, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
 	g := &group{log: log, failed: failed}
-	defer func() { err = errors.Join(err, g.stop()) }()
+	defer func() {
+		if told.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // told to stop before it was up
+		}
+		err = errors.Join(err, g.stop())
+	}()
 
 	listener, err := listen(ctx, cfg.Listen)
 	if err != nil {
@@ -323,7 +329,7 @@ func explainState(cfg *config, err error) error {
 	case errors.Is(err, state.ErrNewerVersion):
 		e.Next = "install that version or a newer one, or use another --data directory"
 	case errors.Is(err, state.ErrFull):
-		e.Next = "df -h " + cfg.Data
+		e.Why, e.Next = "its file system has too little space left to start", "df -h "+cfg.Data
 	case errors.Is(err, os.ErrPermission):
 		e.Why, e.Next = "this user may not write there", "thaw up --data DIRECTORY_OF_YOURS        (or run as root)"
 	}
