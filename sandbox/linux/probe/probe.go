@@ -245,8 +245,8 @@ func memoryPeak(delegated string) Capability {
 			return found("memory peak", without, err, "")
 		}
 	}
-	switch mode := cgroups.Mode(); {
-	case mode == cgroups.Legacy || mode == cgroups.Hybrid:
+	switch cgroups.Mode() {
+	case cgroups.Legacy, cgroups.Hybrid:
 		_, err := os.Stat("/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
 		return found("memory peak", without, err, "memory.max_usage_in_bytes")
 	default:
