@@ -26,6 +26,9 @@ const (
 // ackTimeout is when an asynchronous write that was not acknowledged counts as failed.
 const ackTimeout = 10 * time.Second
 
+// syncPatience is how long a reader waits for what was published before it.
+const syncPatience = 2 * time.Second
+
 // PublishLog hands one event of a log group over to be stored and returns at once; data must not be changed afterwards.
 // It fails with ErrBusy when too many events wait already. An event that is lost later (no room, an engine that failed,
 // a kill) is counted by LogsDropped at most: logs are not acknowledged.
@@ -58,15 +61,18 @@ type sender struct {
 	closed bool // queue is closed
 }
 
+// logEvent is an event to be stored, or, with reached, a mark among them.
 type logEvent struct {
 	subject string
 	data    []byte
+	reached chan struct{}
 }
 
-// sent is an event that waits for its acknowledgement.
+// sent is an event that waits for its acknowledgement, or a mark that waits for the events before it.
 type sent struct {
-	ack  jetstream.PubAckFuture
-	size int
+	ack     jetstream.PubAckFuture
+	size    int
+	reached chan struct{}
 }
 
 func newSender(srv *server.Server, cfg Config, room *room) (*sender, error) {
@@ -101,6 +107,31 @@ func (s *sender) enqueue(subject string, data []byte) error {
 	}
 }
 
+// sync waits until everything enqueued before has been stored or lost, or ctx ends.
+func (s *sender) sync(ctx context.Context) error {
+	mark := logEvent{reached: make(chan struct{})}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	select {
+	case s.queue <- mark:
+		s.mu.Unlock()
+	default:
+		s.mu.Unlock()
+		return ErrBusy
+	}
+	select {
+	case <-mark.reached:
+		return nil
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // run passes events on and takes acknowledgements, oldest first, until drain has been called and nothing waits, or ctx
 // ends.
 func (s *sender) run(ctx context.Context) {
@@ -108,6 +139,11 @@ func (s *sender) run(ctx context.Context) {
 	var window []sent
 	queue := s.queue
 	for queue != nil || len(window) > 0 {
+		if len(window) > 0 && window[0].reached != nil {
+			close(window[0].reached)
+			window = window[1:]
+			continue
+		}
 		in := queue
 		if len(window) >= maxLogsSent {
 			in = nil
@@ -121,10 +157,15 @@ func (s *sender) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case event, open := <-in:
-			if !open {
+			switch {
+			case !open:
 				queue = nil
-			} else if ack := s.send(event); ack != nil {
-				window = append(window, sent{ack, len(event.data)})
+			case event.reached != nil:
+				window = append(window, sent{reached: event.reached})
+			default:
+				if ack := s.send(event); ack != nil {
+					window = append(window, sent{ack: ack, size: len(event.data)})
+				}
 			}
 		case <-ok:
 			s.settle(window[0].size)
@@ -170,12 +211,18 @@ func (s *sender) drain(wait time.Duration) {
 }
 
 // ReadLogs passes the events of a log group that were stored at or after since to fn, oldest first, each with the time
-// at which it was stored. A zero since means all. Without follow it ends after the newest event there is; with follow it
+// at which it was stored; events published before the call are among them, unless a flood is being stored. A zero since means all. Without follow it ends after the newest event there is; with follow it
 // goes on with those to come until ctx ends, and returns ctx's error. An error of fn ends it and is returned as it is.
 func (s *Store) ReadLogs(ctx context.Context, group string, since time.Time, follow bool, fn func(at time.Time, data []byte) error) error {
 	token, err := escapeName(group)
 	if err != nil {
 		return fmt.Errorf("log group: %w", err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, syncPatience)
+	err = s.sender.sync(waiting)
+	cancel()
+	if errors.Is(err, ErrClosed) {
+		return err
 	}
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{logSubject + token}}
 	if !since.IsZero() {

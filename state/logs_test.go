@@ -141,3 +141,22 @@ func TestLogFloodIsRefusedNotQueued(t *testing.T) {
 		t.Errorf("%d bytes of room are not given back", taken)
 	}
 }
+
+func TestReadLogsSeesWhatWasPublishedBefore(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	for i := range 200 {
+		if err := s.PublishLog("/aws/lambda/f", []byte("event")); err != nil {
+			t.Fatal(err)
+		}
+		if i%20 != 0 {
+			continue
+		}
+		seen := 0
+		if err := s.ReadLogs(t.Context(), "/aws/lambda/f", time.Time{}, false, func(time.Time, []byte) error { seen++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if seen != i+1 {
+			t.Fatalf("%d events read after %d were published", seen, i+1)
+		}
+	}
+}
