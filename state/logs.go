@@ -99,7 +99,7 @@ func (s *sender) enqueue(subject string, data []byte) error {
 		return ErrBusy
 	}
 	select {
-	case s.queue <- logEvent{subject, data}:
+	case s.queue <- logEvent{subject: subject, data: data}:
 		return nil
 	default:
 		s.bytes.Add(-int64(len(data)))
