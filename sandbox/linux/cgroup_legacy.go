@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,11 @@ func openLegacy(mount, name string) (_ *legacy, err error) {
 			return nil, err
 		}
 		dirs[i] = dir
+	}
+	// The scheduler weighs the instance against single processes of the host: all its functions together would get the
+	// share of one.
+	if err := put(dirs[1], "cpu.shares", strconv.Itoa(1024*runtime.NumCPU())); err != nil {
+		return nil, err
 	}
 	return &legacy{memory: dirs[0], cpu: dirs[1], processes: dirs[2], freezer: dirs[3]}, nil
 }
