@@ -125,79 +125,37 @@ function sendError(type, error) {
 
 // --- Channel ------------------------------------------------------------------------------------------------------
 
-// Reads the channel into buffer through the event loop. Node's own handle for it is used directly where there is one,
-// since net costs more to load than everything else here; ref and unref say whether it keeps the process alive.
-function openChannel(buffer, onRead) {
-  const noDeprecation = process.noDeprecation;
-  try {
-    process.noDeprecation = true;
-    const { Pipe, constants } = process.binding('pipe_wrap');
-    const { streamBaseState, kReadBytesOrError } = process.binding('stream_wrap');
-    const handle = new Pipe(constants.SOCKET);
-    if (typeof handle.useUserBuffer !== 'function' || !(kReadBytesOrError in streamBaseState)) {
-      throw new Error('another kind of handle');
+const buffer = Buffer.allocUnsafeSlow(BUFFER_SIZE);
+
+function readMore(target, at) {
+  for (;;) {
+    let count;
+    try {
+      count = fs.readSync(CHANNEL, target, at, target.length - at, null);
+    } catch (error) {
+      if (error.code !== 'EAGAIN') process.reallyExit(0); // the host has gone
+      Atomics.wait(pause, 0, 0, 0.1);
+      continue;
     }
-    if (handle.open(CHANNEL) !== 0) throw new Error('cannot open');
-    handle.useUserBuffer(buffer);
-    handle.onread = () => onRead(streamBaseState[kReadBytesOrError]);
-    if (handle.readStart() !== 0) throw new Error('cannot read');
-    return handle;
-  } catch (_) {
-    const net = require('net');
-    const socket = new net.Socket({
-      fd: CHANNEL,
-      onread: {
-        buffer,
-        callback: (size) => {
-          onRead(size);
-          return true;
-        },
-      },
-    });
-    socket.on('end', () => onRead(-1)).on('error', () => onRead(-1));
-    socket.resume();
-    return socket;
-  } finally {
-    process.noDeprecation = noDeprecation;
+    if (count === 0) process.reallyExit(0);
+    return at + count;
   }
 }
 
-// Gives each whole frame to onFrame(meta, body).
-function receive(onFrame) {
-  const buffer = Buffer.allocUnsafeSlow(BUFFER_SIZE);
-  let pending = null; // what has come of a frame that did not come in one piece
+// Waits for the next invocation. Nothing else of the process runs meanwhile, as on AWS, where the environment is frozen
+// between two invocations: timers and sockets go on with the next one.
+function nextFrame() {
+  let frame = buffer;
   let have = 0;
-  return openChannel(buffer, (size) => {
-    if (size < 0) process.reallyExit(0); // the host has gone
-    let frame = buffer;
-    if (pending) {
-      if (have + size > pending.length) pending = grow(pending, have + size);
-      buffer.copy(pending, have, 0, size);
-      frame = pending;
-    }
-    have += size;
-    if (have < HEADER) {
-      pending = frame === buffer ? grow(buffer.subarray(0, have), BUFFER_SIZE) : frame;
-      return;
-    }
-    const metaEnd = HEADER + frame.readUInt32BE(1);
-    const end = metaEnd + frame.readUInt32BE(5);
-    if (have < end) {
-      if (frame === buffer) frame = grow(buffer.subarray(0, have), end);
-      else if (frame.length < end) frame = grow(frame.subarray(0, have), end);
-      pending = frame;
-      return;
-    }
-    pending = null;
-    have = 0;
-    onFrame(frame.utf8Slice(HEADER, metaEnd).split('\0'), frame.utf8Slice(metaEnd, end));
-  });
-}
-
-function grow(old, size) {
-  const larger = Buffer.allocUnsafe(size);
-  old.copy(larger);
-  return larger;
+  while (have < HEADER) have = readMore(frame, have);
+  const metaEnd = HEADER + frame.readUInt32BE(1);
+  const end = metaEnd + frame.readUInt32BE(5);
+  if (end > frame.length) {
+    frame = Buffer.allocUnsafe(end);
+    buffer.copy(frame, 0, 0, have);
+  }
+  while (have < end) have = readMore(frame, have);
+  return [frame.utf8Slice(HEADER, metaEnd).split('\0'), frame.utf8Slice(metaEnd, end)];
 }
 
 // --- Handler ------------------------------------------------------------------------------------------------------
@@ -305,17 +263,18 @@ function provideGlobals() {
 
 // --- Invocations --------------------------------------------------------------------------------------------------
 
-let channel;
 let traceId = process.env._X_AMZN_TRACE_ID;
 let initialising = true;
 let invoking = false;
-let whenLoopIsEmpty = null; // what to do when nothing but the channel could wake the process
+let whenLoopIsEmpty = null; // what to do when nothing could wake the process any more
+let serveNext;
+let fixed; // what is the same in the contexts of all invocations
 
 function finish(send) {
   invoking = false;
   whenLoopIsEmpty = null;
-  channel.ref();
   send();
+  setImmediate(serveNext); // after what is ready to run now
 }
 
 function succeed(result) {
@@ -346,12 +305,7 @@ function parseField(text, name) {
 
 function makeContext(meta, own) {
   const deadline = Number(meta[1]);
-  return Object.assign(own, {
-    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
-    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME,
-    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
-    logGroupName: process.env.AWS_LAMBDA_LOG_GROUP_NAME,
-    logStreamName: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
+  return Object.assign(own, fixed, {
     clientContext: parseField(meta[4], 'ClientContext'),
     identity: parseField(meta[5], 'CognitoIdentity'),
     invokedFunctionArn: meta[2],
@@ -361,8 +315,17 @@ function makeContext(meta, own) {
   });
 }
 
+function readEnvironment() {
+  fixed = {
+    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
+    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME,
+    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: process.env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
+  };
+}
+
 function begin(meta) {
-  channel.unref();
   invoking = true;
   global[REQUEST_ID] = meta[0];
   if (meta[3] !== traceId) {
@@ -511,7 +474,9 @@ async function main() {
   initialising = false;
   sendFrame('R', String(up), '');
   const run = handler[STREAMING] ? runStreaming : runBuffered;
-  channel = receive((meta, body) => run(handler, meta, body));
+  readEnvironment();
+  serveNext = () => run(handler, ...nextFrame());
+  serveNext();
 }
 
 main();
