@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that: the interpreters that functions run on, and for "test" a C compiler, which
-# the race detector needs. Not root: says exactly what to install.
+# the race detector needs, and the clients that the tests use. Not root: says exactly what to install.
 set -euo pipefail
 
 purpose=${1:-run}
@@ -18,6 +18,8 @@ need ruby ruby
 [ -d /usr/lib/python3/dist-packages/boto3 ] || packages+=(python3 python3-boto3)
 if [ "$purpose" = test ]; then
 	need gcc gcc libc6-dev
+	need aws awscli
+	need curl curl
 fi
 
 if [ ${#packages[@]} -eq 0 ]; then
