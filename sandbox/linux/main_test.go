@@ -121,6 +121,9 @@ func collect(p sandbox.Process) func() string {
 // buildGo compiles a static program and gives the directory that it is in.
 func buildGo(t testing.TB, source string) string {
 	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command")
+	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
 		t.Fatal(err)
