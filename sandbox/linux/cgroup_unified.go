@@ -223,6 +223,9 @@ func (g *unifiedGroup) fileCache() uint64 {
 }
 
 func (g *unifiedGroup) limitCPU(quotaMicros int) error {
+	if quotaMicros < 0 {
+		return put(g.dir, "cpu.max", "max")
+	}
 	if !slices.Contains(g.controllers, "cpu") {
 		return nil
 	}

@@ -261,6 +261,8 @@ func (s *shim) kill() {
 	if s.group.freezes() {
 		s.group.setFrozen(false) //nolint:errcheck // fails where the group has gone, and its processes before it
 	}
+	// Processes die on their own CPU share. A fork bomb has used it up for minutes in advance.
+	s.group.limitCPU(-1) //nolint:errcheck // as above
 }
 
 // discard undoes prepare, as far as it came. It waits for the end of pid 1.

@@ -49,6 +49,8 @@ func empty(ctx context.Context, g group) error {
 		}
 		// A frozen process takes no signal on cgroup v1. A group that was never finished may have no freezer.
 		g.setFrozen(false) //nolint:errcheck // the next look at the pids says whether it mattered
+		// Nor does one die while its group has used up its CPU share.
+		g.limitCPU(-1) //nolint:errcheck // as above
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("processes %v do not end: %w", pids, ctx.Err())
