@@ -1,8 +1,10 @@
 package tests
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -45,8 +47,8 @@ func static(id, secret, token string) aws.CredentialsProvider {
 	return credentials.NewStaticCredentialsProvider(id, secret, token)
 }
 
-// sleeper answers with its event after event.sleep seconds, and touches its /tmp.
-const sleeper = "import time\ndef handler(event, context):\n    open('/tmp/x', 'w').write('x')\n    time.sleep(event.get('sleep', 0))\n    return event\n"
+// sleeper answers with its event after event.sleep seconds, touches its /tmp, and logs when it lies down.
+const sleeper = "import time\ndef handler(event, context):\n    open('/tmp/x', 'w').write('x')\n    if event.get('sleep'): print('asleep', flush=True)\n    time.sleep(event.get('sleep', 0))\n    return event\n"
 
 // deployLanguages deploys a function of each kind: Python, Node.js, Go.
 func deployLanguages(t *testing.T, client *lambda.Client) []string {
@@ -115,7 +117,11 @@ func TestStop(t *testing.T) {
 					t.Errorf("an invocation of 50 s: %s", payload)
 				}
 			})
-			harness.Eventually(t, "they are under way", func() bool { return end != syscall.SIGTERM || busyPython(p) >= 2 })
+			want := 1
+			if end == syscall.SIGTERM {
+				want = 2
+			}
+			harness.Eventually(t, "they are under way", func() bool { return asleep(t, p) >= want })
 			if err := syscall.Kill(p.Pid(), end); err != nil {
 				t.Fatal(err)
 			}
@@ -143,22 +149,20 @@ func frozenGroups(data string) int {
 	return n
 }
 
-// busyPython counts the platform's Python processes that sleep in a handler: those whose /tmp has been written.
-func busyPython(p *harness.Platform) int {
-	n := 0
-	for _, b := range harness.Belongings(discard{}, p.Data) {
-		if strings.Contains(b, "bootstrap.py") {
-			n++
-		}
+// asleep counts the invocations of sleeper that have lain down.
+func asleep(t *testing.T, p *harness.Platform) int {
+	t.Helper()
+	response, err := http.Get(p.URL + "/_thaw/logs?function=python")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(text, []byte(`"message":"asleep`))
 }
-
-// discard is a testing.TB for looks that are repeated.
-type discard struct{ testing.TB }
-
-func (discard) Helper()      {}
-func (discard) Fatal(...any) {}
 
 // TestStopWhileStarting stops a platform at random moments of its start.
 func TestStopWhileStarting(t *testing.T) {
@@ -193,7 +197,7 @@ func TestKilledAndStarted(t *testing.T) {
 	}
 	harness.Eventually(t, "an environment is frozen", func() bool { return frozenGroups(dead.Data) > 0 })
 	go harness.Invoke(t.Context(), dead.Lambda(), "python", `{"sleep":50}`)
-	harness.Eventually(t, "one is busy", func() bool { return busyPython(dead) >= 1 })
+	harness.Eventually(t, "one is busy", func() bool { return asleep(t, dead) >= 1 })
 	dead.Kill()
 	left := harness.Belongings(t, dead.Data)
 	t.Logf("the dead one left %v", kinds(left))
