@@ -204,16 +204,22 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	rec := &r.response.Record
 	rec.Kind, rec.Cause, rec.EnvironmentID = l.Kind, l.Cause, l.ID
 	now := time.Now()
-	if l.Kind != thaw.StartBoot {
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
-		return
-	}
 	t := &l.Timing
-	rec.InitDuration = l.InitDuration
-	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
-	rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
-	rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
-	rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+	switch l.Kind {
+	case thaw.StartBoot:
+		rec.InitDuration = l.InitDuration
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
+		rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
+		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
+		rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+	case thaw.StartFork:
+		rec.InitDuration = l.InitDuration
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
+		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Begin, t.Sandboxed)
+		rec.Phases.Set(thaw.PhaseRestore, rec.Start, t.Sandboxed, t.Ready)
+	default:
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
+	}
 }
 
 // handle passes the event and ends the record. It reports false when the runtime had ended before it took the event.

@@ -450,3 +450,48 @@ func TestHammer(t *testing.T) {
 		f.mu.Unlock()
 	}
 }
+
+func TestSparesAreKeptAndUsedAfterWarmOnes(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares, c.FreezeAfter = 2, 0 })
+	v := r.deploy("f", "code", 1)
+	spares := func(n int) func() bool {
+		return func() bool { return r.Report(v).Environments.Spares == n }
+	}
+	eventually(t, "two spares are there", spares(2))
+	eventually(t, "they are frozen", func() bool { return r.driver.Frozen.Load() == 2 })
+	l := r.acquire(t, v, false)
+	wantStart(t, l, thaw.StartSpare, thaw.CauseFirst)
+	serve(t, l)
+	eventually(t, "the spare is replaced", spares(2))
+	r.Release(l)
+	again := r.acquire(t, v, false)
+	wantStart(t, again, thaw.StartWarm, "")
+	other := r.acquire(t, v, false)
+	wantStart(t, other, thaw.StartSpare, thaw.CauseScaleOut)
+	serve(t, other)
+	r.Release(again)
+	r.Release(other)
+	r.expireIdle(time.Now().Add(time.Hour))
+	eventually(t, "what has served expires, and the spares stay", func() bool {
+		c := r.Report(v).Environments
+		return c.Idle == 0 && c.Spares == 2 && r.driver.Open.Load() == 2
+	})
+	v2 := r.deploy("f", "code2", 2)
+	eventually(t, "the old spares end and new ones come", func() bool {
+		return r.Report(v2).Environments.Spares == 2 && r.driver.Open.Load() == 2
+	})
+}
+
+func TestSparesOfABrokenFunctionAreNotTriedForEver(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{Init: func(*sandbox.Spec, io.Writer) error { return errors.New("no") }}, func(c *Config) { c.Spares = 2 })
+	v := r.deploy("f", "code", 1)
+	f := r.fleetOf(v)
+	eventually(t, "the platform has given up", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.hopeless
+	})
+	if n := r.driver.Started.Load(); n != 2 {
+		t.Errorf("%d starts", n)
+	}
+}

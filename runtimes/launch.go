@@ -36,6 +36,8 @@ type Bind struct {
 type Launch struct {
 	// Args is the command; Args[0] is an absolute path inside the environment.
 	Args []string
+	// TemplateArgs is the command of an environment that shall become a template; nil for a runtime that cannot be forked.
+	TemplateArgs []string
 	// Env holds the runtime's own variables, which Environ takes as defaults.
 	Env []string
 	// Binds come on top of the host's /usr and the function's code.

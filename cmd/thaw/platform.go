@@ -134,11 +134,12 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
+		Spares: cfg.Environments.Spares, MaxTemplates: cfg.Environments.Templates,
 	})
 	g.run(ctx, "placement", placer.Run)
 	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Log: log, Concurrency: cfg.Environments.Concurrency})
 
-	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, invoker)
+	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, placer, invoker)
 	if err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 }
 
 // newEdge wires the services behind the listener.
-func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Addr, store *state.Store, registry *runtimes.Registry, logs *telemetry.Logs, invoker *invoke.Invoker) (*edge.Server, error) {
+func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Addr, store *state.Store, registry *runtimes.Registry, logs *telemetry.Logs, placer *placement.Placer, invoker *invoke.Invoker) (*edge.Server, error) {
 	services := map[string]*awsapi.Service{}
 	for _, name := range []string{"lambda", "iam", "sts"} {
 		service, err := awsapi.New(name)
@@ -200,7 +201,7 @@ func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Ad
 	iam.New(account, store).Register(services["iam"])
 	sts.Register(services["sts"], account)
 	config := edge.Config{
-		Services: map[string]edge.Service{}, Invoker: invoker, Catalog: store, Logs: logs,
+		Services: map[string]edge.Service{}, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
 		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
 	}
 	for name, service := range services {
