@@ -42,14 +42,16 @@ type fleet struct {
 	live    map[string]*Instance
 	// cause is why the next start that finds nothing is not warm.
 	cause    thaw.Cause
-	spares   int         // spares being made
-	hopeless bool        // the last spare could not be made
-	noted    atomic.Bool // the freezer will look at this fleet
-	retired  bool        // its version's code or configuration has been replaced, or the function is gone
-	busy     int         // environments that serve right now
-	starts   int         // environments ordered or being made
-	shared   int         // of these, those that any request may get
-	booting  int         // of the shared ones, those being made
+	spares   int  // spares being made
+	hopeless bool // the last spare could not be made
+	// lastStart is when something was last started or taken unserved for a request, or the fleet was made; Unix µs.
+	lastStart atomic.Int64
+	noted     atomic.Bool // the freezer will look at this fleet
+	retired   bool        // its version's code or configuration has been replaced, or the function is gone
+	busy      int         // environments that serve right now
+	starts    int         // environments ordered or being made
+	shared    int         // of these, those that any request may get
+	booting   int         // of the shared ones, those being made
 }
 
 type idleInstance struct {
@@ -92,6 +94,7 @@ func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
 	if instance.Served > 0 {
 		return l
 	}
+	f.lastStart.Store(time.Now().UnixMicro())
 	l.Kind, l.Cause = thaw.StartBoot, cause
 	switch {
 	case cause == "":
@@ -119,13 +122,7 @@ func (f *fleet) wantsSpare(want int) bool {
 	if f.retired || f.hopeless {
 		return false
 	}
-	have := f.spares
-	for _, i := range f.idle {
-		if i.instance.Served == 0 {
-			have++
-		}
-	}
-	if have >= want {
+	if f.spares+f.spareCount() >= want {
 		return false
 	}
 	f.spares++
@@ -151,6 +148,37 @@ func (f *fleet) addSpare(instance *Instance) bool {
 	return true
 }
 
+// spareCounts counts the spares that are ready and those being made.
+func (f *fleet) spareCounts() (ready, making int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.spareCount(), f.spares
+}
+
+// spareCount counts the spares. The caller holds f.mu.
+func (f *fleet) spareCount() (n int) {
+	for _, i := range f.idle {
+		if i.instance.Served == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// takeSpare pops a spare, nil if there is none.
+func (f *fleet) takeSpare() *Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n, i := range f.idle {
+		if i.instance.Served == 0 {
+			f.idle = slices.Delete(f.idle, n, n+1)
+			delete(f.live, i.instance.ID)
+			return i.instance
+		}
+	}
+	return nil
+}
+
 // spareFailed ends wantsSpare without a spare. hopeless: no more are tried before a start has gone well.
 func (f *fleet) spareFailed(hopeless bool) {
 	f.mu.Lock()
@@ -163,15 +191,8 @@ func (f *fleet) spareFailed(hopeless bool) {
 func (f *fleet) counts() Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := Counts{Busy: f.busy, Starts: f.starts + f.spares}
-	for _, i := range f.idle {
-		if i.instance.Served == 0 {
-			c.Spares++
-		} else {
-			c.Idle++
-		}
-	}
-	return c
+	spares := f.spareCount()
+	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Starts: f.starts + f.spares}
 }
 
 // queue adds a waiter and says why its start is not warm, and whether it needs an order of its own: it does not while

@@ -56,6 +56,8 @@ type Config struct {
 	FreezeAfter time.Duration
 	// Spares is how many environments that have served nothing are kept ready for each version.
 	Spares int
+	// MaxSpares bounds them over all versions of this node.
+	MaxSpares int
 	// MaxTemplates bounds the templates of this node.
 	MaxTemplates int
 }
@@ -246,6 +248,7 @@ func (p *Placer) fleetOf(v *thaw.Version) *fleet {
 		return f
 	}
 	f = &fleet{key: key, cause: thaw.CauseFirst, live: map[string]*Instance{}}
+	f.lastStart.Store(time.Now().UnixMicro())
 	if last, ok := p.last[v.Function]; ok {
 		switch {
 		case last.code != v.Code.SHA256:

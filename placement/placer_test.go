@@ -128,7 +128,7 @@ func newRig(t *testing.T, runtime sandboxtest.Runtime, change func(*Config)) *ri
 		Store: r.store, Packages: r.packages, Launcher: fakeLauncher{},
 		Sandbox: &sandbox.Config{Driver: r.driver, Account: thaw.Account{ID: "000000000000", Region: "us-east-1"}},
 		Logs:    telemetry.NewLogs(noLogs{}), Log: slog.New(slog.DiscardHandler),
-		MaxEnvironments: 100, Starters: 4, KeepAlive: time.Hour, FreezeAfter: time.Hour,
+		MaxEnvironments: 100, Starters: 4, KeepAlive: time.Hour, FreezeAfter: time.Hour, MaxSpares: 3, MaxTemplates: 4,
 	}
 	if change != nil {
 		change(&cfg)
@@ -494,4 +494,21 @@ func TestSparesOfABrokenFunctionAreNotTriedForEver(t *testing.T) {
 	if n := r.driver.Started.Load(); n != 2 {
 		t.Errorf("%d starts", n)
 	}
+}
+
+func TestSparesAreBoundedOverAllFunctions(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares = 2 }) // at most 3 in all
+	total := func() (n int) {
+		for _, f := range r.allFleets() {
+			n += f.counts().Spares
+		}
+		return n
+	}
+	var newest *thaw.Version
+	for _, name := range []string{"a", "b", "c"} {
+		newest = r.deploy(name, "code", 1)
+		eventually(t, "it has a spare", func() bool { return r.Report(newest).Environments.Spares > 0 })
+	}
+	eventually(t, "the newest has two", func() bool { return r.Report(newest).Environments.Spares == 2 })
+	eventually(t, "there are three in all", func() bool { return total() == 3 })
 }

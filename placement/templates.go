@@ -207,7 +207,7 @@ func (p *Placer) warmUp(ctx context.Context, function string) {
 	}
 	fleet := p.fleetOf(f.Running)
 	for ctx.Err() == nil && fleet.wantsSpare(p.cfg.Spares) {
-		if !p.reserveSpare() {
+		if !p.reserveSpare(fleet) {
 			fleet.spareFailed(false)
 			return
 		}
@@ -225,14 +225,36 @@ func (p *Placer) warmUp(ctx context.Context, function string) {
 	}
 }
 
-// reserveSpare takes a place for a spare: the last quarter is kept for requests.
-func (p *Placer) reserveSpare() bool {
+// reserveSpare takes a place for a spare of f. The node's spares are bounded, and the last quarter of its places is kept
+// for requests; over the bound, a function that has not started anything for longer gives one of its spares up.
+func (p *Placer) reserveSpare(f *fleet) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.closed || p.count >= p.cfg.MaxEnvironments*3/4 {
+		p.mu.Unlock()
 		return false
 	}
+	total := 0
+	var idlest *fleet
+	for _, other := range p.fleets {
+		ready, making := other.spareCounts()
+		total += ready + making // this one's is among those being made
+		if ready > 0 && (idlest == nil || other.lastStart.Load() < idlest.lastStart.Load()) {
+			idlest = other
+		}
+	}
+	var gone *Instance
+	if total > p.cfg.MaxSpares {
+		if idlest == nil || idlest.lastStart.Load() >= f.lastStart.Load() {
+			p.mu.Unlock()
+			return false
+		}
+		gone = idlest.takeSpare()
+	}
 	p.count++
+	p.mu.Unlock()
+	if gone != nil {
+		p.bury(ending{instance: gone})
+	}
 	return true
 }
 

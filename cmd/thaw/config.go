@@ -77,6 +77,8 @@ type environmentConfig struct {
 	Ready int `yaml:"ready"`
 	// Spares is how many environments that have served nothing are kept ready for each version.
 	Spares int `yaml:"spares"`
+	// MaxSpares bounds them over all functions.
+	MaxSpares int `yaml:"max_spares"`
 	// Templates bounds the processes that environments are forked from.
 	Templates int `yaml:"templates"`
 	// KeepAlive is how long an idle environment is kept.
@@ -104,7 +106,7 @@ func defaults() config {
 		CodeCache: code.DefaultMaxBytes,
 		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
-			Max: 1000, Starters: 8, Ready: 4, Spares: 2, Templates: 100,
+			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxSpares: 50, Templates: 100,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
 			Concurrency: 1000,
 		},
@@ -210,6 +212,7 @@ func (c *config) validate() error {
 	within("environments.starters", c.Environments.Starters, 1, 256)
 	within("environments.ready", c.Environments.Ready, 0, 256)
 	within("environments.spares", c.Environments.Spares, 0, 100)
+	within("environments.max_spares", c.Environments.MaxSpares, 0, 10_000)
 	within("environments.templates", c.Environments.Templates, 0, 10_000)
 	within("environments.concurrency", c.Environments.Concurrency, 1, 1_000_000)
 	if c.Environments.KeepAlive < time.Second {

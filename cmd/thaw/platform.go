@@ -134,7 +134,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
-		Spares: cfg.Environments.Spares, MaxTemplates: cfg.Environments.Templates,
+		Spares: cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
 	})
 	g.run(ctx, "placement", placer.Run)
 	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Log: log, Concurrency: cfg.Environments.Concurrency})
