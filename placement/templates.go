@@ -66,15 +66,11 @@ func (p *Placer) buildTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ve
 	wanted := p.templates[key] == h && !p.closed
 	if wanted {
 		h.template, h.report = built, report
-		if built == nil {
-			h.release()
-			h.release = func() {}
-		}
 	}
 	evicted, old := p.surplusTemplate()
 	p.mu.Unlock()
-	if !wanted {
-		p.closeHeld(key, &held{template: built, release: h.release})
+	if !wanted { // whoever took it out of the map has let the package go
+		p.closeHeld(key, &held{template: built, release: func() {}})
 	}
 	if old != nil {
 		p.closeHeld(evicted, old)
