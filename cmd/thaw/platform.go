@@ -125,6 +125,9 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 	g.onStop("sandboxes", driver.Close)
+	if !driver.Bounded() {
+		log.Warn("functions may use all of this machine's memory", "because", driver.Limits(), "see", "thaw doctor")
+	}
 	g.run(ctx, "sandboxes made ahead", driver.Run)
 
 	logs := telemetry.NewLogs(store)

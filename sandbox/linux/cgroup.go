@@ -42,6 +42,8 @@ type hierarchy interface {
 	close() error
 	// describe says what it bounds, for errors and doctor.
 	describe() string
+	// boundsMemory says whether its groups bound memory.
+	boundsMemory() bool
 }
 
 // group is one sandbox's cgroup.
@@ -103,6 +105,7 @@ func (noCgroups) names() ([]string, error)   { return nil, nil }
 func (noCgroups) load(string) (group, error) { return noGroup{}, nil }
 func (noCgroups) close() error               { return nil }
 func (noCgroups) describe() string           { return "none" }
+func (noCgroups) boundsMemory() bool         { return false }
 
 type noGroup struct{}
 

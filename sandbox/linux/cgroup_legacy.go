@@ -58,6 +58,8 @@ func legacyMounted(mount, controller string) bool {
 
 func (l *legacy) dirs() []string { return []string{l.memory, l.cpu, l.processes, l.freezer} }
 
+func (l *legacy) boundsMemory() bool { return true }
+
 func (l *legacy) describe() string { return "cgroup v1: " + strings.Join(legacyControllers, ", ") }
 
 func (l *legacy) names() ([]string, error) {

@@ -119,6 +119,8 @@ func ownUnifiedGroup() string {
 	return ""
 }
 
+func (u *unified) boundsMemory() bool { return slices.Contains(u.controllers, "memory") }
+
 func (u *unified) describe() string {
 	return "cgroup v2: " + strings.Join(append(slices.Clone(u.controllers), "freezer"), ", ")
 }

@@ -210,6 +210,9 @@ func resourceLimits() ([]rlimit, error) {
 // Limits says, for people, what bounds a sandbox here.
 func (d *Driver) Limits() string { return d.groups.describe() }
 
+// Bounded reports whether sandboxes cannot use more memory than their own.
+func (d *Driver) Bounded() bool { return d.groups.boundsMemory() }
+
 // Run keeps spares ready until ctx ends. Start works without it, only slower.
 func (d *Driver) Run(ctx context.Context) error {
 	for pause := time.Duration(0); ; {
