@@ -63,6 +63,9 @@ func (r *Registry) Launch(v *thaw.Version, codeDir string) (*Launch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if id.language == "java" {
+		return r.launchJava(v, interpreter)
+	}
 	runtimeDir, err := r.prepare(interpreter)
 	if err != nil {
 		return nil, fmt.Errorf("runtimes: prepare the bootstrap of %s: %w", interpreter.Path, err)
