@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -21,6 +22,9 @@ import (
 const (
 	javaJar  = "bootstrap.jar" // built of folder java by java/build.sh
 	javaMain = "thaw.java.Main"
+	// javaClassPath is the jar as seen from TaskRoot. A class-data archive is only valid with the class path that it was
+	// made with; this one can be had outside an environment too.
+	javaClassPath = "../runtime/" + javaJar
 	// javaArchive holds the runtime client's own classes, for versions without an archive of their own.
 	javaArchive = "bootstrap.jsa"
 
@@ -33,8 +37,7 @@ const (
 	archiveTimeout = time.Minute
 )
 
-// launchJava is Launch for Java. The folder of the runtime client has the host's path in the environment too: a
-// class-data archive is only valid with the class path that it was made with.
+// launchJava is Launch for Java.
 func (r *Registry) launchJava(v *thaw.Version, in *Interpreter) (*Launch, error) {
 	dir, err := r.prepareJava(in)
 	if err != nil {
@@ -42,7 +45,7 @@ func (r *Registry) launchJava(v *thaw.Version, in *Interpreter) (*Launch, error)
 	}
 	l := &Launch{
 		Env:     identifier{language: "java"}.environ(in),
-		Binds:   []Bind{{dir, dir}},
+		Binds:   []Bind{{dir, RuntimeDir}},
 		Channel: true,
 		Version: "java:" + in.Version,
 	}
@@ -50,10 +53,10 @@ func (r *Registry) launchJava(v *thaw.Version, in *Interpreter) (*Launch, error)
 		l.Binds = append(l.Binds, Bind{in.Prefix, in.Prefix})
 	}
 	options := javaOptions(in.Version, v.MemorySize, v.Environment["JAVA_TOOL_OPTIONS"])
-	if archive := filepath.Join(dir, javaArchive); canArchive(in.Version) && isFile(archive) {
-		options = append(options, sharedArchive+archive)
+	if isFile(filepath.Join(dir, javaArchive)) {
+		options = append(options, sharedArchive+filepath.Join(RuntimeDir, javaArchive))
 	}
-	l.Args = slices.Concat([]string{in.Path}, options, []string{"-cp", filepath.Join(dir, javaJar), javaMain})
+	l.Args = slices.Concat([]string{in.Path}, options, []string{"-cp", javaClassPath, javaMain})
 	return l, nil
 }
 
@@ -186,32 +189,37 @@ func (r *Registry) prepareJava(in *Interpreter) (string, error) {
 			return "", err
 		}
 	}
-	if archive := filepath.Join(dir, javaArchive); canArchive(in.Version) && !isFile(archive) {
+	if canArchive(in.Version) && !isFile(filepath.Join(dir, javaArchive)) {
 		// A JVM without an archive of its own (some are packaged so) cannot make one: functions run without.
-		_ = archiveClient(in, file, archive)
+		_ = archiveClient(in, dir)
 	}
 	r.prepared[in.Path] = dir
 	return dir, nil
 }
 
-// archiveClient writes the archive of the runtime client's own classes.
-func archiveClient(in *Interpreter, jar, archive string) error {
+// archiveClient writes the archive of the runtime client's own classes into dir, which has the jar.
+func archiveClient(in *Interpreter, dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), archiveTimeout)
 	defer cancel()
-	fresh := archive + ".new"
-	defer os.Remove(fresh)
-	args := append(javaOptions(in.Version, oneCore, ""), makeArchive+fresh, "-cp", jar, javaMain, "archive")
+	fresh, err := os.MkdirTemp(filepath.Dir(dir), ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	task := filepath.Join(fresh, filepath.Base(TaskRoot))
+	if err := errors.Join(os.Mkdir(task, 0o755), os.Symlink(dir, filepath.Join(fresh, filepath.Base(RuntimeDir)))); err != nil {
+		return err
+	}
+	archive := filepath.Join(fresh, javaArchive)
+	args := append(javaOptions(in.Version, oneCore, ""), makeArchive+archive, "-cp", javaClassPath, javaMain, "archive")
 	cmd := exec.CommandContext(ctx, in.Path, args...)
 	cmd.Env = []string{}
-	cmd.Dir = "/"
+	cmd.Dir = task
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
 	}
-	if err := os.Chmod(fresh, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(fresh, archive)
+	return errors.Join(os.Chmod(archive, 0o644), os.Rename(archive, filepath.Join(dir, javaArchive)))
 }
 
 // writeWhole gives the file its name when it is whole.

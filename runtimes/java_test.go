@@ -73,6 +73,22 @@ func javaVersionOf(handler string) *thaw.Version {
 	return &thaw.Version{Function: "fn", Number: thaw.Latest, Runtime: "test", MemorySize: 256, Handler: handler, Environment: map[string]string{}}
 }
 
+// javaTask is a folder of code with copies of the folders, beside which the runtime client is found as in an environment.
+func javaTask(t testing.TB, l *Launch, folders ...string) string {
+	t.Helper()
+	root := t.TempDir()
+	task := filepath.Join(root, filepath.Base(TaskRoot))
+	if err := os.Symlink(l.Binds[0].Source, filepath.Join(root, filepath.Base(RuntimeDir))); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		if err := os.CopyFS(task, os.DirFS(folder)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return task
+}
+
 func launchJavaFor(t testing.TB, in Interpreter, v *thaw.Version) *Launch {
 	t.Helper()
 	l, err := registry().launchJava(v, &in)
@@ -114,13 +130,12 @@ func TestJava(t *testing.T) {
 						steps = append(steps, [2]string{key, value})
 					}
 				}
-				if len(archive.Files) > 0 {
-					dir = t.TempDir()
-					if err := errors.Join(os.CopyFS(dir, os.DirFS(classes[0])), txtar.Write(archive, dir)); err != nil {
-						t.Fatal(err)
-					}
+				l := launchJavaFor(t, in, v)
+				dir = javaTask(t, l, dir)
+				if err := txtar.Write(archive, dir); err != nil {
+					t.Fatal(err)
 				}
-				c := startRuntime(t, launchJavaFor(t, in, v), v, dir)
+				c := startRuntime(t, l, v, dir)
 				defer func() {
 					if t.Failed() {
 						t.Logf("output: %q", c.output.all())
@@ -140,15 +155,16 @@ func TestJavaLib(t *testing.T) {
 		t.Skip("this host has no jar tool")
 	}
 	for _, in := range javaInterpreters(t) {
-		dir := t.TempDir()
-		if err := errors.Join(os.Mkdir(dir+"/lib", 0o755), os.WriteFile(dir+"/greeting.txt", []byte("hi"), 0o644)); err != nil {
+		v := javaVersionOf("example.Methods::resource")
+		l := launchJavaFor(t, in, v)
+		dir := javaTask(t, l)
+		if err := errors.Join(os.MkdirAll(dir+"/lib", 0o755), os.WriteFile(dir+"/greeting.txt", []byte("hi"), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command(jar, "cf", dir+"/lib/function.jar", "-C", classes[0], ".").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		v := javaVersionOf("example.Methods::resource")
-		c := startRuntime(t, launchJavaFor(t, in, v), v, dir)
+		c := startRuntime(t, l, v, dir)
 		runSteps(testContext(t), t, c, [][2]string{{"event", "{}"}, {"response", `"hi"`}})
 	}
 }
@@ -158,7 +174,8 @@ func TestJavaEventSizes(t *testing.T) {
 	classes := needClasses(t)
 	for _, in := range javaInterpreters(t) {
 		v := javaVersionOf("example.Methods::copy")
-		c := startRuntime(t, launchJavaFor(t, in, v), v, classes[0])
+		l := launchJavaFor(t, in, v)
+		c := startRuntime(t, l, v, javaTask(t, l, classes[0]))
 		ctx := testContext(t)
 		if err := c.conn.WaitInit(ctx); err != nil {
 			t.Fatal(err)
@@ -184,7 +201,8 @@ func TestJavaOwnOptions(t *testing.T) {
 	for _, in := range javaInterpreters(t) {
 		v := javaVersionOf("example.Methods::echo")
 		v.Environment["JAVA_TOOL_OPTIONS"] = "-XX:+UseParallelGC -Xmx64m -Dfile.encoding=ISO-8859-1"
-		c := startRuntime(t, launchJavaFor(t, in, v), v, classes[0])
+		l := launchJavaFor(t, in, v)
+		c := startRuntime(t, l, v, javaTask(t, l, classes[0]))
 		runSteps(testContext(t), t, c, [][2]string{
 			{"event", `{"a":1}`}, {"response", `{"a":1}`}, {"log~", "^Picked up JAVA_TOOL_OPTIONS: -XX:\\+UseParallelGC"},
 		})
@@ -242,7 +260,8 @@ func TestJavaArchive(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := startRuntime(t, l, v, classes[0])
+			code := javaTask(t, l, classes[0])
+			c := startRuntime(t, l, v, code)
 			runSteps(testContext(t), t, c, [][2]string{{"event", "{}"}, {"response", "{}"}})
 			c.conn.Close()
 			if status := c.wait(t); status != "exit status 0" {
@@ -252,18 +271,13 @@ func TestJavaArchive(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			loads := func(archive string) (string, []string) {
-				with := plain.WithArchive(archive)
-				if bind := with.Binds[len(with.Binds)-1]; bind != (Bind{archive, ArchiveTarget}) || len(with.Binds) != len(plain.Binds)+1 {
-					t.Fatalf("%+v", with.Binds)
-				}
-				with.Args = slices.Clone(with.Args)
-				for i, arg := range with.Args {
-					with.Args[i] = strings.Replace(arg, ArchiveTarget, archive, 1)
-				}
+			loads := func(with *Launch) (string, []string) {
 				trace := filepath.Join(t.TempDir(), "loads")
-				with.Args = slices.Insert(with.Args, 1, "-Xlog:class+load:file="+trace)
-				c := startRuntime(t, with, v, classes[0])
+				with.Args = slices.Insert(slices.Clone(with.Args), 1, "-Xlog:class+load:file="+trace)
+				for i, arg := range with.Args {
+					with.Args[i] = strings.Replace(arg, ArchiveTarget, file, 1)
+				}
+				c := startRuntime(t, with, v, code)
 				runSteps(testContext(t), t, c, [][2]string{{"event", "{}"}, {"response", "{}"}})
 				c.conn.Close()
 				c.wait(t)
@@ -273,7 +287,11 @@ func TestJavaArchive(t *testing.T) {
 				}
 				return string(text), c.output.all()
 			}
-			text, _ := loads(file)
+			with := plain.WithArchive(file)
+			if bind := with.Binds[len(with.Binds)-1]; bind != (Bind{file, ArchiveTarget}) || len(with.Binds) != len(plain.Binds)+1 {
+				t.Fatalf("%+v", with.Binds)
+			}
+			text, _ := loads(with)
 			for _, class := range []string{"example.Methods", javaMain} {
 				if !strings.Contains(text, class+" source: shared objects file (top)") {
 					t.Errorf("%s was not taken from the archive", class)
@@ -282,11 +300,11 @@ func TestJavaArchive(t *testing.T) {
 			if err := os.WriteFile(file, []byte("not an archive"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if _, output := loads(file); len(output) > 0 {
+			if _, output := loads(plain.WithArchive(file)); len(output) > 0 {
 				t.Errorf("with a bad archive: %q", output)
 			}
-			if _, err := os.Stat(filepath.Join(r.prepared[in.Path], javaArchive)); err != nil {
-				t.Errorf("the runtime client's own archive: %v", err)
+			if text, _ := loads(plain); !strings.Contains(text, javaMain+" source: shared objects file (top)") {
+				t.Error("the runtime client was not taken from its own archive")
 			}
 		})
 	}

@@ -50,7 +50,8 @@ final class BeanBinder extends Binder {
         }
     }
 
-    private void prepare() {
+    @Override
+    void prepare() {
         Map<TypeVariable<?>, Type> variables = Generics.variables(type);
         Map<String, Member> found = new HashMap<>();
         Map<String, Method> accessors = Records.accessors(raw);

@@ -6,7 +6,6 @@ import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
 import java.lang.reflect.TypeVariable;
 import java.lang.reflect.WildcardType;
-import java.math.BigDecimal;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Collection;
@@ -32,6 +31,9 @@ import java.util.TreeSet;
  */
 abstract class Binder {
     abstract Object bind(Object json);
+
+    /** Does what the first bind would have to do, as far as that calls no code of the function. */
+    void prepare() {}
 
     static Binder of(Type type) {
         Class<?> raw = Generics.raw(type);
@@ -94,8 +96,8 @@ abstract class Binder {
     private static final class Natural extends Binder {
         @Override
         Object bind(Object json) {
-            if (json instanceof BigDecimal) {
-                return ((BigDecimal) json).doubleValue();
+            if (json instanceof Decimal) {
+                return ((Decimal) json).doubleValue();
             }
             if (json instanceof List) {
                 @SuppressWarnings("unchecked")

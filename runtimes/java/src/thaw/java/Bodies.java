@@ -33,7 +33,7 @@ final class Bodies {
         if (type == void.class || type == Void.class) {
             return new NullBody();
         }
-        return custom == null ? new OwnBody(Binder.of(type)) : new CustomBody(custom, type);
+        return custom == null ? new OwnBody(type) : new CustomBody(custom, type);
     }
 
     static RuntimeException parsing(Throwable cause) {
@@ -68,8 +68,15 @@ final class Bodies {
     private static final class OwnBody implements Body {
         private final Binder binder;
 
-        OwnBody(Binder binder) {
-            this.binder = binder;
+        /** Goes the way of an invocation once: what it loads then comes with the init, which has the whole CPU. */
+        OwnBody(Type type) {
+            binder = Binder.of(type);
+            try {
+                binder.prepare();
+            } catch (JsonException e) {
+                // Each invocation that comes here will tell; a type that is only returned need not be one that can be made.
+            }
+            Json.write(Binder.of(Object.class).bind(Json.parseExact("{\"a\\n\":[\"b\",1,0.5,true]}")));
         }
 
         @Override

@@ -1,6 +1,5 @@
 package thaw.java;
 
-import java.math.BigDecimal;
 import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -26,7 +25,7 @@ final class Json {
         return new Json(text, false).whole();
     }
 
-    /** As parse, with BigDecimal in Double's place. */
+    /** As parse, with Decimal in Double's place. */
     static Object parseExact(String text) {
         return new Json(text, true).whole();
     }
@@ -233,7 +232,7 @@ final class Json {
             throw new JsonException("Not a JSON number: " + number);
         }
         if (!whole) {
-            return exact ? (Number) new BigDecimal(number) : (Number) Double.valueOf(number);
+            return exact ? (Number) new Decimal(number) : (Number) Double.valueOf(number);
         }
         if (number.length() > 18) {
             BigInteger big = new BigInteger(number);

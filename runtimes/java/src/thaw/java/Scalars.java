@@ -86,7 +86,7 @@ final class Scalars extends Binder {
         if (json instanceof Boolean) {
             throw mismatch(json, type);
         }
-        return number(json instanceof Number ? (Number) json : new BigDecimal(text.trim()));
+        return number(json instanceof Number ? (Number) json : new Decimal(new BigDecimal(text.trim()).toString()));
     }
 
     private Object bool(Object json, String text) {
@@ -118,25 +118,34 @@ final class Scalars extends Binder {
         if (type == byte.class || type == Byte.class) {
             return (byte) within(n, Byte.MIN_VALUE, 255);
         }
-        BigDecimal decimal = n instanceof BigDecimal ? (BigDecimal) n : new BigDecimal(n.toString());
         if (type == BigInteger.class) {
-            return decimal.toBigInteger();
+            return exact(n).toBigInteger();
         }
-        return type == BigDecimal.class ? decimal : n instanceof BigDecimal ? (Number) n.doubleValue() : n;
+        return type == BigDecimal.class ? exact(n) : n instanceof Decimal ? (Number) n.doubleValue() : n;
+    }
+
+    private static BigDecimal exact(Number n) {
+        return n instanceof Decimal ? ((Decimal) n).exact() : new BigDecimal(n.toString());
     }
 
     private long within(Number n, long min, long max) {
-        BigDecimal decimal = n instanceof BigDecimal ? (BigDecimal) n : new BigDecimal(n.toString());
-        if (decimal.compareTo(BigDecimal.valueOf(min)) < 0 || decimal.compareTo(BigDecimal.valueOf(max)) > 0) {
+        boolean fits;
+        if (n instanceof Integer || n instanceof Long) {
+            fits = n.longValue() >= min && n.longValue() <= max;
+        } else {
+            BigDecimal exact = exact(n);
+            fits = exact.compareTo(BigDecimal.valueOf(min)) >= 0 && exact.compareTo(BigDecimal.valueOf(max)) <= 0;
+        }
+        if (!fits) {
             throw new JsonException("Numeric value (" + n + ") out of range of " + type.getName());
         }
-        return decimal.longValue();
+        return n.longValue();
     }
 
     /** Milliseconds since 1970; AWS's own events have seconds with a fraction, or text. */
     private static Date date(Object json, String text) {
-        if (json instanceof BigDecimal) {
-            return new Date(((BigDecimal) json).movePointRight(3).longValue());
+        if (json instanceof Decimal) {
+            return new Date(((Decimal) json).exact().movePointRight(3).longValue());
         }
         if (json instanceof Number) {
             return new Date(((Number) json).longValue());
@@ -145,7 +154,7 @@ final class Scalars extends Binder {
     }
 
     private static Instant instant(Number seconds) {
-        BigDecimal decimal = new BigDecimal(seconds.toString());
+        BigDecimal decimal = exact(seconds);
         BigDecimal whole = new BigDecimal(decimal.toBigInteger());
         return Instant.ofEpochSecond(whole.longValue(), decimal.subtract(whole).movePointRight(9).longValue());
     }
