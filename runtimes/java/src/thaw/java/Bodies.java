@@ -13,12 +13,12 @@ import java.util.ServiceLoader;
 final class Bodies {
     private final CustomPojoSerializer custom;
 
-    Bodies(ClassLoader loader) {
+    Bodies(TaskLoader loader) {
         custom = find(loader);
     }
 
-    private static CustomPojoSerializer find(ClassLoader loader) {
-        if (loader.getResource("META-INF/services/" + CustomPojoSerializer.class.getName()) == null) {
+    private static CustomPojoSerializer find(TaskLoader loader) {
+        if (loader.findResource("META-INF/services/" + CustomPojoSerializer.class.getName()) == null) {
             return null;
         }
         Iterator<CustomPojoSerializer> all = ServiceLoader.load(CustomPojoSerializer.class, loader).iterator();

@@ -26,7 +26,7 @@ final class DryRun {
     }
 
     /** Goes the ways of an invocation, for the classes of the library on them. */
-    private static void use() throws ReflectiveOperationException {
+    private static void use() throws IOException {
         Map<String, Object> value = new LinkedHashMap<>();
         value.put("text", "\u00fc\n");
         value.put("list", Arrays.asList(1, 2.5, true, null));
@@ -35,10 +35,10 @@ final class DryRun {
         Json.write(new Sample());
         Fault.json(new RuntimeException("sample", new Exception()));
         new Fault(new RuntimeException("sample"), false).text();
-        Handlers.load(Sample.class.getName() + "::handle", new ClassLoader(Main.class.getClassLoader()) {});
+        Handlers.load("java.lang.String::trim", new TaskLoader("/var/task", Main.class.getClassLoader()));
     }
 
-    /** A bean and a handler. */
+    /** A bean. */
     public static final class Sample {
         private String name;
         private int size;
@@ -57,10 +57,6 @@ final class DryRun {
 
         public void setSize(int size) {
             this.size = size;
-        }
-
-        public Sample handle(Sample input) {
-            return input;
         }
     }
 }

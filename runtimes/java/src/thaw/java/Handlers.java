@@ -26,7 +26,7 @@ final class Handlers {
     private Handlers() {}
 
     /** Throws the Fault that fails the init. */
-    static Handler load(String name, ClassLoader loader) {
+    static Handler load(String name, TaskLoader loader) {
         int colons = name.lastIndexOf("::");
         String className = colons < 0 ? name : name.substring(0, colons);
         String methodName = colons < 0 ? null : name.substring(colons + 2);

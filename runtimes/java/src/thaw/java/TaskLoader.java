@@ -10,7 +10,8 @@ import java.util.List;
 
 /**
  * Loads the function's classes where AWS looks for them: the task root, then the jars of its lib folder, then those of
- * layers. A class-data archive holds what it loaded, found again by name and checksum, so that it also works for a task
+ * layers. The packages that the runtime shares with functions come from the runtime, as on AWS, and its others are hidden:
+ * so it need not open its jar to look for what only the function has, which costs 5 ms. A class-data archive holds what it loaded, found again by name and checksum, so that it also works for a task
  * root of class files, which the JVM's own class path does not allow.
  */
 final class TaskLoader extends URLClassLoader {
@@ -18,8 +19,30 @@ final class TaskLoader extends URLClassLoader {
         registerAsParallelCapable();
     }
 
-    TaskLoader(String root, ClassLoader parent) throws MalformedURLException {
-        super(urls(root), parent);
+    private static final String SHARED = "com.amazonaws.services.lambda.runtime.";
+
+    private final ClassLoader own;
+
+    TaskLoader(String root, ClassLoader own) throws MalformedURLException {
+        super(urls(root), own.getParent());
+        this.own = own;
+    }
+
+    @Override
+    protected Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
+        if (name.startsWith(SHARED) && isShared(name.substring(SHARED.length()))) {
+            try {
+                return own.loadClass(name);
+            } catch (ClassNotFoundException e) {
+                // Of the function's own copy of the library, which has more.
+            }
+        }
+        return super.loadClass(name, resolve);
+    }
+
+    /** The package itself and its logging, but not the events. */
+    private static boolean isShared(String rest) {
+        return rest.indexOf('.') < 0 || rest.startsWith("logging.");
     }
 
     private static URL[] urls(String root) throws MalformedURLException {
