@@ -14,7 +14,7 @@ import (
 func TestLaunchInterpreter(t *testing.T) {
 	r := registry()
 	for _, in := range r.Interpreters() {
-		if in.Unusable != "" {
+		if in.Unusable != "" || in.Language == "java" {
 			continue
 		}
 		name := map[string]string{"python": "python" + minor(in.Version), "nodejs": "nodejs" + strings.Split(in.Version, ".")[0] + ".x", "ruby": "ruby" + minor(in.Version)}[in.Language]

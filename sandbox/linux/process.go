@@ -26,6 +26,7 @@ type process struct {
 	channel  *net.UnixConn
 	output   *os.File
 	quota    int
+	template *template          // nil: not one
 	exit     sandbox.ExitStatus // set before done is closed
 	done     chan struct{}
 	killed   atomic.Bool
@@ -112,6 +113,11 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 	}
 	run.uidMap = fmt.Sprintf("%d %d 1", functionUID, s.id)
 	run.gidMap = fmt.Sprintf("%d %d 1", functionGID, s.id)
+	if p.template != nil {
+		if err := p.template.change(m, &run); err != nil {
+			return err
+		}
+	}
 	if err := m.run(run); err != nil {
 		return &StepError{Step: StepClone, Err: err}
 	}
@@ -362,9 +368,7 @@ func (p *process) Close() error {
 		p.Kill()
 		<-p.done
 		p.closeErr = p.undo()
-		p.driver.mu.Lock()
-		delete(p.driver.live, p)
-		p.driver.mu.Unlock()
+		p.driver.delist(p)
 	})
 	return p.closeErr
 }
