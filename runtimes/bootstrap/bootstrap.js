@@ -10,6 +10,7 @@ const util = require('util');
 
 const CHANNEL = 3;
 const HEADER = 9;
+const PARK = 'P'.charCodeAt(0);
 const BUFFER_SIZE = 64 * 1024;
 const FRAME_MAGIC = 0xa55a0003;
 const EXIT_UNHANDLED_REJECTION = 128;
@@ -162,8 +163,8 @@ function openChannel(buffer, onRead) {
   }
 }
 
-// Gives each whole frame to onFrame(meta, body).
-function receive(onFrame) {
+// Gives each whole frame to onFrame(meta, body), and calls onPark for the one that asks for a template.
+function receive(onFrame, onPark) {
   const buffer = Buffer.allocUnsafeSlow(BUFFER_SIZE);
   let pending = null; // what has come of a frame that did not come in one piece
   let have = 0;
@@ -190,6 +191,10 @@ function receive(onFrame) {
     }
     pending = null;
     have = 0;
+    if (frame[0] === PARK) {
+      onPark();
+      return;
+    }
     onFrame(frame.utf8Slice(HEADER, metaEnd).split('\0'), frame.utf8Slice(metaEnd, end));
   });
 }
@@ -498,6 +503,7 @@ function watchProcess() {
 }
 
 async function main() {
+  const park = process.argv[2] === '--template' ? require(path.join(__dirname, 'park.js')).prepare(sendFrame) : null;
   replaceConsole();
   watchProcess();
   provideGlobals();
@@ -511,7 +517,10 @@ async function main() {
   initialising = false;
   sendFrame('R', String(up), '');
   const run = handler[STREAMING] ? runStreaming : runBuffered;
-  channel = receive((meta, body) => run(handler, meta, body));
+  channel = receive((meta, body) => run(handler, meta, body), () => {
+    if (park) park();
+    else sendFrame('X', 'Runtime.ForkUnavailable', JSON.stringify({ errorType: 'Error', errorMessage: 'not started as a template' }));
+  });
 }
 
 main();
