@@ -38,8 +38,8 @@ const (
 )
 
 // launchJava is Launch for Java.
-func (r *Registry) launchJava(v *thaw.Version, in *Interpreter) (*Launch, error) {
-	dir, err := r.prepareJava(in)
+func (r *Registry) launchJava(ctx context.Context, v *thaw.Version, in *Interpreter) (*Launch, error) {
+	dir, err := r.prepareJava(ctx, in)
 	if err != nil {
 		return nil, fmt.Errorf("runtimes: prepare the runtime client of %s: %w", in.Path, err)
 	}
@@ -69,11 +69,19 @@ const (
 // checking of classes. An environment started with it takes events like any other, and every class that is loaded until
 // its channel is closed goes into the archive, which it then writes to target, a path inside the environment in a folder
 // that it may write to, before it ends with status 0. It needs some hundred milliseconds more than a start for that, and
-// memory of several times the archive's size. Launch and error are as Launch's; nil and no error for a runtime without
-// such archives: all but Java 13 and later.
-func (r *Registry) ArchiveLaunch(ctx context.Context, v *thaw.Version, codeDir, target string) (*Launch, error) {
-	l, err := r.Launch(ctx, v, codeDir)
-	if err != nil || !l.takesArchive() {
+// memory of several times the archive's size. Nil and no error for a runtime without such archives, which are all but Java
+// 13 and later; a runtime that this host cannot run is the *thaw.Error of Check.
+func (r *Registry) ArchiveLaunch(ctx context.Context, v *thaw.Version, target string) (*Launch, error) {
+	id, err := r.resolve(v.Runtime)
+	if err != nil || id.language != "java" {
+		return nil, err
+	}
+	in, err := r.choose(id)
+	if err != nil || !canArchive(in.Version) {
+		return nil, err
+	}
+	l, err := r.launchJava(ctx, v, in)
+	if err != nil {
 		return nil, err
 	}
 	main := slices.Index(l.Args, "-cp")
@@ -164,7 +172,7 @@ func major(version string) string {
 
 // prepareJava makes the folder with the runtime client, once per interpreter version and content, and the archive of
 // the client's own classes, which takes a second or so.
-func (r *Registry) prepareJava(in *Interpreter) (string, error) {
+func (r *Registry) prepareJava(ctx context.Context, in *Interpreter) (string, error) {
 	r.preparing.Lock()
 	defer r.preparing.Unlock()
 	if dir, ok := r.prepared[in.Path]; ok {
@@ -191,15 +199,17 @@ func (r *Registry) prepareJava(in *Interpreter) (string, error) {
 	}
 	if canArchive(in.Version) && !isFile(filepath.Join(dir, javaArchive)) {
 		// A JVM without an archive of its own (some are packaged so) cannot make one: functions run without.
-		_ = archiveClient(in, dir)
+		if err := archiveClient(ctx, in, dir); err != nil && ctx.Err() != nil {
+			return "", ctx.Err()
+		}
 	}
 	r.prepared[in.Path] = dir
 	return dir, nil
 }
 
 // archiveClient writes the archive of the runtime client's own classes into dir, which has the jar.
-func archiveClient(in *Interpreter, dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), archiveTimeout)
+func archiveClient(ctx context.Context, in *Interpreter, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, archiveTimeout)
 	defer cancel()
 	fresh, err := os.MkdirTemp(filepath.Dir(dir), ".new-")
 	if err != nil {

@@ -91,7 +91,7 @@ func javaTask(t testing.TB, l *Launch, folders ...string) string {
 
 func launchJavaFor(t testing.TB, in Interpreter, v *thaw.Version) *Launch {
 	t.Helper()
-	l, err := registry().launchJava(v, &in)
+	l, err := registry().launchJava(context.Background(), v, &in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestJavaArchive(t *testing.T) {
 				t.Skip("AWS has no " + v.Runtime)
 			}
 			file := filepath.Join(t.TempDir(), "function.jsa")
-			l, err := r.ArchiveLaunch(t.Context(), v, classes[0], file)
+			l, err := r.ArchiveLaunch(t.Context(), v, file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -307,6 +307,9 @@ func TestJavaArchive(t *testing.T) {
 				t.Error("the runtime client was not taken from its own archive")
 			}
 		})
+	}
+	if l, err := new(Registry).ArchiveLaunch(t.Context(), &thaw.Version{Runtime: "provided.al2023"}, "x"); l != nil || err != nil {
+		t.Errorf("a runtime without archives: %v, %v", l, err)
 	}
 	python := &Launch{Version: "python:3.11.2"}
 	if python.WithArchive("x") != python {

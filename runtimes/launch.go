@@ -31,8 +31,8 @@ var bootstraps embed.FS
 // bootstrapFiles are what /var/runtime holds for each language; the first is the program, and native is not among them.
 var bootstrapFiles = map[string][]string{
 	"python": {"bootstrap.py", "park.py", "snapshot_restore_py.py"},
-	"nodejs": {"bootstrap.js"},
-	"ruby":   {"bootstrap.rb"},
+	"nodejs": {"bootstrap.js", "park.js"},
+	"ruby":   {"bootstrap.rb", "park.rb"},
 }
 
 // nativeFile is native/fork.c's object in /var/runtime.
@@ -79,7 +79,7 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 		return nil, err
 	}
 	if id.language == "java" {
-		return r.launchJava(v, interpreter)
+		return r.launchJava(context.Background(), v, interpreter)
 	}
 	runtimeDir, err := r.prepare(ctx, interpreter)
 	if err != nil {

@@ -499,6 +499,7 @@ extern int napi_create_string_utf8(napi_env, const char *, size_t, napi_value *)
 extern int napi_create_function(napi_env, const char *, size_t, napi_callback, void *, napi_value *) WEAK;
 extern int napi_set_named_property(napi_env, napi_value, const char *, napi_value) WEAK;
 extern int napi_get_cb_info(napi_env, void *, size_t *, napi_value *, napi_value *, void **) WEAK;
+extern int napi_create_int32(napi_env, int32_t, napi_value *) WEAK;
 extern int napi_get_value_int32(napi_env, napi_value, int32_t *) WEAK;
 extern int napi_get_buffer_info(napi_env, napi_value, void **, size_t *) WEAK;
 extern int napi_get_boolean(napi_env, int, napi_value *) WEAK;
@@ -567,6 +568,22 @@ static napi_value node_exit(napi_env env, void *info)
 	_exit(status);
 }
 
+static napi_value node_pid(napi_env env, void *info)
+{
+	napi_value value = NULL;
+	(void)info;
+	napi_create_int32(env, getpid(), &value);
+	return value;
+}
+
+static napi_value node_ppid(napi_env env, void *info)
+{
+	napi_value value = NULL;
+	(void)info;
+	napi_create_int32(env, getppid(), &value);
+	return value;
+}
+
 // node_fill fills a Buffer with bytes of the kernel.
 static napi_value node_fill(napi_env env, void *info)
 {
@@ -587,7 +604,7 @@ static napi_value node_fill(napi_env env, void *info)
 EXPORT napi_value napi_register_module_v1(napi_env env, napi_value exports)
 {
 	static const struct { const char *name; napi_callback function; } functions[] = {
-		{ "park", node_park }, { "exit", node_exit }, { "fill", node_fill },
+		{ "park", node_park }, { "exit", node_exit }, { "pid", node_pid }, { "ppid", node_ppid }, { "fill", node_fill },
 	};
 	napi_value value;
 	for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++)

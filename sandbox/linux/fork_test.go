@@ -182,3 +182,23 @@ func TestPythonForks(t *testing.T) {
 	_ = strings.Contains
 	_ = io.EOF
 }
+
+func TestNodeAndRubyFork(t *testing.T) {
+	needRoot(t)
+	d := open(t)
+	for _, f := range []function{
+		{runtime: "nodejs20.x", handler: "app.handler", files: map[string]string{"app.js": `let count = 0; require('fs').writeFileSync('/tmp/init', 'x');
+exports.handler = async () => ({count: ++count, pid: process.pid, ppid: process.ppid, r: Math.random(), s: process.env.AWS_LAMBDA_LOG_STREAM_NAME, self: require('fs').readlinkSync('/proc/self'), uid: process.getuid(), f: require('fs').readdirSync('/tmp'), u: require('os').userInfo().username})`}},
+		{runtime: "ruby3.2", handler: "app.handler", files: map[string]string{"app.rb": `$count = 0
+def handler(event:, context:)
+  { count: $count += 1, pid: Process.pid, ppid: Process.ppid, r: rand, s: ENV['AWS_LAMBDA_LOG_STREAM_NAME'], self: File.readlink('/proc/self') }
+end`}},
+	} {
+		p := park(t, d, specOf(t, f))
+		for range 2 {
+			c := mustFork(t, p, "AWS_LAMBDA_LOG_STREAM_NAME=s")
+			t.Log(c.invoke(t, "{}"))
+			t.Log(c.invoke(t, "{}"))
+		}
+	}
+}

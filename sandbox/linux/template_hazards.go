@@ -49,6 +49,7 @@ func (t *template) Hazards() ([]string, error) {
 		return nil, err
 	}
 	e.node = strings.HasPrefix(filepath.Base(e.program), "node")
+	e.ruby = strings.HasPrefix(filepath.Base(e.program), "ruby")
 	e.output = inodeOf(t.output)
 	for _, look := range []func() error{e.threads, func() error { return e.processes(pids) }, e.descriptors, e.memory, e.locks} {
 		if err := look(); err != nil {
@@ -79,7 +80,7 @@ func inodeOf(f *os.File) (inode uint64) {
 type examination struct {
 	dir, program string
 	pid          int
-	node         bool
+	node, ruby   bool
 	output       uint64
 	found        []string
 }
@@ -90,17 +91,18 @@ func (e *examination) tell(format string, args ...any) {
 	}
 }
 
-// nodeThreads are names of threads that Node.js has of its own: its main name before libuv 1.50 named them.
-var nodeThreads = []string{"node", "libuv-worker", "SignalInspector"}
+// nodeThreads are names of threads that Node.js has of its own: its main one's before libuv 1.50 named them.
+var nodeThreads = []string{"node", "libuv-worker", "SignalInspector", "DelayedTaskSchedu", "DelayedTaskSche", "V8Worker"}
 
-// threads looks for threads that a fork would not copy. Those of Node.js's own that wait for work are made again by it.
+// threads looks for threads that a fork would not copy. Of Node.js's own, those that wait for work are made again by it, or,
+// started with --single-threaded, not needed; the first of those that wait for events is its scheduler of delayed tasks.
 func (e *examination) threads() error {
 	tasks, err := os.ReadDir(e.dir + "/task")
 	if err != nil {
 		return err
 	}
 	var names []string
-	count := 0
+	count, schedulers := 0, 0
 	for _, task := range tasks {
 		dir := filepath.Join(e.dir, "task", task.Name())
 		if task.Name() == strconv.Itoa(e.pid) {
@@ -111,8 +113,14 @@ func (e *examination) threads() error {
 			continue
 		}
 		name := strings.TrimSpace(string(comm))
-		if e.node && (slices.Contains(nodeThreads, name) || name == filepath.Base(e.program)) && waitsForWork(dir) {
-			continue
+		if e.node && (slices.Contains(nodeThreads, name) || name == filepath.Base(e.program)) {
+			work, events := waitsFor(dir)
+			if events {
+				schedulers++
+			}
+			if work || events && schedulers == 1 {
+				continue
+			}
 		}
 		count++
 		if !slices.Contains(names, name) {
@@ -128,11 +136,15 @@ func (e *examination) threads() error {
 	return nil
 }
 
-// waitsForWork says whether a thread sleeps in futex(2), as one does that waits on a condition or a semaphore.
-func waitsForWork(task string) bool {
+// waitsFor says whether a thread sleeps in futex(2), as one does that waits on a condition or a semaphore, or without end in
+// epoll_pwait(2).
+func waitsFor(task string) (work, events bool) {
 	b, err := os.ReadFile(task + "/syscall")
-	number, _, _ := strings.Cut(string(b), " ")
-	return err == nil && number == strconv.Itoa(unix.SYS_FUTEX)
+	f := strings.Fields(string(b))
+	if err != nil || len(f) < 5 {
+		return false, false
+	}
+	return f[0] == strconv.Itoa(unix.SYS_FUTEX), f[0] == strconv.Itoa(unix.SYS_EPOLL_PWAIT) && f[4] == "0xffffffff"
 }
 
 // processes looks for others than the runtime in the cgroup.
@@ -182,7 +194,7 @@ func (e *examination) descriptors() error {
 		case kind == "anon_inode":
 			words, known := anonymous[rest]
 			switch {
-			case e.node && (rest == "[eventpoll]" || rest == "[eventfd]"): // its event loop's, which uv_loop_fork makes again
+			case (e.node || e.ruby) && (rest == "[eventpoll]" || rest == "[eventfd]"): // its own, which it makes again
 			case known:
 				e.tell("init holds %s", words)
 			default:
