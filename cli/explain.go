@@ -27,6 +27,7 @@ type invocation struct {
 	Phases      map[string]int64 `json:"phases"`      // µs by phase name
 	Duration    int64            `json:"duration_us"` // the handler's
 	Init        int64            `json:"init_us"`
+	Restore     int64            `json:"restore_us"` // instead of init_us where a fork of a version with SnapStart started
 	Billed      int64            `json:"billed_ms"`
 	Memory      int64            `json:"memory_mb"`
 	MaxMemory   int64            `json:"max_memory_mb"`

@@ -199,10 +199,14 @@ type run struct {
 	response Response
 }
 
-// describeStart records how the environment came to be.
+// describeStart records how the environment came to be. A fork is a restore where SnapStart is set, else an init; what a
+// spare's start took is nobody's, since it was over before the request came.
 func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	rec := &r.response.Record
 	rec.Kind, rec.Cause, rec.EnvironmentID = l.Kind, l.Cause, l.ID
+	// Nothing stays of an environment that had died before it took the event.
+	rec.InitDuration, rec.RestoreDuration, rec.BilledRestore = 0, 0, 0
+	clear(rec.Phases[thaw.PhasePlace:thaw.PhaseHandler])
 	now := time.Now()
 	t := &l.Timing
 	switch l.Kind {
@@ -213,7 +217,12 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
 		rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
 	case thaw.StartFork:
-		rec.InitDuration = l.InitDuration
+		if r.version.SnapStarted() {
+			rec.RestoreDuration = l.InitDuration
+			rec.BilledRestore = telemetry.Billed(t.Ready.Sub(t.Sandboxed), 0)
+		} else {
+			rec.InitDuration = l.InitDuration
+		}
 		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
 		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Begin, t.Sandboxed)
 		rec.Phases.Set(thaw.PhaseRestore, rec.Start, t.Sandboxed, t.Ready)
@@ -323,7 +332,7 @@ func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 // report writes END and REPORT and takes the log's tail.
 func (r *run) report(stream *telemetry.Stream, line []byte) {
 	rec := &r.response.Record
-	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration)
+	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration) + rec.BilledRestore
 	now := time.Now()
 	stream.Write(now, rec.RequestID, telemetry.AppendEnd(line, rec.RequestID))
 	stream.Write(now, rec.RequestID, telemetry.AppendReport(line, rec))

@@ -111,6 +111,10 @@ func TestEnviron(t *testing.T) {
 			t.Errorf("%s: %s, %s", key, env[key], other[key])
 		}
 	}
+	v.SnapStart = thaw.SnapStartPublished
+	if got := environ()["AWS_LAMBDA_INITIALIZATION_TYPE"]; got != "snap-start" {
+		t.Errorf("with SnapStart the initialization type is %q", got)
+	}
 	if !strings.HasPrefix(env["AWS_ACCESS_KEY_ID"], "ASIA") || len(env["AWS_ACCESS_KEY_ID"]) != 20 || len(env["AWS_SECRET_ACCESS_KEY"]) != 40 {
 		t.Errorf("%s %s", env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
 	}

@@ -111,9 +111,11 @@ type answer struct {
 	id          string
 	tail        string // of the log
 	explanation struct {
-		Kind      string `json:"start_kind"`
-		Cause     string `json:"cause"`
-		ErrorType string `json:"error_type"`
+		Kind        string           `json:"start_kind"`
+		Cause       string           `json:"cause"`
+		Environment string           `json:"environment"`
+		ErrorType   string           `json:"error_type"`
+		Phases      map[string]int64 `json:"phases"` // us
 	}
 }
 
