@@ -129,8 +129,7 @@ func (f *fleet) wantsSpare(want int) bool {
 	return true
 }
 
-// addSpare keeps a spare behind the environments that have served, so that those are used first, or gives it to a
-// request that waits. It reports false when the fleet is retired.
+// addSpare keeps a spare, or gives it to a request that waits. It reports false when the fleet is retired.
 func (f *fleet) addSpare(instance *Instance) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -143,8 +142,7 @@ func (f *fleet) addSpare(instance *Instance) bool {
 	if f.retired {
 		return false
 	}
-	// The zero time has it frozen at once, and evicted before any other.
-	f.idle = slices.Insert(f.idle, 0, idleInstance{instance: instance})
+	f.keepSpare(instance)
 	return true
 }
 
@@ -350,8 +348,18 @@ func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
 	if f.retired {
 		return false
 	}
+	if instance.Served == 0 {
+		f.keepSpare(instance)
+		return true
+	}
 	f.idle = append(f.idle, idleInstance{instance: instance, since: now})
 	return true
+}
+
+// keepSpare puts an environment behind those that have served, so that those are used first. The caller holds f.mu.
+func (f *fleet) keepSpare(instance *Instance) {
+	// The zero time has it frozen at once, and evicted before any other.
+	f.idle = slices.Insert(f.idle, 0, idleInstance{instance: instance})
 }
 
 // giveBack is offer for an environment that was handed out.
