@@ -60,6 +60,8 @@ type Config struct {
 	MaxSpares int
 	// MaxTemplates bounds the templates of this node.
 	MaxTemplates int
+	// AvailableMemory is the share of the machine's memory that is available now, 0 to 1. Nil: always enough.
+	AvailableMemory func() float64
 }
 
 // Placer hands out environments. Its methods may be called from several goroutines while Run runs.

@@ -512,3 +512,36 @@ func TestSparesAreBoundedOverAllFunctions(t *testing.T) {
 	eventually(t, "the newest has two", func() bool { return r.Report(newest).Environments.Spares == 2 })
 	eventually(t, "there are three in all", func() bool { return total() == 3 })
 }
+
+func TestShortMemoryTakesSparesFirstThenIdle(t *testing.T) {
+	var available atomic.Int64 // per cent
+	available.Store(100)
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) {
+		c.Spares = 2
+		c.AvailableMemory = func() float64 { return float64(available.Load()) / 100 }
+	})
+	v := r.deploy("f", "code", 1)
+	l := r.acquire(t, v, false)
+	serve(t, l)
+	r.Release(l)
+	eventually(t, "one has served and two are spare", func() bool {
+		return r.Report(v).Environments == Counts{Idle: 1, Spares: 2}
+	})
+	step := func() { // the platform itself looks once a second
+		available.Store(1)
+		r.relieve()
+		available.Store(100)
+	}
+	step()
+	if c := r.Report(v).Environments; c.Idle != 1 || c.Spares != 0 {
+		t.Errorf("the first step leaves %+v", c)
+	}
+	step()
+	if c := r.Report(v).Environments; c.Idle != 0 {
+		t.Errorf("the second step leaves %+v", c)
+	}
+	l = r.acquire(t, v, false)
+	wantStart(t, l, thaw.StartBoot, thaw.CauseEvicted)
+	serve(t, l)
+	r.Release(l)
+}

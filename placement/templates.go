@@ -98,21 +98,26 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 // holds p.mu.
 func (p *Placer) surplusTemplate() (fleetKey, *held) {
 	n := 0
-	var key fleetKey
-	var oldest *held
-	for k, h := range p.templates {
-		if h.template == nil {
-			continue
-		}
-		n++
-		if oldest == nil || h.used.Before(oldest.used) {
-			key, oldest = k, h
+	for _, h := range p.templates {
+		if h.template != nil {
+			n++
 		}
 	}
 	if n <= p.cfg.MaxTemplates {
 		return fleetKey{}, nil
 	}
+	key, oldest := p.leastUsedTemplate()
 	delete(p.templates, key)
+	return key, oldest
+}
+
+// leastUsedTemplate finds the template that was used least recently, nil if there is none. The caller holds p.mu.
+func (p *Placer) leastUsedTemplate() (key fleetKey, oldest *held) {
+	for k, h := range p.templates {
+		if h.template != nil && (oldest == nil || h.used.Before(oldest.used)) {
+			key, oldest = k, h
+		}
+	}
 	return key, oldest
 }
 
@@ -202,7 +207,7 @@ func (p *Placer) warmUp(ctx context.Context, function string) {
 		p.cfg.Log.Error("cannot make a template", "function", function, "error", err)
 	}
 	fleet := p.fleetOf(f.Running)
-	for ctx.Err() == nil && fleet.wantsSpare(p.cfg.Spares) {
+	for ctx.Err() == nil && !p.shortOfMemory() && fleet.wantsSpare(p.cfg.Spares) {
 		if !p.reserveSpare(fleet) {
 			fleet.spareFailed(false)
 			return

@@ -145,7 +145,7 @@ func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment
 	if plan.Launch.Channel {
 		e.conn = runtimes.NewFrames(process.Channel())
 	} else {
-		e.conn = runtimes.ServeAPI(process.Listener())
+		e.conn = runtimes.ServeAPI(process.Listener(), plan.Version.SnapStarted())
 		// Over HTTP the runtime's end cannot be seen; on the socketpair it can.
 		go func() {
 			<-process.Done()

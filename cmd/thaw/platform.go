@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -137,7 +138,8 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
-		Spares: cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
+		AvailableMemory: availableMemory,
+		Spares:          cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
 	})
 	g.run(ctx, "placement", placer.Run)
 	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Log: log, Concurrency: cfg.Environments.Concurrency})
@@ -345,6 +347,24 @@ func explainState(cfg *config, err error) error {
 func instance(data string) string {
 	sum := sha256.Sum256([]byte(data))
 	return hex.EncodeToString(sum[:4])
+}
+
+// availableMemory is the share of the machine's memory that is available, after the kernel's own estimate; 1 where it
+// cannot be told.
+func availableMemory() float64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 1
+	}
+	var total, available float64
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "MemTotal: %f", &total)         //nolint:errcheck // most lines are others
+		fmt.Sscanf(line, "MemAvailable: %f", &available) //nolint:errcheck // as above
+	}
+	if total == 0 {
+		return 1
+	}
+	return available / total
 }
 
 // architecture is the host's, by AWS's name.
