@@ -406,6 +406,7 @@ def become_template(channel):
     space = {"__file__": __file__}
     exec(loader.get_code("park"), space)
     space["park"](channel, sys.modules[__name__])
+    LambdaContext.read_environment()
 
 
 # --- Function -----------------------------------------------------------------------------------------------------
