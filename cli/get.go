@@ -12,20 +12,23 @@ import (
 
 // functionView is the answer of GET /_thaw/functions/NAME.
 type functionView struct {
-	Version  int    `json:"version"`
-	Name     string `json:"name"`
-	State    string `json:"state"`
-	Template struct {
-		State   string   `json:"state"`
-		Reasons []string `json:"reasons,omitempty"`
-		InitMS  float64  `json:"init_ms,omitempty"`
-	} `json:"template"`
+	Version      int          `json:"version"`
+	Name         string       `json:"name"`
+	State        string       `json:"state"`
+	Template     templateView `json:"template"`
 	Environments struct {
 		Busy   int `json:"busy"`
 		Idle   int `json:"idle"`
 		Spares int `json:"spares"`
 		Starts int `json:"starts"`
 	} `json:"environments"`
+}
+
+// templateView says whether environments are forked, and why not.
+type templateView struct {
+	State   string   `json:"state"`
+	Reasons []string `json:"reasons,omitempty"`
+	InitMS  float64  `json:"init_ms,omitempty"`
 }
 
 func (p *program) get() *cobra.Command {
@@ -48,25 +51,26 @@ much that saves each start, why not if they are not, and how many environments t
 			fmt.Fprintf(p.io.Out, "%s is %s\n", view.Name, view.State)
 			fmt.Fprintf(p.io.Out, "environments: %d busy, %d idle, %d spare, %d starting\n",
 				view.Environments.Busy, view.Environments.Idle, view.Environments.Spares, view.Environments.Starts)
-			p.writeTemplate(view)
+			p.writeTemplate("starts: ", "  ", &view.Template)
 			return nil
 		},
 	}
 }
 
-// writeTemplate says how a function's environments are made.
-func (p *program) writeTemplate(v *functionView) {
-	switch v.Template.State {
+// writeTemplate says after label how a function's environments are made, and why not otherwise on lines of their own that
+// begin with indent.
+func (p *program) writeTemplate(label, indent string, t *templateView) {
+	switch t.State {
 	case "ready":
-		fmt.Fprintf(p.io.Out, "starts: forked from a template; each saves %.0f ms of init\n", v.Template.InitMS)
+		fmt.Fprintf(p.io.Out, "%sforked from a template; each saves %.0f ms of init\n", label, t.InitMS)
 		return
 	case "building":
-		fmt.Fprintln(p.io.Out, "starts: booted; its template is being made")
+		fmt.Fprintf(p.io.Out, "%sbooted; its template is being made\n", label)
 		return
 	}
-	fmt.Fprintf(p.io.Out, "starts: booted, not forked (%s)\n", v.Template.State)
-	for _, reason := range v.Template.Reasons {
-		fmt.Fprintf(p.io.Out, "  because %s\n", reason)
+	fmt.Fprintf(p.io.Out, "%sbooted, not forked (%s)\n", label, first(t.State, "it has never been in force"))
+	for _, reason := range t.Reasons {
+		fmt.Fprintf(p.io.Out, "%sbecause %s\n", indent, reason)
 	}
 }
 
