@@ -95,11 +95,11 @@ type apiOutcome struct {
 // with the response; the following one waits for the runtime's next next. The Conn cannot see the runtime's process:
 // whoever does must close the Conn when it has ended, and calls in progress then return io.EOF.
 //
-// With snapStart it has restore/next and restore/error too, as AWS's has them for SnapStart alone. Programs that speak HTTP
+// With credentials, which stand for SnapStart, it gives those away to who has their token, and has restore/next and restore/error too, as AWS's has them for SnapStart alone. Programs that speak HTTP
 // are not forked, so that the runtime is in the environment which it will serve from the beginning: restore/next is answered
 // at once, and WaitInit ends with the next that follows the after-restore hooks. One that fails is a *thaw.FunctionError of
 // type Runtime.AfterRestoreError, or of the type in AWS's form that the runtime gave.
-func ServeAPI(l net.Listener, snapStart bool) Conn {
+func ServeAPI(l net.Listener, credentials *Credentials) Conn {
 	a := &runtimeAPI{
 		serving:  make(chan struct{}),
 		closed:   make(chan struct{}),
@@ -114,7 +114,8 @@ func ServeAPI(l net.Listener, snapStart bool) Conn {
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/error", a.serveError)
 	mux.HandleFunc("POST /2018-06-01/runtime/init/error", a.serveStartError(stateInitError, thaw.ErrorRuntimeUnknown))
 	served := "/2018-06-01/runtime, without restore, which needs SnapStart"
-	if snapStart {
+	if credentials != nil {
+		mux.HandleFunc("GET "+CredentialsPath, credentials.serve)
 		served = "/2018-06-01/runtime"
 		mux.HandleFunc("GET /2018-06-01/runtime/restore/next", a.serveRestoreNext)
 		mux.HandleFunc("POST /2018-06-01/runtime/restore/error", a.serveStartError(stateRestoreError, errorAfterRestore))

@@ -36,7 +36,11 @@ func newAPIFor(t *testing.T, snapStart bool) (Conn, *apiClient) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(l, snapStart)
+	var held *Credentials
+	if snapStart {
+		held = &Credentials{accessKeyID: "ASIA", secretAccessKey: "secret", sessionToken: "session", authorization: "token"}
+	}
+	conn := ServeAPI(l, held)
 	t.Cleanup(func() { conn.Close() })
 	return conn, &apiClient{t, "http://" + l.Addr().String()}
 }
@@ -235,6 +239,9 @@ func TestAPIRestoreNeedsSnapStart(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
+	if status, _, body := c.do("GET", CredentialsPath, "", "Authorization", ""); status != 404 {
+		t.Errorf("credentials: %d %s", status, body)
+	}
 }
 
 func TestAPITooLarge(t *testing.T) {
@@ -412,9 +419,14 @@ func startVersion(t *testing.T, v *thaw.Version, program string, env ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(l, v.SnapStarted())
 	cmd := exec.Command(program)
-	cmd.Env = append(Environ(v, testAccount, "stream", "AWS_LAMBDA_RUNTIME_API="+l.Addr().String()), env...)
+	cmd.Env = Environ(v, testAccount, "stream", "AWS_LAMBDA_RUNTIME_API="+l.Addr().String())
+	var held *Credentials
+	if v.SnapStarted() {
+		cmd.Env, held = HoldCredentials(cmd.Env)
+	}
+	conn := ServeAPI(l, held)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

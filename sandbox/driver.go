@@ -50,6 +50,8 @@ type Spec struct {
 	// RuntimeAPI asks for a listener inside the environment's network; the driver adds
 	// AWS_LAMBDA_RUNTIME_API=host:port to Env.
 	RuntimeAPI bool
+	// CredentialsPath has the driver add AWS_CONTAINER_CREDENTIALS_FULL_URI to Env as well: this path on that listener.
+	CredentialsPath string
 }
 
 // ErrEntrypoint is what Start fails with when the sandbox could be made, but the command in it is missing, not executable

@@ -130,6 +130,11 @@ func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
 
 func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment, error) {
 	e := newEnvironment(plan)
+	var held *runtimes.Credentials
+	if spec.RuntimeAPI && plan.Version.SnapStarted() {
+		spec.Env, held = runtimes.HoldCredentials(spec.Env)
+		spec.CredentialsPath = runtimes.CredentialsPath
+	}
 	process, err := c.Driver.Start(ctx, spec)
 	if errors.Is(err, ErrEntrypoint) {
 		return nil, &InitError{FunctionError: &thaw.FunctionError{
@@ -145,7 +150,7 @@ func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment
 	if plan.Launch.Channel {
 		e.conn = runtimes.NewFrames(process.Channel())
 	} else {
-		e.conn = runtimes.ServeAPI(process.Listener(), plan.Version.SnapStarted())
+		e.conn = runtimes.ServeAPI(process.Listener(), held)
 		// Over HTTP the runtime's end cannot be seen; on the socketpair it can.
 		go func() {
 			<-process.Done()

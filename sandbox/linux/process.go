@@ -72,6 +72,9 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 			return err
 		}
 		env = append(env[:len(env):len(env)], "AWS_LAMBDA_RUNTIME_API="+p.listener.Addr().String())
+		if spec.CredentialsPath != "" {
+			env = append(env, "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://"+p.listener.Addr().String()+spec.CredentialsPath)
+		}
 	} else if s.listener != nil {
 		s.listener.Close()
 		s.listener = nil
