@@ -32,6 +32,15 @@ func TestLaunchInterpreter(t *testing.T) {
 		if in.Language == "nodejs" && !slices.Contains(l.Args, "--max-old-space-size=900") {
 			t.Errorf("%v", l.Args)
 		}
+		if in.Language == "nodejs" && (!slices.Contains(l.TemplateArgs, "--single-threaded") || l.TemplateArgs[len(l.TemplateArgs)-1] != "--template") ||
+			in.Language != "nodejs" && !slices.Equal(l.TemplateArgs, l.Args) {
+			t.Errorf("%s: a template is started by %v", name, l.TemplateArgs)
+		}
+		for _, file := range append([]string{nativeFile}, bootstrapFiles[in.Language]...) {
+			if info, err := os.Stat(filepath.Join(l.Binds[0].Source, file)); err != nil || info.Mode()&0o004 == 0 {
+				t.Errorf("%s: %s is not there for everybody: %v", name, file, err)
+			}
+		}
 		program := l.Args[len(l.Args)-1]
 		inside, ok := strings.CutPrefix(program, l.Binds[0].Target)
 		if info, err := os.Stat(l.Binds[0].Source + inside); !ok || err != nil || info.Mode()&0o004 == 0 {

@@ -35,9 +35,14 @@ type stage struct {
 // startStage starts a platform that must leave nothing on the machine when it has stopped.
 func startStage(t *testing.T) *stage {
 	t.Helper()
+	return startStageWith(t, "")
+}
+
+func startStageWith(t *testing.T, config string) *stage {
+	t.Helper()
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
-	p := harness.Start(t, harness.Options{Config: stageConfig, Data: data})
+	p := harness.Start(t, harness.Options{Config: stageConfig + config, Data: data})
 	return &stage{Platform: p, client: p.Lambda()}
 }
 
@@ -48,7 +53,11 @@ type deployed struct {
 	memory, timeout  int32
 	tmp              int32
 	environment      map[string]string
+	tags             map[string]string
 }
+
+// booted are the tags of a function whose environments are all booted.
+var booted = map[string]string{"thaw:snapshot": "off"}
 
 func (d deployed) input(t *testing.T, name string) *lambda.CreateFunctionInput {
 	t.Helper()
@@ -66,6 +75,7 @@ func (d deployed) input(t *testing.T, name string) *lambda.CreateFunctionInput {
 	if d.tmp > 0 {
 		in.EphemeralStorage = &types.EphemeralStorage{Size: &d.tmp}
 	}
+	in.Tags = d.tags
 	if d.environment != nil {
 		in.Environment = &types.Environment{Variables: d.environment}
 	}
@@ -446,7 +456,7 @@ func TestFailuresOfInit(t *testing.T) {
 
 	// One init that blocks costs AWS's ten seconds, so it runs beside the others.
 	blocked := python("import time\nprint('blocking')\ntime.sleep(60)\n")
-	blocked.timeout = 1
+	blocked.timeout, blocked.tags = 1, booted
 	s.deploy(t, "blocked", blocked)
 	late := make(chan *answer, 1)
 	ctx := t.Context()
@@ -586,8 +596,8 @@ func TestFullTmp(t *testing.T) {
 
 // TestRuntimeThatDiesIdle: nobody's invocation fails because a runtime ended while it had nothing to do.
 func TestRuntimeThatDiesIdle(t *testing.T) {
-	s := startStage(t)
-	s.python(t, "mortal", pythonActor, deployed{environment: map[string]string{"MARK": s.Data}})
+	s := startStageWith(t, "environments:\n  spares: 0\n") // one that dies while it is made is another matter
+	s.python(t, "mortal", pythonActor, deployed{environment: map[string]string{"MARK": s.Data}, tags: booted})
 	for range 5 {
 		s.succeed(t, "mortal", `{}`, `{"count":1,"mark":false}`)
 		pids := processesWith("MARK=" + s.Data)

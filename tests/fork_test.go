@@ -57,7 +57,7 @@ func (s *stage) settled(t *testing.T, name string) standing {
 	var v standing
 	harness.Eventually(t, name+" has its spares", func() bool {
 		v = s.standing(t, name)
-		return v.Template.State != "building" && v.Environments.Spares == defaultSpares && v.Environments.Starts == 0 && v.Environments.Busy == 0
+		return v.Template.State != "building" && v.Environments.Spares >= defaultSpares && v.Environments.Starts == 0 && v.Environments.Busy == 0
 	})
 	return v
 }
@@ -256,20 +256,16 @@ func (s *stage) explained(t *testing.T, name string) {
 
 // apart compares forks of one template with one another and with an environment that was booted.
 func (s *stage) apart(t *testing.T, name string, d deployed) {
-	in := d.input(t, name+"-booted")
-	in.Tags = map[string]string{"thaw:snapshot": "off"}
-	if _, err := s.client.CreateFunction(t.Context(), in); err != nil {
-		t.Fatal(err)
-	}
-	s.awaitUpdate(t, name+"-booted")
-	booted, err := s.forced(t.Context(), name+"-booted", "0")
+	d.tags = booted
+	s.deploy(t, name+"-booted", d)
+	reference, err := s.forced(t.Context(), name+"-booted", "0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if booted.explanation.Kind != "boot" {
-		t.Errorf("with the tag, a forced start is %s", booted.explanation.Kind)
+	if reference.explanation.Kind != "boot" {
+		t.Errorf("with the tag, a forced start is %s", reference.explanation.Kind)
 	}
-	want := tell(t, booted)
+	want := tell(t, reference)
 	seen := map[string]bool{}
 	environments := map[string]bool{}
 	for range 4 {
@@ -293,7 +289,7 @@ func (s *stage) apart(t *testing.T, name string, d deployed) {
 		}
 		if v.Mode != want.Mode || v.Owner != want.Owner || !slices.Equal(v.UID, want.UID) || v.Host != want.Host || v.Own != "mine" ||
 			!slices.Equal(v.Names, want.Names) || v.Initialization != want.Initialization {
-			t.Errorf("a fork differs from a booted environment:\n%s\n%s", a.payload, booted.payload)
+			t.Errorf("a fork differs from a booted environment:\n%s\n%s", a.payload, reference.payload)
 		}
 		for _, capabilities := range v.Status {
 			if strings.Trim(capabilities, "0") != "" {
@@ -424,12 +420,7 @@ func TestTagsOfTemplates(t *testing.T) {
 	s := startForking(t)
 	create := func(t *testing.T, name, source string, tags map[string]string) {
 		t.Helper()
-		in := deployed{runtime: "python3.11", handler: "f.handler", files: map[string]string{"f.py": source}}.input(t, name)
-		in.Tags = tags
-		if _, err := s.client.CreateFunction(t.Context(), in); err != nil {
-			t.Fatal(err)
-		}
-		s.awaitUpdate(t, name)
+		s.python(t, name, source, deployed{tags: tags})
 	}
 	const remembers = "seen = []\ndef handler(event, context):\n    seen.append(event)\n    return seen\n"
 	for _, c := range []struct {

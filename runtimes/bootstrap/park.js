@@ -36,6 +36,17 @@ function kernelGenerator(native) {
   };
 }
 
+// randomUUID and randomInt keep random bytes ahead, as many as these numbers of calls take. A copy calls each that often, and so
+// comes to bytes that it has drawn itself.
+const UUIDS_AHEAD = 128;
+const INTS_AHEAD = 1024;
+const LARGEST_INT = 2 ** 48 - 1;
+
+function useUpBytesAhead(crypto) {
+  for (let i = 0; i < UUIDS_AHEAD; i++) crypto.randomUUID();
+  for (let i = 0; i < INTS_AHEAD; i++) crypto.randomInt(LARGEST_INT);
+}
+
 function loadNative() {
   const module = { exports: {} };
   process.dlopen(module, path.join(__dirname, 'fork.so'));
@@ -56,22 +67,27 @@ function prepare(sendFrame) {
   return function park() {
     let native;
     let generator;
+    let crypto;
     try {
       native = loadNative();
       // A context seeds its Math.random at the first call, from a generator of V8's that native code seeds in each copy: so this
       // one is made now, and first called there.
       generator = native.seedsContexts ? require('vm').runInNewContext('Math.random') : kernelGenerator(native);
+      if (process.moduleLoadList.some((name) => name.endsWith('internal/crypto/random'))) {
+        crypto = require('crypto');
+        useUpBytesAhead(crypto); // compiled here, it is quick there
+      }
     } catch (error) {
       sendFrame('X', 'Runtime.ForkUnavailable', JSON.stringify({ errorType: String(error.name), errorMessage: String(error.message) }));
       process.reallyExit(1);
     }
-    if (global.gc) global.gc();
     sendFrame('P', '', '');
     const variables = native.park();
     // This is an environment from here on.
     const up = Math.round(Date.now() * 1000);
     setVariables(variables);
     setGenerator(generator);
+    if (crypto) useUpBytesAhead(crypto);
     Object.defineProperty(process, 'pid', { value: native.pid(), configurable: true, enumerable: true, writable: false });
     Object.defineProperty(process, 'ppid', { get: native.ppid, configurable: true, enumerable: true });
     process.reallyExit = (code) => native.exit(code === undefined ? 0 : code);

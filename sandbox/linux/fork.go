@@ -42,7 +42,7 @@ func (t *template) Fork(ctx context.Context, spec *sandbox.ForkSpec) (sandbox.Pr
 		return nil, err
 	}
 	f := &fork{template: t, driver: d, spec: spec}
-	f.process = &process{driver: d, shim: &shim{}, quota: cpuQuota(spec.MemoryMB), done: make(chan struct{})}
+	f.process = &process{driver: d, shim: &shim{group: noGroup{}}, quota: cpuQuota(spec.MemoryMB), done: make(chan struct{})}
 	defer f.letGo()
 	if err := f.run(ctx); err != nil {
 		return nil, errors.Join(err, f.undo())
@@ -81,6 +81,7 @@ type fork struct {
 	spec     *sandbox.ForkSpec
 	process  *process
 	gone     bool // the template has been let go
+	borrowed bool // a process of the environment's cgroup may be using the template's memory
 
 	theirs  []*os.File // the ends of the output pipe and of the channel
 	mounts  []*os.File
@@ -102,9 +103,11 @@ func (f *fork) run(ctx context.Context) error {
 		if s.id, err = d.ids.take(); err != nil {
 			return err
 		}
-		if s.group, err = d.groups.make(d.name()); err != nil {
+		g, err := d.groups.make(d.name())
+		if err != nil {
 			return err
 		}
+		s.group = g
 		return nil
 	}); err != nil {
 		return err
@@ -212,7 +215,10 @@ func (f *fork) leaveTemplate(ctx context.Context) error {
 	if err := d.step(StepForkGo, func() error {
 		rights := unix.UnixRights(int(d.shim.Fd()), int(f.theirs[0].Fd()), int(f.theirs[1].Fd()))
 		_, _, err := s.conn.WriteMsgUnix(goMessage(d.forkFail()), rights, nil)
-		runtime.KeepAlive(f.theirs)
+		f.borrowed = err == nil
+		// Only the environment has them from here on, so that its end is the end of the channel.
+		err = errors.Join(err, closeAll(f.theirs))
+		f.theirs = nil
 		return err
 	}); err != nil {
 		return err
@@ -222,6 +228,7 @@ func (f *fork) leaveTemplate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		f.borrowed = false
 		pidfd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 		if err != nil {
 			return fmt.Errorf("pidfd_open: %w", err)
@@ -394,19 +401,25 @@ func verify(pid int, id uint32) error {
 	return nil
 }
 
+// borrowLimit bounds the wait for a pid 1 that is about to leave the template's memory.
+const borrowLimit = 5 * time.Second
+
 // undo gives back what run took, as far as it came. Whatever of the fork is alive finds its socket closed; what does not end
-// by that is killed.
+// by that is killed. A process that borrows the template's memory is not: it could hold locks of the C library there.
 func (f *fork) undo() error {
 	s := f.process.shim
+	if f.borrowed {
+		s.conn.SetReadDeadline(time.Now().Add(borrowLimit))
+		if _, _, _, _, err := s.conn.ReadMsgUnix(make([]byte, replySize), make([]byte, 64)); errors.Is(err, os.ErrDeadlineExceeded) {
+			f.driver.logf("sandbox: end a template that does not finish a fork")
+			f.template.Kill()
+		}
+	}
 	if s.conn != nil {
 		s.conn.Close()
 	}
 	if f.process.channel != nil {
 		f.process.channel.Close()
 	}
-	var errs []error
-	if s.group != nil {
-		errs = append(errs, empty(context.Background(), s.group))
-	}
-	return errors.Join(append(errs, f.process.undo(), f.template.leave())...)
+	return errors.Join(empty(context.Background(), s.group), f.process.undo(), f.template.leave())
 }

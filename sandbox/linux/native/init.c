@@ -644,14 +644,17 @@ static void help(long n)
 	}
 	if (pid == 0) {
 		u8 *rest = message + ((sizeof *op + op->strings + op->blob + 7) & ~7UL);
-		if ((err = carry_out(rest, message + n, &step)) < 0)
+		if ((err = carry_out(rest, message + n, &step)) < 0) {
 			answer(FAILED, step, (int)-err);
-		else
-			answer(READY, 0, 0);
+			SYS(exit_group, 1, 0, 0, 0, 0);
+		}
 		quit();
 	}
+	// Success is told only when the process is gone: as one of the environment's namespace it may be killed with it.
 	SYS(wait4, pid, &status, 0, 0, 0);
-	if (status)
+	if (status == 0)
+		answer(READY, 0, 0);
+	else if (status & 0x7f)
 		answer(FAILED, step, EIO);
 }
 
