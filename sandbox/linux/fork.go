@@ -257,7 +257,7 @@ func (f *fork) furnish(ctx context.Context) error {
 			return err
 		}
 		m := &message{}
-		m.add(op{code: opFilter, step: StepForkWatch, blob: d.filter})
+		m.add(op{code: opFilter, step: StepForkWatch, blob: d.forking.second})
 		m.add(op{code: opWatch, step: StepForkWatch, n: 2}) // its ids it took before it ran its program
 		return s.send(m.buf, nil)
 	}); err != nil {
@@ -315,7 +315,7 @@ func (f *fork) mount(ctx context.Context) error {
 func (f *fork) startRuntime(ctx context.Context) error {
 	d, channel := f.driver, f.process.channel
 	if err := d.step(StepForkStart, func() error {
-		b, err := startMessage(d.forkFail(), d.filter, f.spec.Env)
+		b, err := startMessage(d.forkFail(), d.forking.second, f.spec.Env)
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ type forking struct {
 	once   sync.Once
 	err    error
 	filter []byte // a template's
+	second []byte // what is installed on top in what it forks
 
 	mu     sync.Mutex // guards helper's conversation: one message, one reply
 	helper *shim
@@ -28,6 +29,9 @@ type forking struct {
 func (f *forking) prepare(d *Driver) error {
 	f.once.Do(func() {
 		if f.filter, f.err = filterBytes(seccomp.TemplateProgram); f.err != nil {
+			return
+		}
+		if f.second, f.err = filterBytes(seccomp.ForkedProgram); f.err != nil {
 			return
 		}
 		f.helper, f.err = startHelper(d)

@@ -52,6 +52,10 @@ func TestTemplateDecisions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		forked, err := forkedInstructions(name)
+		if err != nil {
+			t.Fatal(err)
+		}
 		all := uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID)
 		for flags, want := range map[uint64]uint32{
 			all: allow, unix.CLONE_NEWCGROUP: allow, unix.CLONE_NEWUSER: eperm, unix.CLONE_NEWNS: eperm, 0: eperm, all | unix.CLONE_NEWNET: eperm,
@@ -59,6 +63,9 @@ func TestTemplateDecisions(t *testing.T) {
 		} {
 			if got := run(t, insns, arch.audit, arch.numbers["unshare"], flags); got != want {
 				t.Errorf("%s: unshare(%#x) is %#x, want %#x", name, flags, got, want)
+			}
+			if got := run(t, forked, arch.audit, arch.numbers["unshare"], flags); got != eperm {
+				t.Errorf("%s: unshare(%#x) is %#x in what was forked", name, flags, got)
 			}
 		}
 		for call, nr := range arch.numbers {
@@ -68,6 +75,9 @@ func TestTemplateDecisions(t *testing.T) {
 			for _, args := range [][]uint64{{0}, {all}, {17}, {unix.CLONE_NEWUSER | 17}} {
 				if got, want := run(t, insns, arch.audit, nr, args...), run(t, plain, arch.audit, nr, args...); got != want {
 					t.Errorf("%s: %s(%#x) is %#x in a template and %#x elsewhere", name, call, args, got, want)
+				}
+				if got := run(t, forked, arch.audit, nr, args...); got != allow {
+					t.Errorf("%s: %s(%#x) is %#x in the second filter", name, call, args, got)
 				}
 			}
 		}
