@@ -25,7 +25,7 @@ func TestHazards(t *testing.T) {
 	}{
 		{"nothing", "python3.11", "import json, ssl, socket, decimal", nil},
 		{"a file read", "python3.11", "f = open('/etc/passwd')", nil},
-		{"a file in /tmp", "python3.11", "f = open('/tmp/x', 'w')", nil},
+		{"a file in /tmp", "python3.11", "f = open('/tmp/x', 'w')", []string{"init keeps /tmp/x open for writing"}},
 		{"threads", "python3.11", "import threading, time\nfor _ in range(3): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()", []string{"3 threads are running after init (python3*)"}},
 		{"a connection", "python3.11", "import socket\ns = socket.create_connection(('127.0.0.1', PORT))", []string{"init opened a TCP connection to 127.0.0.1:PORT"}},
 		{"a listener", "python3.11", "import socket\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()", []string{"init listens on TCP port *"}},
@@ -37,7 +37,7 @@ func TestHazards(t *testing.T) {
 		{"a pipe", "python3.11", "import os\np = os.pipe()", []string{"init holds a pipe"}},
 		{"shared memory", "python3.11", "import mmap\nm = mmap.mmap(-1, 4096)", []string{"init holds memory that all environments would share (anonymous)"}},
 		{"a semaphore", "python3.11", "import multiprocessing\nl = multiprocessing.Lock()", []string{"init holds memory that all environments would share (/dev/shm/*)"}},
-		{"a lock", "python3.11", "import fcntl\nf = open('/tmp/lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)", []string{"init holds a lock on /tmp/lock"}},
+		{"a lock", "python3.11", "import fcntl\nf = open('/tmp/lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)", []string{"init keeps /tmp/lock open for writing", "init holds a lock on /tmp/lock"}},
 		{"a deleted file", "python3.11", "import tempfile\nf = tempfile.TemporaryFile()", []string{"init keeps /tmp/* open for writing, which it has deleted"}},
 		{"node: nothing", "nodejs20.x", "require('http'); require('fs').readFile('/etc/passwd', () => {}); require('crypto'); require('dns').lookup('localhost', () => {})", nil},
 		{"node: timers", "nodejs20.x", "setInterval(() => {}, 1)", nil},

@@ -227,12 +227,13 @@ func (e *examination) file(fd, path string) {
 	switch {
 	case strings.HasPrefix(name, "/memfd:"):
 		e.tell("init holds memory that all environments would share (%s)", name)
-	case !strings.HasPrefix(name, "/tmp/") && !strings.HasPrefix(name, "/dev/shm/"):
-		e.tell("init keeps %s open for writing", name)
 	case deleted:
 		e.tell("init keeps %s open for writing, which it has deleted", name)
 	case info.Mode()&fs.ModeNamedPipe != 0:
 		e.tell("init keeps the named pipe %s open", name)
+	default:
+		// In /tmp too: environments have copies of its files, and what is open is the template's.
+		e.tell("init keeps %s open for writing", name)
 	}
 }
 
