@@ -39,6 +39,7 @@ func (p *Placer) tend(ctx context.Context) {
 			p.freezeIdle(now.Add(-p.cfg.FreezeAfter))
 		case now := <-expire.C:
 			p.expireIdle(now.Add(-p.cfg.KeepAlive))
+			p.renewTemplates()
 			p.relieve()
 		}
 	}

@@ -137,6 +137,23 @@ func (p *Placer) dropTemplates(function string, except uint64) {
 	}
 }
 
+// renewTemplates drops the templates whose process has died while nobody forked, and has them made again.
+func (p *Placer) renewTemplates() {
+	p.mu.Lock()
+	dead := map[fleetKey]*held{}
+	for key, h := range p.templates {
+		if h.template != nil && !h.template.Usable() {
+			dead[key] = h
+			delete(p.templates, key)
+		}
+	}
+	p.mu.Unlock()
+	for key, h := range dead {
+		p.closeHeld(key, h)
+		p.wish(key.function)
+	}
+}
+
 func (p *Placer) closeHeld(key fleetKey, h *held) {
 	if h.template != nil {
 		if err := h.template.Close(); err != nil {

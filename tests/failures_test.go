@@ -26,6 +26,9 @@ import (
 // stageConfig runs functions on the interpreters that there are, without a network: what fails here fails alike with one.
 const stageConfig = "runtimes:\n  nearest: true\nnetwork:\n  mode: none\n"
 
+// noSpares has no environment made that no request waits for.
+const noSpares = "environments:\n  spares: 0\n"
+
 // stage is a platform with what the tests of failures, logs and bad input do on it.
 type stage struct {
 	*harness.Platform
@@ -596,7 +599,7 @@ func TestFullTmp(t *testing.T) {
 
 // TestRuntimeThatDiesIdle: nobody's invocation fails because a runtime ended while it had nothing to do.
 func TestRuntimeThatDiesIdle(t *testing.T) {
-	s := startStageWith(t, "environments:\n  spares: 0\n") // one that dies while it is made is another matter
+	s := startStageWith(t, noSpares) // one that dies while it is made is another matter
 	s.python(t, "mortal", pythonActor, deployed{environment: map[string]string{"MARK": s.Data}, tags: booted})
 	for range 5 {
 		s.succeed(t, "mortal", `{}`, `{"count":1,"mark":false}`)
