@@ -296,7 +296,7 @@ func (f *fork) mount(ctx context.Context) error {
 	m.add(op{code: opMove, step: StepForkMounts, n: ^uint32(0), s: [4]string{"/proc"}})
 	for _, name := range maskedProc {
 		if _, err := os.Lstat("/proc/" + name); err == nil {
-			m.mount(StepForkMounts, "/dev/null", "/proc/"+name, "", unix.MS_BIND, "")
+			m.mount(StepForkMounts, "/"+mask, "/proc/"+name, "", unix.MS_BIND, "")
 		}
 	}
 	for i, dir := range privateDirs {
