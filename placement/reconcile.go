@@ -152,6 +152,10 @@ func (p *Placer) retireReplaced(name string) {
 		p.buryAll(fleet.retire())
 		p.forget(fleet)
 	}
+	if ok && f.Running != nil && f.Running.Generation == f.Config.Generation {
+		// A start for the old version may have had its template made again while the update ended.
+		p.dropTemplates(name, f.Running.Generation)
+	}
 	if !ok {
 		p.dropTemplates(name, 0)
 		p.mu.Lock()

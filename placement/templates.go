@@ -89,7 +89,9 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	}
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
+	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" { // init runs
+		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
+	}
 	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
 	return template.Build(ctx, p.cfg.Sandbox, plan, p.cfg.Sandbox.Account.FunctionARN(v.Function, ""), f.Tags)
 }

@@ -425,7 +425,7 @@ func (s *stage) fail(t *testing.T, function string, f actorFailure) {
 		t.Errorf("the next invocation finds %+v after %+v, not the same environment", after, before)
 	case !f.survives && (after.Count != 1 || after.Mark):
 		t.Errorf("the next invocation finds %+v, not a clean environment", after)
-	case !f.survives && next.explanation.Kind != "boot":
+	case !f.survives && (next.explanation.Kind == "warm" || next.explanation.Cause == ""):
 		t.Errorf("the next start is explained as %+v", next.explanation)
 	}
 }
