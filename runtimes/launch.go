@@ -79,7 +79,7 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 		return nil, err
 	}
 	if id.language == "java" {
-		return r.launchJava(context.Background(), v, interpreter)
+		return r.launchJava(ctx, v, interpreter)
 	}
 	runtimeDir, err := r.prepare(ctx, interpreter)
 	if err != nil {

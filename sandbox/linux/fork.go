@@ -68,7 +68,7 @@ func (p *forked) Close() error {
 	p.closing.Do(func() {
 		p.Kill()
 		<-p.done
-		p.closeErr = errors.Join(p.process.undo(), p.template.leave())
+		p.closeErr = errors.Join(p.undo(), p.template.leave())
 		p.driver.delist(p)
 	})
 	return p.closeErr
@@ -98,7 +98,7 @@ func (f *fork) letGo() {
 
 func (f *fork) run(ctx context.Context) error {
 	d, s := f.driver, f.process.shim
-	defer func() { closeAll(f.theirs); closeAll(f.mounts) }()
+	defer func() { closeAll(f.theirs); closeAll(f.mounts) }() //nolint:errcheck // the environment has copies of its own
 	if err := d.step(StepForkCgroup, func() (err error) {
 		if s.id, err = d.ids.take(); err != nil {
 			return err
@@ -284,11 +284,11 @@ func (f *fork) mount(ctx context.Context) error {
 	for i, name := range []string{"pid", "mnt"} {
 		var err error
 		if spaces[i], err = os.Open(fmt.Sprintf("/proc/%d/ns/%s", f.process.shim.pid, name)); err != nil {
-			closeAll(spaces[:i])
+			closeAll(spaces[:i]) //nolint:errcheck // they were for looking only
 			return err
 		}
 	}
-	defer closeAll(spaces)
+	defer closeAll(spaces) //nolint:errcheck // they were for looking only
 	m := &message{}
 	m.add(op{code: opPIDNS, step: StepForkMounts, n: 0})
 	m.add(op{code: opProc, step: StepForkMounts, s: [4]string{"hidepid=2"}})
@@ -421,5 +421,5 @@ func (f *fork) undo() error {
 	if f.process.channel != nil {
 		f.process.channel.Close()
 	}
-	return errors.Join(empty(context.Background(), s.group), f.process.undo(), f.template.leave())
+	return errors.Join(empty(context.Background(), s.group), f.process.undo(), f.template.leave()) //nolint:forbidigo // its caller may have given up; what it made has to go all the same
 }

@@ -53,7 +53,7 @@ func (o *originals) close() {
 func (o *originals) makePrivate(id uint32, tmpMB int) (mounts []*os.File, err error) {
 	defer func() {
 		if err != nil {
-			closeAll(mounts)
+			closeAll(mounts) //nolint:errcheck // nothing was mounted yet
 			mounts = nil
 		}
 	}()

@@ -81,7 +81,7 @@ func namespacesBelow(t testing.TB) int {
 // settled waits until what there is is what there was: zombies are reaped by a template's pid 1 in its own time.
 func settled(t testing.TB, d *Driver, want belongings) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
 		got := lookAtForks(t, d)
 		if got == want {
 			return
@@ -321,7 +321,7 @@ func TestSweepAfterACrashWithTemplates(t *testing.T) {
 		t.Errorf("cgroups %v, %v", names, err)
 	}
 	for _, pid := range pids {
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; <-time.After(time.Millisecond) {
 			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 			if len(b) == 0 || strings.Contains(string(b), "State:\tZ") {
 				break

@@ -331,7 +331,7 @@ func TestParkedTemplateStandsStill(t *testing.T) {
 	mustFork(t, q)
 	for _, p := range []*parked{p, q} {
 		// It is frozen again a little after the last fork.
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; <-time.After(time.Millisecond) {
 			if frozen, err := p.shim.group.frozen(); err == nil && frozen {
 				break
 			} else if time.Now().After(deadline) {

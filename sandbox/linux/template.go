@@ -68,17 +68,17 @@ func (d *Driver) startTemplate(ctx context.Context, spec *sandbox.Spec) (_ *temp
 		return nil, err
 	}
 	t := &template{networkKey: spec.NetworkKey, process: &process{driver: d, shim: s, quota: cpuQuota(spec.MemoryMB), done: make(chan struct{})}}
-	t.process.template = t
+	t.template = t
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, t.process.undo(), t.forget())
+			err = errors.Join(err, t.undo(), t.forget())
 		}
 	}()
 	own := *spec
 	if own.Mounts, err = t.writeAccount(spec.Mounts); err != nil {
 		return nil, &StepError{Step: StepMounts, Err: err}
 	}
-	if err := t.process.start(ctx, &own); err != nil {
+	if err := t.start(ctx, &own); err != nil {
 		return nil, err
 	}
 	if err := d.step(StepAttach, func() (err error) {
@@ -94,7 +94,7 @@ func (d *Driver) startTemplate(ctx context.Context, spec *sandbox.Spec) (_ *temp
 	}
 	d.enlist(t)
 	go t.watch()
-	t.process.watchMemory()
+	t.watchMemory()
 	return t, nil
 }
 
@@ -161,7 +161,7 @@ func (t *template) watch() {
 		}
 		break
 	}
-	if err := empty(context.Background(), t.shim.group); err != nil {
+	if err := empty(context.Background(), t.shim.group); err != nil { //nolint:forbidigo // the template has ended; there is no caller
 		t.driver.logf("sandbox: end what a template left: %v", err)
 	}
 	close(t.done)
@@ -181,7 +181,7 @@ func (t *template) Park() error {
 	if err != nil {
 		return fmt.Errorf("sandbox: look at the template's files: %w", err)
 	}
-	if err := t.process.Freeze(); err != nil {
+	if err := t.Freeze(); err != nil {
 		files.close()
 		return err
 	}
@@ -203,7 +203,7 @@ func (t *template) hold() error {
 		t.idle.Stop()
 		t.idle = nil
 	}
-	if err := t.process.Thaw(); err != nil {
+	if err := t.Thaw(); err != nil {
 		return err
 	}
 	t.forks++
@@ -228,7 +228,7 @@ func (t *template) letGo() {
 		if t.forks > 0 || t.closed {
 			return
 		}
-		if err := t.process.Freeze(); err != nil && !errors.Is(err, ErrEnded) {
+		if err := t.Freeze(); err != nil && !errors.Is(err, ErrEnded) {
 			t.driver.logf("sandbox: freeze a template: %v", err)
 		}
 	})
@@ -236,7 +236,7 @@ func (t *template) letGo() {
 
 // Kill ends the runtime process. The environments go on.
 func (t *template) Kill() {
-	t.process.killed.Store(true)
+	t.killed.Store(true)
 	select {
 	case <-t.done:
 		return
@@ -249,7 +249,7 @@ func (t *template) Kill() {
 	for _, pid := range pids {
 		unix.Kill(pid, unix.SIGKILL)
 	}
-	t.shim.group.setFrozen(false)
+	_ = t.shim.group.setFrozen(false) // it is being killed: what cannot be thawed dies frozen
 }
 
 // Close gives back what is the runtime's; the rest goes with the last environment.
@@ -264,8 +264,8 @@ func (t *template) Close() error {
 		t.Kill()
 		<-t.done
 		t.process.mu.Lock()
-		t.process.readPeak()
-		t.process.readOOM()
+		t.readPeak()
+		t.readOOM()
 		t.process.closed = true
 		t.process.mu.Unlock()
 		t.channel.Close()
@@ -298,7 +298,7 @@ func (t *template) leave() error {
 
 // release ends pid 1 and gives back what is left.
 func (t *template) release() error {
-	t.releasing.Do(func() { t.released = errors.Join(t.process.undo(), t.forget()) })
+	t.releasing.Do(func() { t.released = errors.Join(t.undo(), t.forget()) })
 	return t.released
 }
 
