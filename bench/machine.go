@@ -18,6 +18,7 @@ type machine struct {
 	CPU          string
 	Cores        int
 	MemoryMB     int64
+	Load         float64 // processes that wanted a core in the minute before, on average
 	Kernel       string
 	Go           string
 	Thaw         string
@@ -35,6 +36,7 @@ func look(ctx context.Context, binary string, report *cli.Report) (machine, erro
 	if err := unix.Sysinfo(&info); err != nil {
 		return m, err
 	}
+	m.Load = float64(info.Loads[0]) / (1 << 16) // fixed point, after SI_LOAD_SHIFT
 	m.MemoryMB = int64(info.Totalram) * int64(info.Unit) >> 20
 	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

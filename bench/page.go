@@ -25,6 +25,9 @@ func (f *findings) write(w io.Writer) {
 	m := &f.Machine
 	fmt.Fprintf(w, "Measured on %s: %s, %d cores, %d MB of memory, %s, %s, %s.\nInterpreters: %s.\n\n",
 		f.Measured.UTC().Format("2006-01-02 15:04 UTC"), m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Go, m.Thaw, strings.Join(m.Interpreters, ", "))
+	if m.Load > float64(m.Cores)/4 {
+		fmt.Fprintf(w, "**The machine had other work: load %.1f in the minute before, on %d cores. Read the ratios, not the times.**\n\n", m.Load, m.Cores)
+	}
 	if f.Quick {
 		fmt.Fprint(w, "**A quick run: a tenth of the work. These numbers are a look, not a result.**\n\n")
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"thaw"
 	"thaw/awsapi"
@@ -106,13 +107,17 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	}
 	g.onStop("code cache", packages.Close)
 	g.run(ctx, "package sweep", func(ctx context.Context) error { return sweepPackages(ctx, store, packages, log) })
-	registry, err := runtimes.Discover(ctx, runtimes.Config{
-		Dir: filepath.Join(cfg.Data, "runtimes"), Nearest: cfg.Runtimes.Nearest, Extra: cfg.Runtimes.Search,
-		Getenv: os.Getenv,
-	})
-	if err != nil {
+	// Looking for interpreters and making the network take 20 ms each.
+	var registry *runtimes.Registry
+	var discovery errgroup.Group
+	discovery.Go(func() (err error) {
+		registry, err = runtimes.Discover(ctx, runtimes.Config{
+			Dir: filepath.Join(cfg.Data, "runtimes"), Nearest: cfg.Runtimes.Nearest, Extra: cfg.Runtimes.Search,
+			Getenv: os.Getenv,
+		})
 		return err
-	}
+	})
+	g.onStop("interpreters", func() error { _ = discovery.Wait(); return nil }) // its error was returned already
 	networks, mode, err := openNetworks(ctx, cfg, listener.Addr(), g, log)
 	if err != nil {
 		return err
@@ -130,6 +135,9 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		log.Warn("functions may use all of this machine's memory", "because", driver.Limits(), "see", "thaw doctor")
 	}
 	g.run(ctx, "sandboxes made ahead", driver.Run)
+	if err := discovery.Wait(); err != nil {
+		return err
+	}
 
 	logs := telemetry.NewLogs(store)
 	g.run(ctx, "logs", logs.Run)
