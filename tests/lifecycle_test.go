@@ -115,7 +115,13 @@ func TestStop(t *testing.T) {
 					t.Errorf("an invocation of 50 s: %s", payload)
 				}
 			})
-			harness.Eventually(t, "they are under way", func() bool { return end != syscall.SIGTERM || busyPython(p) >= 2 })
+			harness.Eventually(t, "they are under way", func() bool {
+				want := 1
+				if end == syscall.SIGTERM {
+					want = 2
+				}
+				return (&stage{Platform: p}).standing(t, "python").Environments.Busy >= want
+			})
 			if err := syscall.Kill(p.Pid(), end); err != nil {
 				t.Fatal(err)
 			}
