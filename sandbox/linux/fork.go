@@ -85,7 +85,8 @@ type fork struct {
 
 	theirs  []*os.File // the ends of the output pipe and of the channel
 	mounts  []*os.File
-	runtime int // host pid
+	runtime int      // host pid
+	maker   *os.File // pidfd of the template's intermediate
 }
 
 // letGo tells the template that it is not needed any more.
@@ -98,7 +99,13 @@ func (f *fork) letGo() {
 
 func (f *fork) run(ctx context.Context) error {
 	d, s := f.driver, f.process.shim
-	defer func() { closeAll(f.theirs); closeAll(f.mounts) }() //nolint:errcheck // the environment has copies of its own
+	defer func() {
+		closeAll(f.theirs) //nolint:errcheck // the environment has copies of its own
+		closeAll(f.mounts) //nolint:errcheck // as above
+		if f.maker != nil {
+			f.maker.Close()
+		}
+	}()
 	if err := d.step(StepForkCgroup, func() (err error) {
 		if s.id, err = d.ids.take(); err != nil {
 			return err
@@ -193,8 +200,15 @@ func (f *fork) leaveTemplate(ctx context.Context) error {
 	d, s := f.driver, f.process.shim
 	var maker int
 	if err := d.step(StepForkHere, func() (err error) {
-		maker, err = f.hear(ctx, s.conn, forkHere)
-		return err
+		if maker, err = f.hear(ctx, s.conn, forkHere); err != nil {
+			return err
+		}
+		pidfd, err := unix.PidfdOpen(maker, unix.PIDFD_NONBLOCK)
+		if err != nil {
+			return fmt.Errorf("pidfd_open: %w", err)
+		}
+		f.maker = os.NewFile(uintptr(pidfd), "pidfd")
+		return nil
 	}); err != nil {
 		return err
 	}
@@ -332,7 +346,27 @@ func (f *fork) startRuntime(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return d.step(StepForkVerify, func() error { return verify(f.runtime, f.process.shim.id) })
+	return d.step(StepForkVerify, func() error {
+		// The template stands still until the intermediate has ended, which it could not in a frozen environment.
+		if err := f.makerEnds(ctx); err != nil {
+			return err
+		}
+		return verify(f.runtime, f.process.shim.id)
+	})
+}
+
+// makerEnds waits for the end of the intermediate, which is due when pid 1 runs its own program.
+func (f *fork) makerEnds(ctx context.Context) error {
+	raw, err := f.maker.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { f.maker.SetReadDeadline(time.Unix(1, 0)) })
+	err = raw.Read(func(fd uintptr) bool { return exited(int(fd)) })
+	if !stop() && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func setPassCred(c *net.UnixConn, on int) error {

@@ -78,6 +78,20 @@ func namespacesBelow(t testing.TB) int {
 	return len(spaces)
 }
 
+// steady looks until what there is does not change any more.
+func steady(t testing.TB, d *Driver) belongings {
+	t.Helper()
+	last, same := lookAtForks(t, d), 0
+	for deadline := time.Now().Add(patience); same < 10 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if now := lookAtForks(t, d); now == last {
+			same++
+		} else {
+			last, same = now, 0
+		}
+	}
+	return last
+}
+
 // settled waits until what there is is what there was: zombies are reaped by a template's pid 1 in its own time.
 func settled(t testing.TB, d *Driver, want belongings) {
 	t.Helper()
@@ -102,7 +116,7 @@ func TestNothingIsLeftAfterAThousandForks(t *testing.T) {
 	if err := warm.Close(); err != nil {
 		t.Fatal(err)
 	}
-	none := lookAtForks(t, d)
+	none := steady(t, d)
 	p := park(t, d, specOf(t, hello("python3.11", "open('/tmp/x', 'w').write('x')")))
 	fork := func() error {
 		c, err := forkOne(context.Background(), p)
@@ -117,7 +131,7 @@ func TestNothingIsLeftAfterAThousandForks(t *testing.T) {
 	if err := fork(); err != nil {
 		t.Fatal(err)
 	}
-	one := lookAtForks(t, d)
+	one := steady(t, d)
 	var group errgroup.Group
 	group.SetLimit(4)
 	for range 1000 {
@@ -172,7 +186,7 @@ func TestAFailureAtAnyStepOfAForkLeavesNothing(t *testing.T) {
 		if err := mustFork(t, p).Close(); err != nil {
 			t.Fatal(err)
 		}
-		before := lookAtForks(t, d)
+		before := steady(t, d)
 		for failing := StepForkThaw; failing < endForkSteps; failing++ {
 			t.Run(runtime+" "+failing.String(), func(t *testing.T) {
 				d.fail = func(s Step) error {
@@ -213,7 +227,7 @@ func TestKillingATemplateAtAnyStep(t *testing.T) {
 	if err := warm.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before := lookAtForks(t, d)
+	before := steady(t, d)
 	for _, victim := range []string{"runtime", "pid 1", "close"} {
 		for step := StepForkThaw; step <= StepForkVerify; step++ {
 			t.Run(victim+" "+step.String(), func(t *testing.T) {
@@ -267,7 +281,7 @@ func TestForkOfAStoppedTemplateEndsWithItsContext(t *testing.T) {
 	d := open(t)
 	p := park(t, d, specOf(t, hello("python3.11", "")))
 	mustFork(t, p)
-	before := lookAtForks(t, d)
+	before := steady(t, d)
 	unix.Kill(p.runtime, unix.SIGSTOP)
 	ctx, cancel := context.WithCancel(t.Context())
 	d.fail = func(s Step) error {

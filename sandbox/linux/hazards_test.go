@@ -32,7 +32,7 @@ func TestHazards(t *testing.T) {
 		{"a fresh socket", "python3.11", "import socket\ns = socket.socket()", []string{"init holds a socket"}},
 		{"udp", "python3.11", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 53))", []string{"init opened a UDP connection to 127.0.0.1:53 (dns)"}},
 		{"a child", "python3.11", "import subprocess\np = subprocess.Popen(['sleep', '1000'])", []string{"init left the process sleep running"}},
-		{"a daemon", "python3.11", "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'sleep 1000 >/dev/null 2>&1 &'])", []string{"init left the process sleep running"}},
+		{"a daemon", "python3.11", "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'sleep 1000 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done'])", []string{"init left the process sleep running"}},
 		{"an event loop", "python3.11", "import asyncio\nl = asyncio.new_event_loop()", []string{"init holds an epoll instance (an event loop)", "init holds a Unix socket"}},
 		{"a pipe", "python3.11", "import os\np = os.pipe()", []string{"init holds a pipe"}},
 		{"shared memory", "python3.11", "import mmap\nm = mmap.mmap(-1, 4096)", []string{"init holds memory that all environments would share (anonymous)"}},
