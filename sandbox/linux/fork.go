@@ -361,7 +361,7 @@ func (f *fork) makerEnds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { f.maker.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = f.maker.SetReadDeadline(time.Unix(1, 0)) })
 	err = raw.Read(func(fd uintptr) bool { return exited(int(fd)) })
 	if !stop() && ctx.Err() != nil {
 		return ctx.Err()

@@ -82,7 +82,7 @@ func namespacesBelow(t testing.TB) int {
 func steady(t testing.TB, d *Driver) belongings {
 	t.Helper()
 	last, same := lookAtForks(t, d), 0
-	for deadline := time.Now().Add(patience); same < 10 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); same < 10 && time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		if now := lookAtForks(t, d); now == last {
 			same++
 		} else {
