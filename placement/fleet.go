@@ -406,7 +406,7 @@ func (f *fleet) expire(before time.Time) []*Instance {
 	kept := f.idle[:0]
 	for _, i := range f.idle {
 		switch {
-		case i.instance.Served > 0 && i.since.Before(before):
+		case !i.since.IsZero() && i.since.Before(before): // spares have no time; a start that came too late has one
 			f.cause = thaw.CauseIdleExpired
 			gone = append(gone, i.instance)
 		case !i.instance.Usable():

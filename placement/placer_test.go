@@ -525,7 +525,8 @@ func TestShortMemoryTakesSparesFirstThenIdle(t *testing.T) {
 	serve(t, l)
 	r.Release(l)
 	eventually(t, "one has served and two are spare", func() bool {
-		return r.Report(v).Environments == Counts{Idle: 1, Spares: 2}
+		c := r.Report(v).Environments // a start that came too late for its request may be a third
+		return c.Idle == 1 && c.Spares >= 2 && c.Starts == 0
 	})
 	step := func() { // the platform itself looks once a second
 		available.Store(1)
