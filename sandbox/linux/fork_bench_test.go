@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"thaw/sandbox"
 )
 
 // heavy are functions by what their start costs.
@@ -82,5 +80,3 @@ func BenchmarkFork(b *testing.B) {
 		}
 	}
 }
-
-var _ = sandbox.NetworkNone

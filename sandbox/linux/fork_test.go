@@ -22,9 +22,12 @@ import (
 
 var testAccount = thaw.Account{ID: "000000000000", Region: "us-east-1"}
 
-// registries finds the interpreters once; the folder is below the system's own for temporary files.
+// bootstrapDir is where the bootstraps are prepared.
+var bootstrapDir = filepath.Join(os.TempDir(), fmt.Sprintf("thaw-fork-test-%d", os.Getpid()))
+
+// registry finds the interpreters once.
 var registry = sync.OnceValues(func() (*runtimes.Registry, error) {
-	return runtimes.Discover(context.Background(), runtimes.Config{Dir: filepath.Join(os.TempDir(), fmt.Sprintf("thaw-fork-test-%d", os.Getpid())), Nearest: true})
+	return runtimes.Discover(context.Background(), runtimes.Config{Dir: bootstrapDir, Nearest: true})
 })
 
 // function is the code of a test: files by name.
