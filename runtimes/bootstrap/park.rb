@@ -21,6 +21,7 @@ module LambdaPark
         name, value = pair.split('=', 2)
         ENV[name] = value unless name == 'LC_CTYPE' && value == 'C.UTF-8' # which is only for Ruby's own start
       end
+      ENV.delete('LC_CTYPE') if ENV['LC_CTYPE'] == 'C.UTF-8' # as at the start: it was for Ruby alone
       reseed(generators)
       send_frame.call('R', up.to_s)
     end

@@ -274,7 +274,7 @@ static int own_descriptors(void)
 		return -1;
 	while ((e = readdir(dir))) {
 		char link[32], path[PATH_MAX];
-		struct stat st;
+		struct stat st, now;
 		int fd = atoi(e->d_name), fresh = -1, flags, cloexec;
 		ssize_t n;
 		if (e->d_name[0] == '.' || fd == dirfd(dir) || fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
@@ -286,12 +286,26 @@ static int own_descriptors(void)
 		flags &= ~(O_CREAT | O_EXCL | O_TRUNC);
 		if (flags & O_PATH)
 			continue; // has no offset
-		if (!strncmp(path, "/tmp/", 5) || !strcmp(path, "/tmp") || !strncmp(path, "/dev/shm/", 9))
+		if (!strncmp(path, "/tmp/", 5) || !strcmp(path, "/tmp") || !strncmp(path, "/dev/shm/", 9)) {
 			fresh = open(path, flags | O_CLOEXEC);
+			// The host has mounted this environment's own folder before: what is on the same device is the template's still.
+			if (fresh >= 0 && (fstat(fresh, &now) < 0 || now.st_dev == st.st_dev)) {
+				close(fresh);
+				closedir(dir);
+				errno = EXDEV;
+				return -1;
+			}
+		}
 		if (fresh < 0 && (flags & O_ACCMODE) == O_RDONLY)
 			fresh = open(link, flags | O_CLOEXEC);
+		if (fresh < 0 && (flags & O_ACCMODE) != O_RDONLY) {
+			int err = errno; // what was written would be the template's, and every environment's
+			closedir(dir);
+			errno = err;
+			return -1;
+		}
 		if (fresh < 0)
-			continue; // one that only the template could open: it reads what the template opened
+			continue; // only the template could open it; it is read on where the template was
 		if (S_ISREG(st.st_mode))
 			lseek(fresh, lseek(fd, 0, SEEK_CUR), SEEK_SET);
 		dup3(fresh, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);

@@ -375,3 +375,34 @@ func crashWithTemplates(t *testing.T, instance string) {
 	fmt.Println("crash me")
 	select {}
 }
+
+// What each of many environments, forked at once, writes to a file that init holds open stays with it.
+func TestFilesThatInitHoldsStayApart(t *testing.T) {
+	needRoot(t)
+	d := open(t)
+	for _, f := range []function{
+		{runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": "import os\nheld = open('/tmp/held', 'a')\ndef handler(event, context):\n    held.write('x'); held.flush()\n    return os.path.getsize('/tmp/held')\n"}},
+		{runtime: "nodejs20.x", handler: "app.handler", files: map[string]string{"app.js": "const fs = require('fs'), held = fs.openSync('/tmp/held', 'a');\nexports.handler = async () => { fs.writeSync(held, 'x'); return fs.statSync('/tmp/held').size; };"}},
+		{runtime: "ruby3.2", handler: "app.handler", files: map[string]string{"app.rb": "$held = File.open('/tmp/held', 'a')\ndef handler(event:, context:)\n  $held.syswrite('x')\n  File.size('/tmp/held')\nend"}},
+	} {
+		p := park(t, d, specOf(t, f))
+		var group errgroup.Group
+		group.SetLimit(4)
+		for range 60 {
+			group.Go(func() error {
+				c, err := forkOne(context.Background(), p)
+				if err != nil {
+					return err
+				}
+				size, err := c.conn.Invoke(context.Background(), &runtimes.Event{RequestID: "r", Payload: []byte("1")})
+				if err == nil && string(size) != "1" {
+					err = fmt.Errorf("the file has %s bytes", size)
+				}
+				return errors.Join(err, c.Close())
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Errorf("%s: %v", f.runtime, err)
+		}
+	}
+}

@@ -644,18 +644,16 @@ static void help(long n)
 	}
 	if (pid == 0) {
 		u8 *rest = message + ((sizeof *op + op->strings + op->blob + 7) & ~7UL);
-		if ((err = carry_out(rest, message + n, &step)) < 0) {
-			answer(FAILED, step, (int)-err);
-			SYS(exit_group, 1, 0, 0, 0, 0);
-		}
-		quit();
+		err = carry_out(rest, message + n, &step);
+		SYS(exit_group, err < 0 ? -err : 0, 0, 0, 0, 0);
 	}
-	// Success is told only when the process is gone: as one of the environment's namespace it may be killed with it.
+	// It tells by its exit code, an errno, and only this process answers: each message has one answer whenever the other is killed, as
+	// it may be with the environment whose namespace it is in.
 	SYS(wait4, pid, &status, 0, 0, 0);
 	if (status == 0)
 		answer(READY, 0, 0);
-	else if (status & 0x7f)
-		answer(FAILED, step, EIO);
+	else
+		answer(FAILED, step, status & 0x7f ? EIO : status >> 8 & 0xff);
 }
 
 __attribute__((used)) static void start(long *stack)
