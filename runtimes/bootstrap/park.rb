@@ -19,7 +19,7 @@ module LambdaPark
       up = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
       variables.split("\0").each do |pair|
         name, value = pair.split('=', 2)
-        ENV[name] = value unless name == 'LC_CTYPE' && value == 'C.UTF-8' # which is only for Ruby's own start
+        ENV[name] = value
       end
       ENV.delete('LC_CTYPE') if ENV['LC_CTYPE'] == 'C.UTF-8' # as at the start: it was for Ruby alone
       reseed(generators)
