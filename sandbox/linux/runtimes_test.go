@@ -90,7 +90,7 @@ func interpreter(t *testing.T, name string) string {
 func TestInterpreterOutsideUsr(t *testing.T) {
 	needRoot(t)
 	d := open(t)
-	found, _ := filepath.Glob("/root/.pyenv/versions/3.*/bin/python3")
+	found, _ := filepath.Glob(filepath.Join(os.Getenv("HOME"), ".pyenv/versions/3.*/bin/python3"))
 	if len(found) == 0 {
 		t.Skip("no interpreter outside /usr")
 	}
