@@ -121,10 +121,9 @@ const (
 
 // Limits of the Lambda API that more than one package must know.
 const (
-	MaxPayload      = 6 * 1024 * 1024 // a synchronous request's body, bytes
-	MaxResponse     = MaxPayload + 100
-	MaxAsyncPayload = 1024 * 1024
-	MaxZip          = 52_428_800  // a deployment package in the request, bytes
-	MaxUnzipped     = 262_144_000 // a deployment package with its layers, unpacked, bytes
-	MaxEnvironment  = 4096        // all environment variables, names and values, bytes
+	MaxPayload     = 6 * 1024 * 1024 // a synchronous request's body, bytes
+	MaxResponse    = MaxPayload + 100
+	MaxZip         = 52_428_800  // a deployment package in the request, bytes
+	MaxUnzipped    = 262_144_000 // a deployment package with its layers, unpacked, bytes
+	MaxEnvironment = 4096        // all environment variables, names and values, bytes
 )

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -66,7 +65,6 @@ type Config struct {
 	Catalog Catalog
 	Placer  Placer
 	Account thaw.Account
-	Log     *slog.Logger
 	// Concurrency is the account's limit of invocations at the same time.
 	Concurrency int
 }

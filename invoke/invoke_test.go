@@ -70,7 +70,7 @@ func newInvoker(t *testing.T, c catalog, runtime sandboxtest.Runtime, concurrenc
 		}
 	})
 	t.Cleanup(func() { cancel(); group.Wait() })
-	return New(Config{Catalog: c, Placer: placer, Account: account, Log: log, Concurrency: concurrency})
+	return New(Config{Catalog: c, Placer: placer, Account: account, Concurrency: concurrency})
 }
 
 func request(name, payload string) *Request {

@@ -316,9 +316,6 @@ func (e *Environment) Usable() bool {
 // TimedOut reports whether the environment died of an invocation's deadline.
 func (e *Environment) TimedOut() bool { return e.timeout.Load() }
 
-// Done is closed when the runtime has ended.
-func (e *Environment) Done() <-chan struct{} { return e.process.Done() }
-
 // peakEvery is how old the figure of MemoryPeak may be after a short invocation.
 const peakEvery = 20 * time.Millisecond
 

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 )
 
 // group runs the parts of the platform and stops them in the reverse order of their start, each one wholly before the
 // next: what hands out work stops before what does it.
 type group struct {
-	log    *slog.Logger
 	failed context.CancelCauseFunc
 	stops  []func() error
 }

@@ -78,7 +78,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	debug.SetGCPercent(gcPercent)
 	ctx, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	g := &group{log: log, failed: failed}
+	g := &group{failed: failed}
 	defer func() {
 		if told.Err() != nil && errors.Is(err, context.Canceled) {
 			err = nil // told to stop before it was up
@@ -147,7 +147,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
 	})
 	g.run(ctx, "placement", placer.Run)
-	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Log: log, Concurrency: cfg.Environments.Concurrency})
+	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency})
 
 	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, invoker)
 	if err != nil {

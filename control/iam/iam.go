@@ -163,3 +163,29 @@ func storeError(err error) error {
 	}
 	return err
 }
+
+// quota is how many records of a kind there may be, and IAM's name for that bound.
+type quota struct {
+	name string
+	most int
+}
+
+// createRecord stores a new record within its quota. taken is IAM's sentence about a name that exists already, with a
+// place for the name. The caller holds API.mu.
+func createRecord(ctx context.Context, records *state.Records, name string, v any, q quota, taken string) error {
+	present, err := records.List(ctx, "")
+	if err != nil {
+		return err
+	}
+	if len(present) >= q.most {
+		return overQuota(q.name, q.most)
+	}
+	err = records.Create(ctx, key(name), v)
+	if errors.Is(err, state.ErrExists) {
+		return thaw.Errorf(thaw.CodeEntityAlreadyExists, taken, name)
+	}
+	if err != nil {
+		return storeError(err)
+	}
+	return nil
+}

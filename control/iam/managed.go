@@ -58,19 +58,8 @@ func (a *API) createPolicy(ctx context.Context, in *sdk.CreatePolicyInput) (*sdk
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	present, err := a.policies.List(ctx, "")
-	if err != nil {
+	if err := createRecord(ctx, a.policies, p.Name, p, quota{"PoliciesPerAccount", maxPolicies}, "A policy called %s already exists. Duplicate names are not allowed."); err != nil {
 		return nil, err
-	}
-	if len(present) >= maxPolicies {
-		return nil, overQuota("PoliciesPerAccount", maxPolicies)
-	}
-	err = a.policies.Create(ctx, key(p.Name), p)
-	if errors.Is(err, state.ErrExists) {
-		return nil, thaw.Errorf(thaw.CodeEntityAlreadyExists, "A policy called %s already exists. Duplicate names are not allowed.", p.Name)
-	}
-	if err != nil {
-		return nil, storeError(err)
 	}
 	shown := a.showPolicy(p, usage{})
 	shown.Description = nil // CreatePolicy leaves it out

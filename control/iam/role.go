@@ -57,19 +57,8 @@ func (a *API) createRole(ctx context.Context, in *sdk.CreateRoleInput) (*sdk.Cre
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	present, err := a.roles.List(ctx, "")
-	if err != nil {
+	if err := createRecord(ctx, a.roles, r.Name, r, quota{"RolesPerAccount", maxRoles}, "Role with name %s already exists."); err != nil {
 		return nil, err
-	}
-	if len(present) >= maxRoles {
-		return nil, overQuota("RolesPerAccount", maxRoles)
-	}
-	err = a.roles.Create(ctx, key(r.Name), r)
-	if errors.Is(err, state.ErrExists) {
-		return nil, thaw.Errorf(thaw.CodeEntityAlreadyExists, "Role with name %s already exists.", r.Name)
-	}
-	if err != nil {
-		return nil, storeError(err)
 	}
 	shown := a.showRole(r)
 	shown.MaxSessionDuration = nil // CreateRole alone leaves it out
