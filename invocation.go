@@ -69,15 +69,21 @@ func (p *Phases) Set(phase Phase, origin, begin, end time.Time) {
 
 // Invocation is the record of one finished invocation. Log lines, metrics and explanations are made from it.
 type Invocation struct {
-	RequestID     string
-	Function      string
-	Version       string
-	Start         time.Time
-	Kind          StartKind
-	Cause         Cause
-	Phases        Phases
-	Duration      time.Duration // the handler's, as REPORT shows it
-	InitDuration  time.Duration // zero when the environment had been initialised before
+	RequestID    string
+	Function     string
+	Version      string
+	Start        time.Time
+	Kind         StartKind
+	Cause        Cause
+	Phases       Phases
+	Duration     time.Duration // the handler's, as REPORT shows it
+	InitDuration time.Duration // zero when the environment had been initialised before, or was restored
+	// RestoreDuration is the whole start of an environment that was forked from a template of a version with SnapStart, as
+	// REPORT shows it; zero for every other start.
+	RestoreDuration time.Duration
+	// BilledRestore is the part of RestoreDuration that AWS bills, in whole milliseconds: the runtime coming up and the
+	// function's after-restore hooks.
+	BilledRestore time.Duration
 	Billed        time.Duration // whole milliseconds
 	MemorySize    int           // MB
 	MaxMemoryUsed int           // MB

@@ -38,8 +38,9 @@ type Version struct {
 	MemorySize   int               `json:"memory_size"`       // MB, 128 to 10,240
 	TmpSize      int               `json:"ephemeral_storage"` // MB of /tmp, 512 to 10,240
 	Environment  map[string]string `json:"environment,omitempty"`
-	LogGroup     string            `json:"log_group,omitempty"` // empty: /aws/lambda/NAME
-	TracingMode  string            `json:"tracing_mode"`        // PassThrough or Active
+	LogGroup     string            `json:"log_group,omitempty"`  // empty: /aws/lambda/NAME
+	TracingMode  string            `json:"tracing_mode"`         // PassThrough or Active
+	SnapStart    string            `json:"snap_start,omitempty"` // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
 	Code         Code              `json:"code"`
 
 	State            State        `json:"state"`
@@ -55,6 +56,13 @@ type Version struct {
 	// is never handed out for a new one. NextGeneration makes it.
 	Generation uint64 `json:"generation"`
 }
+
+// SnapStartPublished is the value of SnapStart's ApplyOn member, in the Lambda API, that sets SnapStart.
+const SnapStartPublished = "PublishedVersions"
+
+// SnapStarted reports whether SnapStart is set. It changes how the version's environments are reported and what they are
+// told of their type; whether they are forked does not depend on it.
+func (v *Version) SnapStarted() bool { return v.SnapStart == SnapStartPublished }
 
 // NextGeneration gives the generation that follows previous, zero for a new function: the time in microseconds, or
 // previous + 1 where the clock has gone back.

@@ -103,7 +103,7 @@ func TestPage(t *testing.T) {
 			{Name: "relay, Python", P50: 400, PerSecond: 1000}, {Name: "relay, Node", P50: 400, PerSecond: 1000},
 			{Name: "python-echo", P50: 500, PerSecond: 500}, {Name: "node-echo", P50: 500, PerSecond: 500},
 		},
-		Cold: []coldResult{{Example: platform.Example{Name: "go-lambda"}, Plain: time.Millisecond, Bench: platform.Bench{Total: platform.Distribution{Median: 8}}}},
+		Cold: []coldResult{{Example: platform.Example{Name: "go-lambda"}, Plain: time.Millisecond, Boot: platform.Bench{Total: platform.Distribution{Median: 8}}}},
 	}
 	if got := page(f); strings.Count(got, "| yes |") != 8 || strings.Contains(got, "**no**") {
 		t.Errorf("all budgets are met, but:\n%s", got)
@@ -115,7 +115,7 @@ func TestPage(t *testing.T) {
 	f.Start++
 	f.Restart++
 	f.IdleRSS++
-	f.Cold[0].Bench.Total.Median = 8.001
+	f.Cold[0].Boot.Total.Median = 8.001
 	if got := page(f); strings.Count(got, "**no**") != 8 {
 		t.Errorf("no budget is met, but:\n%s", got)
 	}

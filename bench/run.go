@@ -22,7 +22,8 @@ const (
 	callsPerRound    = 2000
 	connections      = 16
 	throughputLength = 2 * time.Second
-	coldRuns         = 30
+	bootRuns         = 30
+	forkRuns         = 200
 	plainRuns        = 10
 	platformStarts   = 10
 	idleBefore       = 3 * time.Second
@@ -38,7 +39,8 @@ type warmResult struct {
 // coldResult is what a new environment for each call cost.
 type coldResult struct {
 	Example platform.Example
-	Bench   platform.Bench
+	Boot    platform.Bench // without templates and spares
+	Fork    platform.Bench // as the platform does it: forked where the runtime can be
 	Plain   time.Duration
 }
 
@@ -86,6 +88,9 @@ func run(ctx context.Context, o *options) error {
 	}
 	say("platform starts")
 	if err := measureStarts(ctx, o, f); err != nil {
+		return err
+	}
+	if err := measureBoots(ctx, o, f); err != nil {
 		return err
 	}
 	if err := withPlatform(ctx, o, func(p *platform.Platform) error { return measureCalls(ctx, o, p, examples, f) }); err != nil {
@@ -200,6 +205,44 @@ func residentMemory(pid int) (int64, error) {
 	return 0, fmt.Errorf("process %d has no VmRSS", pid)
 }
 
+// bootsOnly is the configuration of a platform that neither forks nor keeps spares.
+const bootsOnly = "environments:\n  templates: 0\n  spares: 0\n"
+
+// measureBoots measures every example on a platform that boots each environment.
+func measureBoots(ctx context.Context, o *options, f *findings) error {
+	file, err := os.CreateTemp("", "thaw-bench-*.yaml")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if _, err := file.WriteString(bootsOnly); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	own := *o
+	own.config = file.Name()
+	return withPlatform(ctx, &own, func(p *platform.Platform) error {
+		for i := range f.Cold {
+			c := &f.Cold[i]
+			say("boots of " + c.Example.Name)
+			if err := measureCold(ctx, p, &c.Example, &c.Boot, o.scale(bootRuns)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// measureCold deploys an example and has it serve events from new environments.
+func measureCold(ctx context.Context, p *platform.Platform, e *platform.Example, result *platform.Bench, runs int) error {
+	if err := p.Deploy(ctx, e); err != nil {
+		return err
+	}
+	return p.Run(ctx, result, "bench", "cold", e.Name, "--count", strconv.Itoa(runs), "--payload", event)
+}
+
 // echoes are the examples whose warm path is measured: they answer the event and nothing else.
 var echoes = []string{"python-echo", "node-echo", "go-lambda"}
 
@@ -222,11 +265,8 @@ func measureCalls(ctx context.Context, o *options, p *platform.Platform, example
 	}
 	for i := range f.Cold {
 		c := &f.Cold[i]
-		say("cold " + c.Example.Name)
-		if err := p.Deploy(ctx, &c.Example); err != nil {
-			return err
-		}
-		if err := p.Run(ctx, &c.Bench, "bench", "cold", c.Example.Name, "--count", strconv.Itoa(o.scale(coldRuns)), "--payload", event); err != nil {
+		say("forks of " + c.Example.Name)
+		if err := measureCold(ctx, p, &c.Example, &c.Fork, o.scale(forkRuns)); err != nil {
 			return err
 		}
 		if slices.Contains(echoes, c.Example.Name) {

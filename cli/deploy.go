@@ -38,6 +38,8 @@ type deployJSON struct {
 	Version  int          `json:"version"`
 	Action   string       `json:"action"` // created, updated or unchanged
 	Function functionJSON `json:"function"`
+	// Template is absent where the platform is not thaw, or did not say.
+	Template *templateView `json:"template,omitempty"`
 }
 
 func (p *program) deploy() *cobra.Command {
@@ -45,7 +47,8 @@ func (p *program) deploy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deploy DIR|ZIP",
 		Short: "Create a function, or give it new code, and wait until it is in force",
-		Long: `Create a function from a directory or a zip file, or update the function of that name, and wait until it is in force.
+		Long: `Create a function from a directory or a zip file, or update the function of that name, wait until it is in force, and say
+whether its starts are forked, and if not, why.
 
 A directory is packed as it is, the same bytes for the same files, except for what ` + ignoreFile + ` in it names (one pattern a
 line, # begins a comment, ! takes back in), version control, and __pycache__. Runtime and handler of a new function are
@@ -78,6 +81,7 @@ type deployment struct {
 	source string
 
 	c        *client
+	native   bool // the platform is thaw
 	name     string
 	zip      []byte
 	guess    guess
@@ -104,7 +108,20 @@ func (d *deployment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.show(action, config)
+	return d.show(action, config, d.template(ctx))
+}
+
+// template asks how the function's starts are made. The deployment is over and in force whatever comes of it.
+func (d *deployment) template(ctx context.Context) *templateView {
+	if !d.native {
+		return nil
+	}
+	view, err := d.view(ctx, d.name)
+	if err != nil {
+		fmt.Fprintf(d.io.Err, "note: how its starts are made is not known: %v\n", err)
+		return nil
+	}
+	return &view.Template
 }
 
 func (d *deployment) deployAll(ctx context.Context) (action string, _ *types.FunctionConfiguration, _ error) {
@@ -112,7 +129,7 @@ func (d *deployment) deployAll(ctx context.Context) (action string, _ *types.Fun
 	if err != nil && !errors.Is(err, errNotThaw) {
 		return "", nil, d.remote(ctx, "cannot deploy", "", err)
 	}
-	if h == nil {
+	if d.native = h != nil; !d.native {
 		h = &health{} // another Lambda API; the SDK's own calls tell whether it works
 	}
 	if err := d.load(h.Runtimes); err != nil {
@@ -298,10 +315,10 @@ func parseEnv(pairs []string) (map[string]string, error) {
 	return env, nil
 }
 
-func (d *deployment) show(action string, config *types.FunctionConfiguration) error {
+func (d *deployment) show(action string, config *types.FunctionConfiguration, template *templateView) error {
 	f := describe(config)
 	if d.json {
-		d.writeJSON(d.io.Out, &deployJSON{Version: jsonVersion, Action: action, Function: f})
+		d.writeJSON(d.io.Out, &deployJSON{Version: jsonVersion, Action: action, Function: f, Template: template})
 		return nil
 	}
 	fmt.Fprintf(d.io.Out, "%s %s\n", action, f.Name)
@@ -309,6 +326,9 @@ func (d *deployment) show(action string, config *types.FunctionConfiguration) er
 	fmt.Fprintf(d.io.Out, "  runs     %s %s, %d MB, %d s\n", f.Runtime, f.Handler, f.MemorySize, f.Timeout)
 	fmt.Fprintf(d.io.Out, "  code     %s, sha256 %s\n", bytesText(f.CodeSize), f.CodeSHA256)
 	fmt.Fprintf(d.io.Out, "  arn      %s\n", f.ARN)
+	if template != nil {
+		d.writeTemplate("  starts   ", "           ", template)
+	}
 	if action != "created" && d.guessErr == nil && d.guess != (guess{Runtime: f.Runtime, Handler: f.Handler}) {
 		fmt.Fprintf(d.io.Err, "note: the files look like %s with handler %s; --runtime and --handler change the function\n", d.guess.Runtime, d.guess.Handler)
 	}

@@ -27,6 +27,7 @@ type invocation struct {
 	Phases      map[string]int64 `json:"phases"`      // µs by phase name
 	Duration    int64            `json:"duration_us"` // the handler's
 	Init        int64            `json:"init_us"`
+	Restore     int64            `json:"restore_us"` // instead of init_us where a fork of a version with SnapStart started
 	Billed      int64            `json:"billed_ms"`
 	Memory      int64            `json:"memory_mb"`
 	MaxMemory   int64            `json:"max_memory_mb"`
@@ -58,18 +59,30 @@ var causeWords = map[thaw.Cause]string{
 	thaw.CauseForced:        "a new environment was asked for",
 }
 
+// startWords says what the start kinds that are thaw's own are.
+var startWords = map[thaw.StartKind]string{
+	thaw.StartFork:  "fork of the initialised template",
+	thaw.StartSpare: "spare, made before the request came",
+}
+
 // barWidth is the waterfall's width in characters.
 const barWidth = 40
 
 // writeExplanation draws the start and the phases: one line per phase that took time, with a bar that begins where the
 // phase before it ended.
 func writeExplanation(w io.Writer, inv *invocation) {
-	fmt.Fprintf(w, "start        %s", inv.StartKind)
+	fmt.Fprintf(w, "start        %s", first(startWords[inv.StartKind], string(inv.StartKind)))
 	if inv.Cause != "" {
 		fmt.Fprintf(w, ", because %s (%s)", first(causeWords[inv.Cause], "of "+string(inv.Cause)), inv.Cause)
 	}
 	fmt.Fprintf(w, "\nenvironment  %s\nrequest      %s\n", inv.Environment, inv.RequestID)
 	fmt.Fprintf(w, "memory       %d MB of %d MB\n", inv.MaxMemory, inv.Memory)
+	switch {
+	case inv.Restore > 0:
+		fmt.Fprintf(w, "reported     Restore Duration %s ms\n", millis(inv.Restore))
+	case inv.Init > 0:
+		fmt.Fprintf(w, "reported     Init Duration %s ms\n", millis(inv.Init))
+	}
 	fmt.Fprintf(w, "billed       %d ms\n\n", inv.Billed)
 
 	var total int64

@@ -21,6 +21,7 @@ type fakePlatform struct {
 	*httptest.Server
 	pollsUntilActive int
 	failUpdate       string // reason for which each change ends in failure
+	foreign          bool   // it is a Lambda API, but not thaw
 
 	mu        sync.Mutex
 	functions map[string]*fakeFunction
@@ -41,6 +42,7 @@ func newFakePlatform(t *testing.T) *fakePlatform {
 		fmt.Fprintf(w, `{"status":"ok","version":"test","region":"eu-central-1","account":%q,"runtimes":["python3.9","python3.11","nodejs20.x"]}`, fakeAccount)
 	})
 	mux.HandleFunc("GET /_thaw/logs", f.logs)
+	mux.HandleFunc("GET /_thaw/functions/{name}", f.native)
 	mux.HandleFunc("POST /2015-03-31/functions", f.create)
 	mux.HandleFunc("GET /2015-03-31/functions", f.list)
 	mux.HandleFunc("GET /2015-03-31/functions/{name}", f.get)
@@ -51,6 +53,10 @@ func newFakePlatform(t *testing.T) *fakePlatform {
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")
+		}
+		if f.foreign && strings.HasPrefix(r.URL.Path, "/_thaw/") {
+			http.NotFound(w, r)
+			return
 		}
 		mux.ServeHTTP(w, r)
 	}))
@@ -156,6 +162,27 @@ func (f *fakePlatform) get(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"Configuration": fn.config})
 }
 
+// fakeTemplates are what the functions of these names have; every other has a template.
+var fakeTemplates = map[string]string{
+	"building": `{"state":"building"}`,
+	"off":      `{"state":"off","reasons":["the tag thaw:snapshot is off"]}`,
+	"unsafe":   `{"state":"unsafe","reasons":["it is connected to db.example:5432","it runs a thread called reporter"],"init_ms":87.1}`,
+}
+
+func (f *fakePlatform) native(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := r.PathValue("name")
+	switch {
+	case f.find(w, name) == nil:
+	case name == "unseen":
+		f.fail(w, 500, "ServiceException", "The state cannot be read.")
+	default:
+		fmt.Fprintf(w, `{"name":%q,"function_version":"$LATEST","state":"Active","template":%s,"environments":{"busy":1,"idle":2,"spares":2,"starts":0}}`,
+			name, first(fakeTemplates[name], `{"state":"ready","init_ms":412.4}`))
+	}
+}
+
 // list gives one function a page, so that paging is used.
 func (f *fakePlatform) list(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
@@ -190,6 +217,16 @@ func (f *fakePlatform) remove(w http.ResponseWriter, r *http.Request) {
 const fakeInvocation = `{"request_id":"00000000-0000-4000-8000-000000000001","start_kind":"boot","cause":"first","environment":"0123456789abcdef0123456789abcdef",` +
 	`"phases":{"admit":20,"place":100,"sandbox":3000,"runtime":12000,"init":4000,"handler":500,"respond":80},"duration_us":500,"init_us":16000,"billed_ms":1,"memory_mb":128,"max_memory_mb":31}`
 
+// fakeStarts are the other invocations, by the function's name.
+var fakeStarts = map[string]string{
+	"forked": `{"request_id":"00000000-0000-4000-8000-000000000002","start_kind":"fork","cause":"scale-out","environment":"1123456789abcdef0123456789abcdef","error_type":"",` +
+		`"phases":{"admit":20,"place":100,"runtime":2100,"restore":900,"handler":500,"respond":80},"duration_us":500,"init_us":3000,"restore_us":0,"billed_ms":4,"memory_mb":128,"max_memory_mb":31}`,
+	"restored": `{"request_id":"00000000-0000-4000-8000-000000000003","start_kind":"fork","cause":"first","environment":"2123456789abcdef0123456789abcdef","error_type":"",` +
+		`"phases":{"admit":20,"place":100,"runtime":2100,"restore":900,"handler":500,"respond":80},"duration_us":500,"init_us":0,"restore_us":3000,"billed_ms":2,"memory_mb":128,"max_memory_mb":31}`,
+	"spared": `{"request_id":"00000000-0000-4000-8000-000000000004","start_kind":"spare","cause":"first","environment":"3123456789abcdef0123456789abcdef","error_type":"",` +
+		`"phases":{"admit":20,"place":60,"handler":500,"respond":80},"duration_us":500,"init_us":0,"restore_us":0,"billed_ms":1,"memory_mb":128,"max_memory_mb":31}`,
+}
+
 // invoke echoes the event, except for a function named fails.
 func (f *fakePlatform) invoke(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
@@ -208,7 +245,7 @@ func (f *fakePlatform) invoke(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Amz-Executed-Version", "$LATEST")
 	if r.Header.Get("X-Thaw-Explain") == "true" {
-		w.Header().Set("X-Thaw-Invocation", fakeInvocation)
+		w.Header().Set("X-Thaw-Invocation", first(fakeStarts[name], fakeInvocation))
 	}
 	if r.Header.Get("X-Amz-Log-Type") == "Tail" {
 		w.Header().Set("X-Amz-Log-Result", base64.StdEncoding.EncodeToString([]byte("START RequestId: 1 Version: $LATEST\nhello\nEND RequestId: 1\n")))

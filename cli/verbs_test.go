@@ -203,3 +203,14 @@ func FuzzParseInvocation(f *testing.F) {
 		}
 	})
 }
+
+// TestDeployElsewhere: another Lambda API has no templates to tell of, and that is nothing to remark on.
+func TestDeployElsewhere(t *testing.T) {
+	f := newFakePlatform(t)
+	f.foreign = true
+	dir := writeTree(t, map[string]string{"app.py": pythonHandler})
+	got := run(t, t.Context(), "", testDeps(f.URL), "deploy", dir, "--runtime", "python3.11", "--handler", "app.handler")
+	if got.exit != ExitOK || strings.Contains(got.out+got.errOut, "starts") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -220,7 +220,7 @@ func FuzzExplanation(f *testing.F) {
 	f.Add("Fehler\u00e4\U0001f600\x7f\x00\"\\")
 	f.Add("\xff")
 	f.Fuzz(func(t *testing.T, errorType string) {
-		record := &thaw.Invocation{RequestID: "id", Kind: thaw.StartBoot, Cause: thaw.CauseFirst, ErrorType: errorType, Billed: 3 * time.Millisecond, MemorySize: 128}
+		record := &thaw.Invocation{RequestID: "id", Kind: thaw.StartBoot, Cause: thaw.CauseFirst, ErrorType: errorType, RestoreDuration: 2500 * time.Microsecond, Billed: 3 * time.Millisecond, MemorySize: 128}
 		record.Phases[thaw.PhaseInit] = thaw.Span{Length: 1500 * time.Microsecond}
 		text := appendExplanation(nil, record)
 		var got struct {
@@ -229,13 +229,14 @@ func FuzzExplanation(f *testing.F) {
 			Cause     string           `json:"cause"`
 			ErrorType string           `json:"error_type"`
 			Phases    map[string]int64 `json:"phases"`
+			RestoreUS int64            `json:"restore_us"`
 			BilledMS  int64            `json:"billed_ms"`
 			MemoryMB  int64            `json:"memory_mb"`
 		}
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatalf("%v in %s", err, text)
 		}
-		if got.RequestID != "id" || got.Kind != "boot" || got.Cause != "first" || got.Phases["init"] != 1500 || len(got.Phases) != 1 || got.BilledMS != 3 || got.MemoryMB != 128 ||
+		if got.RequestID != "id" || got.Kind != "boot" || got.Cause != "first" || got.Phases["init"] != 1500 || len(got.Phases) != 1 || got.RestoreUS != 2500 || got.BilledMS != 3 || got.MemoryMB != 128 ||
 			got.ErrorType != strings.ToValidUTF8(errorType, "") && !strings.ContainsRune(got.ErrorType, '\ufffd') {
 			t.Errorf("%s", text)
 		}

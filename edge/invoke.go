@@ -234,6 +234,7 @@ func appendExplanation(b []byte, r *thaw.Invocation) []byte {
 	}{
 		{`},"duration_us":`, r.Duration.Microseconds()},
 		{`,"init_us":`, r.InitDuration.Microseconds()},
+		{`,"restore_us":`, r.RestoreDuration.Microseconds()},
 		{`,"billed_ms":`, r.Billed.Milliseconds()},
 		{`,"memory_mb":`, int64(r.MemorySize)},
 		{`,"max_memory_mb":`, int64(r.MaxMemoryUsed)},

@@ -197,21 +197,36 @@ type run struct {
 	response Response
 }
 
-// describeStart records how the environment came to be.
+// describeStart records how the environment came to be. A fork is a restore where SnapStart is set, else an init; what a
+// spare's start took is nobody's, since it was over before the request came.
 func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	rec := &r.response.Record
 	rec.Kind, rec.Cause, rec.EnvironmentID = l.Kind, l.Cause, l.ID
+	// Nothing stays of an environment that had died before it took the event.
+	rec.InitDuration, rec.RestoreDuration, rec.BilledRestore = 0, 0, 0
+	clear(rec.Phases[thaw.PhasePlace:thaw.PhaseHandler])
 	now := time.Now()
-	if l.Kind != thaw.StartBoot {
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
-		return
-	}
 	t := &l.Timing
-	rec.InitDuration = l.InitDuration
-	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
-	rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
-	rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
-	rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+	switch l.Kind {
+	case thaw.StartBoot:
+		rec.InitDuration = l.InitDuration
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
+		rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
+		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
+		rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+	case thaw.StartFork:
+		if r.version.SnapStarted() {
+			rec.RestoreDuration = l.InitDuration
+			rec.BilledRestore = telemetry.Billed(t.Ready.Sub(t.Sandboxed), 0)
+		} else {
+			rec.InitDuration = l.InitDuration
+		}
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
+		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Begin, t.Sandboxed)
+		rec.Phases.Set(thaw.PhaseRestore, rec.Start, t.Sandboxed, t.Ready)
+	default:
+		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
+	}
 }
 
 // handle passes the event and ends the record. It reports false when the runtime had ended before it took the event.
@@ -315,7 +330,7 @@ func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 // report writes END and REPORT and takes the log's tail.
 func (r *run) report(stream *telemetry.Stream, line []byte) {
 	rec := &r.response.Record
-	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration)
+	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration) + rec.BilledRestore
 	now := time.Now()
 	stream.Write(now, rec.RequestID, telemetry.AppendEnd(line, rec.RequestID))
 	stream.Write(now, rec.RequestID, telemetry.AppendReport(line, rec))

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -341,6 +343,63 @@ func TestEventThatWasNotTaken(t *testing.T) {
 		response, err := i.Invoke(t.Context(), request("f", "1"))
 		if err != nil || string(response.Payload) != test.payload || p.acquired != test.acquired || p.released != p.acquired {
 			t.Errorf("%s: %+v, %v; %d acquired, %d released", test.kind, response, err, p.acquired, p.released)
+		}
+	}
+}
+
+// TestStartInReport holds which of AWS's figures stands for which start, what is billed, and what is explained.
+func TestStartInReport(t *testing.T) {
+	const begin = `^REPORT RequestId: the-id\tDuration: ([0-9.]+) ms\tBilled Duration: ([0-9]+) ms\tMemory Size: 128 MB\tMax Memory Used: [0-9]+ MB\t`
+	const initialised, restored, neither = "Init Duration: 23.00 ms\t$", "Restore Duration: 23.00 ms\tBilled Restore Duration: 4 ms\t$", "$"
+	starting := []thaw.Phase{thaw.PhaseSandbox, thaw.PhaseRuntime, thaw.PhaseInit, thaw.PhaseRestore}
+	for _, test := range []struct {
+		kind      thaw.StartKind
+		snapStart string
+		report    string
+		phases    []thaw.Phase
+		billed    time.Duration // on top of the handler's whole milliseconds
+	}{
+		{thaw.StartBoot, "", initialised, []thaw.Phase{thaw.PhaseSandbox, thaw.PhaseInit}, 23 * time.Millisecond},
+		{thaw.StartBoot, thaw.SnapStartPublished, initialised, []thaw.Phase{thaw.PhaseSandbox, thaw.PhaseInit}, 23 * time.Millisecond},
+		{thaw.StartFork, "", initialised, []thaw.Phase{thaw.PhaseRuntime, thaw.PhaseRestore}, 23 * time.Millisecond},
+		{thaw.StartFork, thaw.SnapStartPublished, restored, []thaw.Phase{thaw.PhaseRuntime, thaw.PhaseRestore}, 4 * time.Millisecond},
+		{thaw.StartSpare, "", neither, nil, 0},
+		{thaw.StartSpare, thaw.SnapStartPublished, neither, nil, 0},
+		{thaw.StartWarm, thaw.SnapStartPublished, neither, nil, 0},
+	} {
+		f := function("f")
+		f.Running.SnapStart = test.snapStart
+		config := sandbox.Config{Driver: &sandboxtest.Driver{}, Account: account}
+		stream := telemetry.NewLogs(noLogs{}).Stream("g", "s")
+		p := &leasePlacer{boot: func() placement.Lease {
+			env, err := config.Boot(t.Context(), &sandbox.Plan{ID: sandbox.NewID(), Log: stream, Version: f.Running, InitLimit: time.Minute,
+				Launch: &runtimes.Launch{Args: []string{"/bin/true"}, Channel: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { env.Close() })
+			at := env.Timing.Begin
+			env.Timing = sandbox.StartTiming{Begin: at, Sandboxed: at.Add(19500 * time.Microsecond), Runtime: at.Add(19500 * time.Microsecond), Ready: at.Add(23 * time.Millisecond)}
+			env.InitDuration = 23 * time.Millisecond
+			return placement.Lease{Instance: &placement.Instance{Environment: env, Stream: stream}, Kind: test.kind}
+		}}
+		response, err := New(Config{Catalog: catalog{"f": f}, Placer: p, Account: account, Concurrency: 1}).Invoke(t.Context(), request("f", "1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(string(response.LogTail), "\n"), "\n")
+		if report := lines[len(lines)-1]; !regexp.MustCompile(begin + test.report).MatchString(report) {
+			t.Errorf("%s, SnapStart %q: %q", test.kind, test.snapStart, report)
+		}
+		rec := response.Record
+		handler := telemetry.Billed(rec.Duration, 0)
+		if added := rec.Billed - handler; added > test.billed || added < test.billed-time.Millisecond || test.kind == thaw.StartFork && rec.RestoreDuration > 0 && added != test.billed {
+			t.Errorf("%s, SnapStart %q: billed %v for %v", test.kind, test.snapStart, rec.Billed, rec.Duration)
+		}
+		for _, phase := range starting {
+			if happened := rec.Phases[phase].Length > 0; happened != slices.Contains(test.phases, phase) {
+				t.Errorf("%s, SnapStart %q: phase %s took %v", test.kind, test.snapStart, phase, rec.Phases[phase].Length)
+			}
 		}
 	}
 }

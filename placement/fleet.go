@@ -41,13 +41,17 @@ type fleet struct {
 	waiters []*waiter      // requests that wait, oldest first
 	live    map[string]*Instance
 	// cause is why the next start that finds nothing is not warm.
-	cause   thaw.Cause
-	noted   atomic.Bool // the freezer will look at this fleet
-	retired bool        // its version's code or configuration has been replaced, or the function is gone
-	busy    int         // environments that serve right now
-	starts  int         // environments ordered or being made
-	shared  int         // of these, those that any request may get
-	booting int         // of the shared ones, those being made
+	cause    thaw.Cause
+	spares   int  // spares being made
+	hopeless bool // the last spare could not be made
+	// lastStart is when something was last started or taken unserved for a request, or the fleet was made; Unix µs.
+	lastStart atomic.Int64
+	noted     atomic.Bool // the freezer will look at this fleet
+	retired   bool        // its version's code or configuration has been replaced, or the function is gone
+	busy      int         // environments that serve right now
+	starts    int         // environments ordered or being made
+	shared    int         // of these, those that any request may get
+	booting   int         // of the shared ones, those being made
 }
 
 type idleInstance struct {
@@ -90,12 +94,103 @@ func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
 	if instance.Served > 0 {
 		return l
 	}
+	f.lastStart.Store(time.Now().UnixMicro())
 	l.Kind, l.Cause = thaw.StartBoot, cause
-	if cause == "" {
-		// It was made for a request that was served otherwise.
-		l.Kind, l.Cause = thaw.StartSpare, thaw.CauseScaleOut
+	switch {
+	case cause == "":
+		l.Kind, l.Cause = thaw.StartSpare, f.spareCause()
+	case instance.Forked:
+		l.Kind = thaw.StartFork
 	}
 	return l
+}
+
+// spareCause says why a request got a spare and not a warm environment.
+func (f *fleet) spareCause() thaw.Cause {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy > 1 {
+		return thaw.CauseScaleOut
+	}
+	return f.cause
+}
+
+// wantsSpare reports whether one more spare is to be made, and counts it as being made.
+func (f *fleet) wantsSpare(want int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.retired || f.hopeless {
+		return false
+	}
+	if f.spares+f.spareCount() >= want {
+		return false
+	}
+	f.spares++
+	return true
+}
+
+// addSpare keeps a spare, or gives it to a request that waits. It reports false when the fleet is retired.
+func (f *fleet) addSpare(instance *Instance) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spares--
+	f.hopeless = false
+	f.live[instance.ID] = instance
+	if len(f.waiters) > 0 {
+		return f.offerLocked(instance, time.Time{})
+	}
+	if f.retired {
+		return false
+	}
+	f.keepSpare(instance)
+	return true
+}
+
+// spareCounts counts the spares that are ready and those being made.
+func (f *fleet) spareCounts() (ready, making int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.spareCount(), f.spares
+}
+
+// spareCount counts the spares. The caller holds f.mu.
+func (f *fleet) spareCount() (n int) {
+	for _, i := range f.idle {
+		if i.instance.Served == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// takeSpare pops a spare, nil if there is none.
+func (f *fleet) takeSpare() *Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n, i := range f.idle {
+		if i.instance.Served == 0 {
+			f.idle = slices.Delete(f.idle, n, n+1)
+			delete(f.live, i.instance.ID)
+			return i.instance
+		}
+	}
+	return nil
+}
+
+// spareFailed ends wantsSpare without a spare. hopeless: no more are tried before a start has gone well.
+func (f *fleet) spareFailed(hopeless bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spares--
+	f.hopeless = f.hopeless || hopeless
+}
+
+// counts counts the fleet's environments.
+func (f *fleet) counts() Counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	spares := f.spareCount()
+	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Starts: f.starts + f.spares}
 }
 
 // queue adds a waiter and says why its start is not warm, and whether it needs an order of its own: it does not while
@@ -195,6 +290,7 @@ func (f *fleet) started(w *waiter, instance *Instance) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.bootEnded(w)
+	f.hopeless = false
 	f.live[instance.ID] = instance
 }
 
@@ -252,8 +348,18 @@ func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
 	if f.retired {
 		return false
 	}
+	if instance.Served == 0 {
+		f.keepSpare(instance)
+		return true
+	}
 	f.idle = append(f.idle, idleInstance{instance: instance, since: now})
 	return true
+}
+
+// keepSpare puts an environment behind those that have served, so that those are used first. The caller holds f.mu.
+func (f *fleet) keepSpare(instance *Instance) {
+	// The zero time has it frozen at once, and evicted before any other.
+	f.idle = slices.Insert(f.idle, 0, idleInstance{instance: instance})
 }
 
 // giveBack is offer for an environment that was handed out.
@@ -300,7 +406,7 @@ func (f *fleet) expire(before time.Time) []*Instance {
 	kept := f.idle[:0]
 	for _, i := range f.idle {
 		switch {
-		case i.since.Before(before):
+		case !i.since.IsZero() && i.since.Before(before): // spares have no time; a start that came too late has one
 			f.cause = thaw.CauseIdleExpired
 			gone = append(gone, i.instance)
 		case !i.instance.Usable():
@@ -391,5 +497,5 @@ func (f *fleet) unfrozen(before time.Time) (old []*Instance, more bool) {
 func (f *fleet) over() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.retired && len(f.live) == 0 && f.starts == 0
+	return f.retired && len(f.live) == 0 && f.starts+f.spares == 0
 }

@@ -17,6 +17,7 @@ import (
 	"thaw/sandbox"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/template"
 )
 
 // Store is what placement needs of the state: the catalog, its changes, and the right to end an update.
@@ -53,6 +54,14 @@ type Config struct {
 	KeepAlive time.Duration
 	// FreezeAfter is how long an environment is idle before it is frozen.
 	FreezeAfter time.Duration
+	// Spares is how many environments that have served nothing are kept ready for each version.
+	Spares int
+	// MaxSpares bounds them over all versions of this node.
+	MaxSpares int
+	// MaxTemplates bounds the templates of this node.
+	MaxTemplates int
+	// AvailableMemory is the share of the machine's memory that is available now, 0 to 1. Nil: always enough.
+	AvailableMemory func() float64
 }
 
 // Placer hands out environments. Its methods may be called from several goroutines while Run runs.
@@ -65,8 +74,14 @@ type Placer struct {
 	count  int                    // environments made, being made or being closed
 	closed bool                   // Run is over
 
+	templates map[fleetKey]*held
+
 	starts  chan start
 	closing chan ending
+
+	wishMu sync.Mutex
+	wishes map[string]struct{} // functions whose template and spares are to be looked after
+	wished chan struct{}       // a token whenever there is one
 
 	freezeMu sync.Mutex
 	unfrozen []*fleet // fleets that may hold environments to be frozen, each once
@@ -98,11 +113,14 @@ const endingWorkers = 4
 // New makes a Placer; nothing happens before Run.
 func New(cfg Config) *Placer {
 	return &Placer{
-		cfg:     cfg,
-		fleets:  map[fleetKey]*fleet{},
-		last:    map[string]lastVersion{},
-		starts:  make(chan start, cfg.MaxEnvironments),
-		closing: make(chan ending, cfg.MaxEnvironments),
+		cfg:       cfg,
+		fleets:    map[fleetKey]*fleet{},
+		last:      map[string]lastVersion{},
+		starts:    make(chan start, cfg.MaxEnvironments),
+		templates: map[fleetKey]*held{},
+		wishes:    map[string]struct{}{},
+		wished:    make(chan struct{}, 1),
+		closing:   make(chan ending, cfg.MaxEnvironments),
 	}
 }
 
@@ -121,7 +139,11 @@ func (p *Placer) Idle(v *thaw.Version) (Lease, bool) {
 	f := p.fleetOf(v)
 	for instance := f.take(); instance != nil; instance = f.take() {
 		if instance.Claim() {
-			return f.lease(instance, ""), true
+			l := f.lease(instance, "")
+			if l.Kind != thaw.StartWarm {
+				p.wish(v.Function)
+			}
+			return l, true
 		}
 		p.end(f, instance, thaw.CauseCrashed)
 	}
@@ -228,6 +250,7 @@ func (p *Placer) fleetOf(v *thaw.Version) *fleet {
 		return f
 	}
 	f = &fleet{key: key, cause: thaw.CauseFirst, live: map[string]*Instance{}}
+	f.lastStart.Store(time.Now().UnixMicro())
 	if last, ok := p.last[v.Function]; ok {
 		switch {
 		case last.code != v.Code.SHA256:
@@ -359,6 +382,9 @@ func (p *Placer) Run(ctx context.Context) error {
 			}
 		})
 	}
+	for range builders {
+		work.Go(func() error { p.grant(ctx); return nil })
+	}
 	work.Go(func() error { p.tend(ctx); return nil })
 	work.Go(func() error { return p.reconcile(ctx) })
 	err := work.Wait()
@@ -372,9 +398,12 @@ func (p *Placer) Run(ctx context.Context) error {
 func (p *Placer) closeAll() {
 	p.mu.Lock()
 	p.closed = true
-	fleets := p.fleets
-	p.fleets = map[fleetKey]*fleet{}
+	fleets, templates := p.fleets, p.templates
+	p.fleets, p.templates = map[fleetKey]*fleet{}, map[fleetKey]*held{}
 	p.mu.Unlock()
+	for key, h := range templates {
+		p.closeHeld(key, h)
+	}
 	for len(p.starts) > 0 {
 		s := <-p.starts // nobody else receives any more
 		s.fleet.cancel(s.waiter, errShutdown)
@@ -395,13 +424,14 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		p.unreserve()
 		return
 	}
-	instance, err := p.boot(ctx, s.version)
+	instance, err := p.start(ctx, s.version)
 	if err != nil {
 		p.unreserve()
 		s.fleet.failed(s.waiter, err)
 		return
 	}
 	s.fleet.started(s.waiter, instance)
+	p.wish(s.version.Function)
 	if s.waiter.alone {
 		if !s.fleet.handTo(s.waiter, instance) {
 			p.end(s.fleet, instance, "")
@@ -413,6 +443,31 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		return
 	}
 	p.noteUnfrozen(s.fleet)
+}
+
+// start makes an environment in the cheapest way there is.
+func (p *Placer) start(ctx context.Context, v *thaw.Version) (*Instance, error) {
+	if t := p.forkable(v); t != nil {
+		instance, err := p.fork(ctx, t, v)
+		if err == nil || ctx.Err() != nil {
+			return instance, err
+		}
+		p.cfg.Log.Warn("cannot fork an environment; it is booted", "function", v.Function, "error", err)
+	}
+	return p.boot(ctx, v)
+}
+
+// fork makes an environment from a template.
+func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version) (*Instance, error) {
+	release := p.cfg.Packages.Retain(v.Code.SHA256)
+	id := sandbox.NewID()
+	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
+	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v})
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &Instance{Environment: env, Stream: stream, release: release}, nil
 }
 
 // boot brings the code here and boots an environment. When init fails it is tried once more under the function's own

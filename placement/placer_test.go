@@ -128,7 +128,7 @@ func newRig(t *testing.T, runtime sandboxtest.Runtime, change func(*Config)) *ri
 		Store: r.store, Packages: r.packages, Launcher: fakeLauncher{},
 		Sandbox: &sandbox.Config{Driver: r.driver, Account: thaw.Account{ID: "000000000000", Region: "us-east-1"}},
 		Logs:    telemetry.NewLogs(noLogs{}), Log: slog.New(slog.DiscardHandler),
-		MaxEnvironments: 100, Starters: 4, KeepAlive: time.Hour, FreezeAfter: time.Hour,
+		MaxEnvironments: 100, Starters: 4, KeepAlive: time.Hour, FreezeAfter: time.Hour, MaxSpares: 3, MaxTemplates: 4,
 	}
 	if change != nil {
 		change(&cfg)
@@ -449,4 +449,100 @@ func TestHammer(t *testing.T) {
 		}
 		f.mu.Unlock()
 	}
+}
+
+func TestSparesAreKeptAndUsedAfterWarmOnes(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares, c.FreezeAfter = 2, 0 })
+	v := r.deploy("f", "code", 1)
+	spares := func(n int) func() bool {
+		return func() bool { return r.Report(v).Environments.Spares == n }
+	}
+	eventually(t, "two spares are there", spares(2))
+	eventually(t, "they are frozen", func() bool { return r.driver.Frozen.Load() == 2 })
+	l := r.acquire(t, v, false)
+	wantStart(t, l, thaw.StartSpare, thaw.CauseFirst)
+	serve(t, l)
+	eventually(t, "the spare is replaced", spares(2))
+	r.Release(l)
+	again := r.acquire(t, v, false)
+	wantStart(t, again, thaw.StartWarm, "")
+	other := r.acquire(t, v, false)
+	wantStart(t, other, thaw.StartSpare, thaw.CauseScaleOut)
+	serve(t, other)
+	r.Release(again)
+	r.Release(other)
+	r.expireIdle(time.Now().Add(time.Hour))
+	eventually(t, "what has served expires, and the spares stay", func() bool {
+		c := r.Report(v).Environments
+		return c.Idle == 0 && c.Spares == 2 && r.driver.Open.Load() == 2
+	})
+	v2 := r.deploy("f", "code2", 2)
+	eventually(t, "the old spares end and new ones come", func() bool {
+		return r.Report(v2).Environments.Spares == 2 && r.driver.Open.Load() == 2
+	})
+}
+
+func TestSparesOfABrokenFunctionAreNotTriedForEver(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{Init: func(*sandbox.Spec, io.Writer) error { return errors.New("no") }}, func(c *Config) { c.Spares = 2 })
+	v := r.deploy("f", "code", 1)
+	f := r.fleetOf(v)
+	eventually(t, "the platform has given up", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.hopeless
+	})
+	if n := r.driver.Started.Load(); n != 2 {
+		t.Errorf("%d starts", n)
+	}
+}
+
+func TestSparesAreBoundedOverAllFunctions(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares = 2 }) // at most 3 in all
+	total := func() (n int) {
+		for _, f := range r.allFleets() {
+			n += f.counts().Spares
+		}
+		return n
+	}
+	var newest *thaw.Version
+	for _, name := range []string{"a", "b", "c"} {
+		newest = r.deploy(name, "code", 1)
+		eventually(t, "it has a spare", func() bool { return r.Report(newest).Environments.Spares > 0 })
+	}
+	eventually(t, "the newest has two", func() bool { return r.Report(newest).Environments.Spares == 2 })
+	eventually(t, "there are three in all", func() bool { return total() == 3 })
+}
+
+func TestShortMemoryTakesSparesFirstThenIdle(t *testing.T) {
+	var available atomic.Int64 // per cent
+	available.Store(100)
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) {
+		c.Spares = 2
+		c.AvailableMemory = func() float64 { return float64(available.Load()) / 100 }
+	})
+	v := r.deploy("f", "code", 1)
+	l := r.acquire(t, v, false)
+	serve(t, l)
+	r.Release(l)
+	eventually(t, "one has served and two are spare", func() bool {
+		c := r.Report(v).Environments // a start that came too late for its request may be a third
+		return c.Idle == 1 && c.Spares >= 2 && c.Starts == 0
+	})
+	step := func() { // the platform itself looks once a second
+		available.Store(1)
+		r.relieve()
+		available.Store(100)
+	}
+	step()
+	if c := r.Report(v).Environments; c.Idle != 1 || c.Spares != 0 {
+		t.Errorf("the first step leaves %+v", c)
+	}
+	step()
+	if c := r.Report(v).Environments; c.Idle != 0 {
+		t.Errorf("the second step leaves %+v", c)
+	}
+	l = r.acquire(t, v, false)
+	wantStart(t, l, thaw.StartBoot, thaw.CauseEvicted)
+	serve(t, l)
+	r.Release(l)
 }

@@ -39,6 +39,8 @@ func (p *Placer) tend(ctx context.Context) {
 			p.freezeIdle(now.Add(-p.cfg.FreezeAfter))
 		case now := <-expire.C:
 			p.expireIdle(now.Add(-p.cfg.KeepAlive))
+			p.renewTemplates()
+			p.relieve()
 		}
 	}
 }
@@ -113,7 +115,11 @@ func (p *Placer) reconcile(ctx context.Context) error {
 	}
 	err := p.cfg.Store.Watch(ctx, func(c state.Change) {
 		p.retireReplaced(c.Name)
-		if c.Function == nil || !needsPreparation(c.Function) {
+		if c.Function == nil {
+			return
+		}
+		if !needsPreparation(c.Function) {
+			p.wish(c.Name)
 			return
 		}
 		select {
@@ -146,7 +152,12 @@ func (p *Placer) retireReplaced(name string) {
 		p.buryAll(fleet.retire())
 		p.forget(fleet)
 	}
+	if ok && f.Running != nil && f.Running.Generation == f.Config.Generation {
+		// A start for the old version may have had its template made again while the update ended.
+		p.dropTemplates(name, f.Running.Generation)
+	}
 	if !ok {
+		p.dropTemplates(name, 0)
 		p.mu.Lock()
 		delete(p.last, name)
 		p.mu.Unlock()
@@ -161,9 +172,13 @@ func (p *Placer) settle(ctx context.Context, name string) {
 		if !ok || !needsPreparation(f) {
 			return
 		}
-		failure := p.prepare(ctx, &f.Config)
+		failure := p.prepare(ctx, f)
 		if ctx.Err() != nil {
 			return
+		}
+		if failure == nil {
+			// What could only serve the old version goes before the new one is announced.
+			p.dropTemplates(name, f.Config.Generation)
 		}
 		err := p.record(ctx, name, f.Config.Generation, failure)
 		if err == nil || errors.Is(err, state.ErrNotFound) || errors.Is(err, errSuperseded) {
@@ -177,8 +192,9 @@ func (p *Placer) settle(ctx context.Context, name string) {
 	}
 }
 
-// prepare brings to this node what the version needs.
-func (p *Placer) prepare(ctx context.Context, v *thaw.Version) error {
+// prepare brings to this node what the newest configuration needs: its code, and its template if it can have one.
+func (p *Placer) prepare(ctx context.Context, f *thaw.Function) error {
+	v := &f.Config
 	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
 	if err != nil {
 		return err
@@ -187,7 +203,13 @@ func (p *Placer) prepare(ctx context.Context, v *thaw.Version) error {
 	if _, ok := errors.AsType[*thaw.FunctionError](err); ok {
 		return nil // the package lacks what the runtime starts: the invocations say so, as on AWS
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := p.buildTemplate(ctx, f, v); err != nil && ctx.Err() == nil {
+		p.cfg.Log.Error("cannot make a template", "function", f.Name, "error", err)
+	}
+	return nil
 }
 
 var errSuperseded = errors.New("placement: the function has changed again")

@@ -23,12 +23,18 @@ import (
 //
 //	Started ──next──> Ready ──event──> Running ──response or error──> InvocationResponse ──body read──> ResponseSent
 //	   │                ^                                                                                   │
-//	   └─init/error─> InitError                              Ready <────────────────next────────────────────┘
+//	   ├─init/error─> InitError                              Ready <────────────────next────────────────────┘
+//	   │
+//	   └─restore/next─> Restoring ──next──> Ready            where SnapStart is set
+//	                        │
+//	                        └─restore/error─> RuntimeRestoreErrorState
 type runtimeState string
 
 const (
 	stateStarted            runtimeState = "Started"
 	stateInitError          runtimeState = "InitError"
+	stateRestoring          runtimeState = "Restoring"
+	stateRestoreError       runtimeState = "RuntimeRestoreErrorState"
 	stateReady              runtimeState = "Ready"
 	stateRunning            runtimeState = "Running"
 	stateInvocationResponse runtimeState = "InvocationResponse"
@@ -37,7 +43,8 @@ const (
 )
 
 var transitions = map[runtimeState][]runtimeState{
-	stateStarted:            {stateReady, stateInitError},
+	stateStarted:            {stateReady, stateInitError, stateRestoring},
+	stateRestoring:          {stateReady, stateRestoreError},
 	stateReady:              {stateReady, stateRunning},
 	stateRunning:            {stateInvocationResponse, stateInvocationError},
 	stateInvocationResponse: {stateResponseSent},
@@ -63,7 +70,7 @@ type runtimeAPI struct {
 	closed  chan struct{}
 	close   sync.Once
 
-	initDone chan struct{} // closed at the first next and at an init error
+	initDone chan struct{} // closed at the first next, and at an error of init or of after-restore hooks
 	events   chan *apiInvocation
 
 	mu      sync.Mutex
@@ -87,7 +94,12 @@ type apiOutcome struct {
 // the Conn is closed; the listener belongs to it from then on. WaitInit ends with the runtime's first next. Invoke ends
 // with the response; the following one waits for the runtime's next next. The Conn cannot see the runtime's process:
 // whoever does must close the Conn when it has ended, and calls in progress then return io.EOF.
-func ServeAPI(l net.Listener) Conn {
+//
+// With credentials, which stand for SnapStart, it gives those away to who has their token, and has restore/next and restore/error too, as AWS's has them for SnapStart alone. Programs that speak HTTP
+// are not forked, so that the runtime is in the environment which it will serve from the beginning: restore/next is answered
+// at once, and WaitInit ends with the next that follows the after-restore hooks. One that fails is a *thaw.FunctionError of
+// type Runtime.AfterRestoreError, or of the type in AWS's form that the runtime gave.
+func ServeAPI(l net.Listener, credentials *Credentials) Conn {
 	a := &runtimeAPI{
 		serving:  make(chan struct{}),
 		closed:   make(chan struct{}),
@@ -100,10 +112,17 @@ func ServeAPI(l net.Listener) Conn {
 	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", a.serveNext)
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/response", a.serveResponse)
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/error", a.serveError)
-	mux.HandleFunc("POST /2018-06-01/runtime/init/error", a.serveInitError)
+	mux.HandleFunc("POST /2018-06-01/runtime/init/error", a.serveStartError(stateInitError, thaw.ErrorRuntimeUnknown))
+	served := "/2018-06-01/runtime, without restore, which needs SnapStart"
+	if credentials != nil {
+		mux.HandleFunc("GET "+CredentialsPath, credentials.serve)
+		served = "/2018-06-01/runtime"
+		mux.HandleFunc("GET /2018-06-01/runtime/restore/next", a.serveRestoreNext)
+		mux.HandleFunc("POST /2018-06-01/runtime/restore/error", a.serveStartError(stateRestoreError, errorAfterRestore))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		apiError(w, http.StatusNotFound, "UnknownPath",
-			r.Method+" "+r.URL.Path+" is not served here: this platform has /2018-06-01/runtime, and neither extensions nor telemetry.")
+			r.Method+" "+r.URL.Path+" is not served here: this platform has "+served+", and neither extensions nor telemetry.")
 	})
 	a.server.Handler = mux
 	a.server.ErrorLog = log.New(io.Discard, "", 0) // what a function sends is not the operator's problem
@@ -189,7 +208,7 @@ func (a *runtimeAPI) enter(w http.ResponseWriter, to runtimeState, id string) (*
 	}
 	if known && allowed {
 		a.state = to
-		if from == stateStarted && to == stateReady {
+		if (from == stateStarted || from == stateRestoring) && to == stateReady {
 			defer close(a.initDone)
 		}
 	}
@@ -299,20 +318,33 @@ func (a *runtimeAPI) answer(w http.ResponseWriter, inv *apiInvocation, body []by
 
 const errorTruncated = "Runtime.TruncatedResponse"
 
-func (a *runtimeAPI) serveInitError(w http.ResponseWriter, r *http.Request) {
-	if _, ok := a.enter(w, stateInitError, ""); !ok {
-		return
+// errorAfterRestore is the type of a failed after-restore hook, after AWS's page on SnapStart's runtime hooks.
+const errorAfterRestore = "Runtime.AfterRestoreError"
+
+// serveRestoreNext is where a snapshot would be taken and restored. There is none of a program that cannot be forked.
+func (a *runtimeAPI) serveRestoreNext(w http.ResponseWriter, _ *http.Request) {
+	if _, ok := a.enter(w, stateRestoring, ""); ok {
+		w.WriteHeader(http.StatusOK)
 	}
-	body, err := readBounded(r)
-	failure, isFailure := errors.AsType[*thaw.FunctionError](err)
-	if !isFailure {
-		failure = functionError(apiErrorType(r.Header.Get(headerErrorType), thaw.ErrorRuntimeUnknown), body)
+}
+
+// serveStartError takes the error that ends a start. otherwise is its type where the runtime gives none in AWS's form.
+func (a *runtimeAPI) serveStartError(to runtimeState, otherwise string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := a.enter(w, to, ""); !ok {
+			return
+		}
+		body, err := readBounded(r)
+		failure, isFailure := errors.AsType[*thaw.FunctionError](err)
+		if !isFailure {
+			failure = functionError(apiErrorType(r.Header.Get(headerErrorType), otherwise), body)
+		}
+		a.mu.Lock()
+		a.initErr = failure
+		a.mu.Unlock()
+		apiAccepted(w)
+		close(a.initDone)
 	}
-	a.mu.Lock()
-	a.initErr = failure
-	a.mu.Unlock()
-	apiAccepted(w)
-	close(a.initDone)
 }
 
 // readBounded reads a body of at most thaw.MaxResponse; a larger one is a *thaw.FunctionError.

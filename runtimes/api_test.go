@@ -27,11 +27,20 @@ type apiClient struct {
 
 func newAPI(t *testing.T) (Conn, *apiClient) {
 	t.Helper()
+	return newAPIFor(t, false)
+}
+
+func newAPIFor(t *testing.T, snapStart bool) (Conn, *apiClient) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(l)
+	var held *Credentials
+	if snapStart {
+		held = &Credentials{accessKeyID: "ASIA", secretAccessKey: "secret", sessionToken: "session", authorization: "token"}
+	}
+	conn := ServeAPI(l, held)
 	t.Cleanup(func() { conn.Close() })
 	return conn, &apiClient{t, "http://" + l.Addr().String()}
 }
@@ -67,7 +76,11 @@ const (
 	apiNext   = "/2018-06-01/runtime/invocation/next"
 	apiPrefix = "/2018-06-01/runtime/invocation/"
 	apiInit   = "/2018-06-01/runtime/init/error"
-	accepted  = `{"status":"OK"}`
+
+	apiRestoreNext  = "/2018-06-01/runtime/restore/next"
+	apiRestoreError = "/2018-06-01/runtime/restore/error"
+
+	accepted = `{"status":"OK"}`
 )
 
 func notAllowed(from, to string) string {
@@ -161,6 +174,74 @@ func TestAPIInitError(t *testing.T) {
 		t.Fatalf("%v", failure)
 	}
 	c.expect(403, notAllowed("InitError", "Ready"), "GET", apiNext, "")
+}
+
+func TestAPIRestore(t *testing.T) {
+	conn, c := newAPIFor(t, true)
+	ctx := testContext(t)
+	c.expect(403, notAllowed("Started", "RuntimeRestoreErrorState"), "POST", apiRestoreError, "{}")
+	c.expect(200, "", "GET", apiRestoreNext, "")
+	c.expect(403, notAllowed("Restoring", "Restoring"), "GET", apiRestoreNext, "")
+	c.expect(403, notAllowed("Restoring", "InitError"), "POST", apiInit, "{}")
+	waiting, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := conn.WaitInit(waiting); !errors.Is(err, context.Canceled) {
+		t.Fatalf("before the hooks have run: %v", err)
+	}
+	out := invokeAsync(ctx, conn, &Event{RequestID: "one", Payload: []byte("1")})
+	c.expect(200, "1", "GET", apiNext, "")
+	if err := conn.WaitInit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.expect(403, notAllowed("Running", "Restoring"), "GET", apiRestoreNext, "")
+	c.expect(403, notAllowed("Running", "RuntimeRestoreErrorState"), "POST", apiRestoreError, "{}")
+	c.expect(202, accepted, "POST", apiPrefix+"one/response", "2")
+	if o := <-out; o.err != nil || string(o.response) != "2" {
+		t.Errorf("%s, %v", o.response, o.err)
+	}
+}
+
+func TestAPIRestoreErrors(t *testing.T) {
+	for _, test := range []struct{ sent, sentType, wantType, wantBody string }{
+		{`{"errorType":"E","errorMessage":"m"}`, "Runtime.AfterRestoreError", "Runtime.AfterRestoreError", `{"errorType":"E","errorMessage":"m"}`},
+		{`{}`, "", "Runtime.AfterRestoreError", `{}`},
+		{`{}`, "E", "Runtime.AfterRestoreError", `{}`},
+		{`{}`, "Function.Custom", "Function.Custom", `{}`},
+		{`not json`, "", "Runtime.AfterRestoreError", `{"errorType":"Runtime.AfterRestoreError","errorMessage":""}`},
+	} {
+		conn, c := newAPIFor(t, true)
+		c.expect(200, "", "GET", apiRestoreNext, "")
+		c.expect(202, accepted, "POST", apiRestoreError, test.sent, headerErrorType, test.sentType)
+		failure, _ := errors.AsType[*thaw.FunctionError](conn.WaitInit(testContext(t)))
+		if failure == nil || failure.Type != test.wantType || string(failure.Payload) != test.wantBody {
+			t.Errorf("%+v: %v", test, failure)
+		}
+		c.expect(403, notAllowed("RuntimeRestoreErrorState", "Ready"), "GET", apiNext, "")
+		c.expect(403, notAllowed("RuntimeRestoreErrorState", "RuntimeRestoreErrorState"), "POST", apiRestoreError, "{}")
+	}
+}
+
+// TestAPIBeforeSnapshotError: a hook that fails before the snapshot is an init error of its own type.
+func TestAPIBeforeSnapshotError(t *testing.T) {
+	conn, c := newAPIFor(t, true)
+	c.expect(202, accepted, "POST", apiInit, `{}`, headerErrorType, "Runtime.BeforeSnapshotError")
+	failure, _ := errors.AsType[*thaw.FunctionError](conn.WaitInit(testContext(t)))
+	if failure == nil || failure.Type != "Runtime.BeforeSnapshotError" {
+		t.Fatalf("%v", failure)
+	}
+	c.expect(403, notAllowed("InitError", "Restoring"), "GET", apiRestoreNext, "")
+}
+
+func TestAPIRestoreNeedsSnapStart(t *testing.T) {
+	_, c := newAPI(t)
+	for path, method := range map[string]string{apiRestoreNext: "GET", apiRestoreError: "POST"} {
+		if status, _, body := c.do(method, path, ""); status != 404 || !strings.Contains(body, "SnapStart") {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	if status, _, body := c.do("GET", CredentialsPath, "", "Authorization", ""); status != 404 {
+		t.Errorf("credentials: %d %s", status, body)
+	}
 }
 
 func TestAPITooLarge(t *testing.T) {
@@ -329,14 +410,23 @@ var gohandler = sync.OnceValues(func() (string, error) {
 // startAPI starts a program that speaks the Runtime API, and closes the Conn when it has ended, as a sandbox does.
 func startAPI(t *testing.T, program string, env ...string) (Conn, *exec.Cmd, <-chan struct{}) {
 	t.Helper()
+	return startVersion(t, &thaw.Version{Function: "fn", Number: thaw.Latest, Runtime: "provided.al2023", MemorySize: 128}, program, env...)
+}
+
+func startVersion(t *testing.T, v *thaw.Version, program string, env ...string) (Conn, *exec.Cmd, <-chan struct{}) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(l)
 	cmd := exec.Command(program)
-	v := &thaw.Version{Function: "fn", Number: thaw.Latest, Runtime: "provided.al2023", MemorySize: 128}
-	cmd.Env = append(Environ(v, testAccount, "stream", "AWS_LAMBDA_RUNTIME_API="+l.Addr().String()), env...)
+	cmd.Env = Environ(v, testAccount, "stream", "AWS_LAMBDA_RUNTIME_API="+l.Addr().String())
+	var held *Credentials
+	if v.SnapStarted() {
+		cmd.Env, held = HoldCredentials(cmd.Env)
+	}
+	conn := ServeAPI(l, held)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -439,5 +529,46 @@ done
 		if err != nil || string(response) != "echo "+payload {
 			t.Errorf("%s, %v", response, err)
 		}
+	}
+}
+
+// TestRestoringBootstrap runs a custom runtime that has hooks: a shell script with curl.
+func TestRestoringBootstrap(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("this host has no curl")
+	}
+	script := filepath.Join(t.TempDir(), "bootstrap")
+	const text = `#!/bin/sh
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+if [ "$AWS_LAMBDA_INITIALIZATION_TYPE" = snap-start ]; then
+	restored=$(curl -sS -w '%{http_code}' "$api/restore/next")
+	if [ -n "$HOOK_FAILS" ]; then
+		curl -sS -o /dev/null "$api/restore/error" -H 'Lambda-Runtime-Function-Error-Type: Runtime.AfterRestoreError' -d '{"errorType":"Hook","errorMessage":"no"}'
+		exit 65
+	fi
+fi
+headers=$(mktemp)
+curl -sS -LD "$headers" "$api/invocation/next" > /dev/null
+id=$(grep -Fi Lambda-Runtime-Aws-Request-Id "$headers" | tr -d '[:space:]' | cut -d: -f2)
+rm "$headers"
+curl -sS -o /dev/null "$api/invocation/$id/response" -d "restored $restored"
+`
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v := &thaw.Version{Function: "fn", Number: thaw.Latest, Runtime: "provided.al2023", MemorySize: 128, SnapStart: thaw.SnapStartPublished}
+	ctx := testContext(t)
+	conn, _, _ := startVersion(t, v, script)
+	response, err := conn.Invoke(ctx, &Event{RequestID: "r-1", Payload: []byte("{}")})
+	if err != nil || string(response) != "restored 200" {
+		t.Errorf("%s, %v", response, err)
+	}
+	conn, cmd, ended := startVersion(t, v, script, "HOOK_FAILS=1")
+	failure, _ := errors.AsType[*thaw.FunctionError](conn.WaitInit(ctx))
+	if failure == nil || failure.Type != "Runtime.AfterRestoreError" || string(failure.Payload) != `{"errorType":"Hook","errorMessage":"no"}` {
+		t.Errorf("failed hook: %v", failure)
+	}
+	if <-ended; cmd.ProcessState.ExitCode() != 65 {
+		t.Errorf("failed hook: %v", cmd.ProcessState)
 	}
 }

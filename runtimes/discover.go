@@ -37,7 +37,7 @@ type Config struct {
 
 // Interpreter is one language interpreter on the host.
 type Interpreter struct {
-	Language string `json:"language"` // python, nodejs or ruby
+	Language string `json:"language"` // python, nodejs, ruby or java
 	Version  string `json:"version"`  // as the interpreter says it: 3.11.2
 	Path     string `json:"path"`     // the binary itself, without links
 	// Prefix is what an environment needs bound besides the host's /usr, at the same place; empty within /usr.
@@ -56,7 +56,7 @@ type Registry struct {
 }
 
 // oldest is the first version of each language that its bootstrap supports.
-var oldest = map[string]string{"python": "3.8", "nodejs": "14", "ruby": "2.7"}
+var oldest = map[string]string{"python": "3.8", "nodejs": "14", "ruby": "2.7", "java": "8"}
 
 // executables are the file names under which interpreters are looked for. The prefix spares most files the pattern.
 var executables = []struct {
@@ -65,6 +65,7 @@ var executables = []struct {
 }{
 	{"python", "python3", regexp.MustCompile(`^python3(\.\d+)?$`)},
 	{"nodejs", "node", regexp.MustCompile(`^node(js)?(-?\d+)?$`)},
+	{"java", "java", regexp.MustCompile(`^java$`)},
 	{"ruby", "ruby", regexp.MustCompile(`^ruby(-?\d+(\.\d+)*)?$`)},
 }
 
@@ -73,6 +74,7 @@ var managed = []string{
 	".pyenv/versions/*/bin", ".nvm/versions/node/*/bin", ".rbenv/versions/*/bin", ".rubies/*/bin",
 	".asdf/installs/python/*/bin", ".asdf/installs/nodejs/*/bin", ".asdf/installs/ruby/*/bin",
 	".local/share/mise/installs/python/*/bin", ".local/share/mise/installs/node/*/bin", ".local/share/mise/installs/ruby/*/bin",
+	".sdkman/candidates/java/*/bin", ".jdks/*/bin", ".asdf/installs/java/*/bin", ".local/share/mise/installs/java/*/bin",
 	".local/share/uv/python/*/bin", ".local/share/fnm/node-versions/*/installation/bin", ".volta/tools/image/node/*/bin",
 }
 
@@ -82,6 +84,8 @@ var managerRoots = map[string]string{
 	"NVM_DIR":       "versions/node/*/bin",
 	"RBENV_ROOT":    "versions/*/bin",
 	"ASDF_DATA_DIR": "installs/*/*/bin",
+	"JAVA_HOME":     "bin",
+	"SDKMAN_DIR":    "candidates/java/*/bin",
 }
 
 const versionTimeout = 5 * time.Second
@@ -151,10 +155,10 @@ func (r *Registry) resolve(runtime string) (identifier, error) {
 		return id, thaw.Errorf(thaw.CodeInvalidParameterValue,
 			"Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s] or be a valid ARN",
 			runtime, strings.Join(identifiers, ", "))
-	case id.language == "java" || id.language == "dotnet":
+	case id.language == "dotnet":
 		return id, thaw.Errorf(thaw.CodeInvalidParameterValue,
-			"The runtime %s is known but this build of thaw does not run it: it runs python, nodejs, ruby, provided.al2, provided.al2023 and go1.x. A custom runtime (provided.al2023) can carry its own %s.",
-			runtime, map[string]string{"java": "Java runtime", "dotnet": ".NET runtime"}[id.language])
+			"The runtime %s is known but this build of thaw does not run it: it runs python, nodejs, ruby, java, provided.al2, provided.al2023 and go1.x. A custom runtime (provided.al2023) can carry its own .NET runtime.",
+			runtime)
 	}
 	return id, nil
 }
@@ -194,6 +198,7 @@ func (r *Registry) choose(id identifier) (*Interpreter, error) {
 func searchDirs(cfg Config) []string {
 	dirs := slices.Clone(cfg.Extra)
 	dirs = append(dirs, "/usr/bin", "/usr/local/bin")
+	dirs = append(dirs, glob("/usr/lib/jvm/*/bin")...)
 	if cfg.Getenv == nil {
 		return dirs
 	}
@@ -319,6 +324,9 @@ var versionPattern = regexp.MustCompile(`\d+(\.\d+)+`)
 
 // askVersion runs the interpreter, which prints its version before it initialises itself. Empty: it did not tell.
 func askVersion(ctx context.Context, in Interpreter) string {
+	if in.Language == "java" {
+		return javaVersion(in.Path)
+	}
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := []string{"--version"}
@@ -347,6 +355,7 @@ func judge(in *Interpreter) {
 			"python": "lib/python" + minor(in.Version) + "/os.py",
 			"nodejs": "include/node",
 			"ruby":   "lib/ruby/" + minor(in.Version) + ".0",
+			"java":   "release",
 		}[in.Language]
 		_, err := os.Stat(filepath.Join(prefix, library))
 		switch {

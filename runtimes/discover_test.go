@@ -39,6 +39,7 @@ func TestMatches(t *testing.T) {
 		{"python3.11", "3.11.2", true}, {"python3.11", "3.1.1", false}, {"python3.9", "3.10.1", false},
 		{"nodejs20.x", "20.20.2", true}, {"nodejs20.x", "2.0.1", false}, {"nodejs22.x", "20.20.2", false},
 		{"ruby3.2", "3.2.5", true}, {"ruby3.2", "3.20.1", false},
+		{"java17", "17.0.15", true}, {"java8.al2", "8.0.412", true}, {"java11.al2023", "11.0.2", true}, {"java21", "17.0.15", false},
 	} {
 		id, _ := parseIdentifier(test.identifier)
 		if got := id.matches(test.version); got != test.want {
@@ -74,7 +75,7 @@ func TestCheck(t *testing.T) {
 		"python3.13":      "The runtime python3.13 needs python 3.13 and this host has 3.12.1 (/usr/bin/python3.12), 3.9.18 (/usr/bin/python3.9). Install it, or set runtimes.nearest: true in the configuration to run it with python 3.12.1.",
 		"python3.10":      "to run it with python 3.9.18.",
 		"ruby3.3":         "no usable ruby interpreter",
-		"java21":          "does not run it",
+		"java21":          "no usable java interpreter",
 		"dotnet8":         "does not run it",
 		"cobol85":         "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [",
 	} {

@@ -72,7 +72,7 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, runtimeEnv
 		"AWS_LAMBDA_FUNCTION_NAME=" + v.Function,
 		"AWS_LAMBDA_FUNCTION_VERSION=" + v.Number,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(v.MemorySize),
-		"AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
+		"AWS_LAMBDA_INITIALIZATION_TYPE=" + initializationType(v),
 		"AWS_LAMBDA_LOG_GROUP_NAME=" + v.LogGroupName(),
 		"AWS_LAMBDA_LOG_STREAM_NAME=" + logStream,
 		"LAMBDA_TASK_ROOT=" + TaskRoot,
@@ -87,4 +87,13 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, runtimeEnv
 		out = append(out, key+"="+env[key])
 	}
 	return out
+}
+
+// initializationType is what a version's environments learn of how they start. The environment that a template is made of
+// gets the same as its forks.
+func initializationType(v *thaw.Version) string {
+	if v.SnapStarted() {
+		return "snap-start"
+	}
+	return "on-demand"
 }

@@ -21,13 +21,14 @@ import (
 // A frame is one byte of type, the length of its meta, the length of its body (both four bytes, big-endian), then the
 // meta and the body.
 //
-// From the host: I, one event; meta is request id, deadline in Unix milliseconds, function ARN, trace id, client
+// From the host: P, become a template; it is answered by P, parked, or X. I, one event; meta is request id, deadline in Unix milliseconds, function ARN, trace id, client
 // context and Cognito identity, joined by NUL bytes; body is the event.
 //
 // From the runtime: R, initialised; meta is when the bootstrap began to load the user's module, in Unix microseconds; X, failed to initialise; S, the response (body); F, a function error; D, a function
 // error after which the runtime ends. X, F and D carry the error's type as meta and the error object as body.
 const (
 	frameInvoke    = 'I'
+	framePark      = 'P'
 	frameReady     = 'R'
 	frameInitError = 'X'
 	frameSuccess   = 'S'
@@ -120,6 +121,25 @@ func (f *frames) invoke(event *Event) ([]byte, error) {
 		return nil, &lastError{functionError(meta, body)}
 	}
 	return nil, fmt.Errorf("%w: frame %q as a response", ErrProtocol, kind)
+}
+
+// Park is for Parker.
+func (f *frames) Park(ctx context.Context) error {
+	return f.during(ctx, func() error {
+		if _, err := f.conn.Write([]byte{framePark, 0, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+			return err
+		}
+		kind, meta, body, err := f.read()
+		switch {
+		case err != nil:
+			return err
+		case kind == framePark:
+			return nil
+		case kind == frameInitError:
+			return functionError(meta, body)
+		}
+		return fmt.Errorf("%w: frame %q for parked", ErrProtocol, kind)
+	})
 }
 
 // RuntimeUp is when the bootstrap began to load the user's module, as it told; zero if it did not.
@@ -256,7 +276,7 @@ func (f *frames) take(rest *[]byte, n uint32) ([]byte, error) {
 
 func knownFrame(kind byte) bool {
 	switch kind {
-	case frameReady, frameInitError, frameSuccess, frameError, frameLastError:
+	case frameReady, framePark, frameInitError, frameSuccess, frameError, frameLastError:
 		return true
 	}
 	return false

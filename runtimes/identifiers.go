@@ -31,6 +31,9 @@ func parseIdentifier(name string) (identifier, bool) {
 	for _, language := range []string{"python", "nodejs", "ruby", "java", "dotnet", "go", "provided"} {
 		if version, ok := strings.CutPrefix(name, language); ok {
 			version = strings.TrimSuffix(strings.TrimPrefix(version, "."), ".x")
+			if language == "java" {
+				version, _, _ = strings.Cut(version, ".") // what follows names the operating system
+			}
 			return identifier{name, language, version}, true
 		}
 	}
@@ -60,6 +63,9 @@ func (id identifier) environ(in *Interpreter) []string {
 			// AWS, need not be installed. The bootstrap hides this from the function.
 			"LC_CTYPE=C.UTF-8",
 		}
+	case "java":
+		// As for Ruby; Java takes none of the locale when one part of it is not installed.
+		return []string{"LC_ALL=C.UTF-8"}
 	}
 	return nil
 }

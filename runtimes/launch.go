@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,16 @@ const (
 //go:embed bootstrap
 var bootstraps embed.FS
 
+// bootstrapFiles are what /var/runtime holds for each language; the first is the program, and native is not among them.
+var bootstrapFiles = map[string][]string{
+	"python": {"bootstrap.py", "park.py", "snapshot_restore_py.py"},
+	"nodejs": {"bootstrap.js", "park.js"},
+	"ruby":   {"bootstrap.rb", "park.rb"},
+}
+
+// nativeFile is native/fork.c's object in /var/runtime.
+const nativeFile = "fork.so"
+
 // Bind is a host directory or file that an environment needs, read-only, at Target.
 type Bind struct {
 	Source string
@@ -36,6 +48,8 @@ type Bind struct {
 type Launch struct {
 	// Args is the command; Args[0] is an absolute path inside the environment.
 	Args []string
+	// TemplateArgs is the command of an environment that shall become a template; nil for a runtime that cannot be forked.
+	TemplateArgs []string
 	// Env holds the runtime's own variables, which Environ takes as defaults.
 	Env []string
 	// Binds come on top of the host's /usr and the function's code.
@@ -64,6 +78,9 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 	if err != nil {
 		return nil, err
 	}
+	if id.language == "java" {
+		return r.launchJava(ctx, v, interpreter)
+	}
 	runtimeDir, err := r.prepare(ctx, interpreter)
 	if err != nil {
 		return nil, fmt.Errorf("runtimes: prepare the bootstrap of %s: %w", interpreter.Path, err)
@@ -78,6 +95,7 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 		l.Binds = append(l.Binds, Bind{interpreter.Prefix, interpreter.Prefix})
 	}
 	l.Args = append([]string{interpreter.Path}, commandLine(id.language, v.MemorySize)...)
+	l.TemplateArgs = append([]string{interpreter.Path}, templateCommandLine(id.language, v.MemorySize)...)
 	return l, nil
 }
 
@@ -93,6 +111,17 @@ func commandLine(language string, memoryMB int) []string {
 		// Loading RubyGems takes several times as long as starting Ruby; the bootstrap does it when something needs it.
 		return []string{"--disable-gems", RuntimeDir + "/bootstrap.rb"}
 	}
+}
+
+// templateCommandLine is what follows the interpreter's path when it shall be forked.
+func templateCommandLine(language string, memoryMB int) []string {
+	args := commandLine(language, memoryMB)
+	if language == "nodejs" {
+		// V8 has no other threads then, which a fork would not copy, and whose work the copies would wait for.
+		args = append([]string{"--single-threaded"}, args...)
+		args = append(args, "--template")
+	}
+	return args
 }
 
 // launchBinary is for runtimes whose program comes with the code.
@@ -131,15 +160,22 @@ func (r *Registry) prepare(ctx context.Context, in *Interpreter) (string, error)
 	if dir, ok := r.prepared[in.Path]; ok {
 		return dir, nil
 	}
-	name := bootstrapFile[in.Language]
-	source, err := fs.ReadFile(bootstraps, "bootstrap/"+name)
-	if err != nil {
-		return "", err
+	files := map[string][]byte{nativeFile: nativeObject}
+	for _, name := range bootstrapFiles[in.Language] {
+		source, err := fs.ReadFile(bootstraps, "bootstrap/"+name)
+		if err != nil {
+			return "", err
+		}
+		files[name] = source
 	}
-	sum := sha256.Sum256(append(source, in.Path+"\x00"+in.Version...))
-	dir := filepath.Join(r.cfg.Dir, in.Language+"-"+in.Version+"-"+hex.EncodeToString(sum[:6]))
-	if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-		if err := makeRuntimeDir(ctx, in, dir, name, source); err != nil {
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(sum, "%s\x00%d\x00%s", name, len(files[name]), files[name])
+	}
+	fmt.Fprintf(sum, "%s\x00%s", in.Path, in.Version)
+	dir := filepath.Join(r.cfg.Dir, in.Language+"-"+in.Version+"-"+hex.EncodeToString(sum.Sum(nil)[:6]))
+	if !isDir(dir) {
+		if err := makeRuntimeDir(ctx, in, dir, files); err != nil {
 			return "", err
 		}
 	}
@@ -147,10 +183,8 @@ func (r *Registry) prepare(ctx context.Context, in *Interpreter) (string, error)
 	return dir, nil
 }
 
-var bootstrapFile = map[string]string{"python": "bootstrap.py", "nodejs": "bootstrap.js", "ruby": "bootstrap.rb"}
-
 // makeRuntimeDir fills a folder beside dir and then gives it its name, so that dir is whole or absent.
-func makeRuntimeDir(ctx context.Context, in *Interpreter, dir, name string, source []byte) (err error) {
+func makeRuntimeDir(ctx context.Context, in *Interpreter, dir string, files map[string][]byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -162,13 +196,15 @@ func makeRuntimeDir(ctx context.Context, in *Interpreter, dir, name string, sour
 	if err := os.Chmod(fresh, 0o755); err != nil {
 		return err
 	}
-	file := filepath.Join(fresh, name)
-	if err := os.WriteFile(file, source, 0o644); err != nil {
-		return err
-	}
-	if in.Language == "python" {
-		if err := compilePython(ctx, in.Path, file); err != nil {
+	for name, content := range files {
+		file := filepath.Join(fresh, name)
+		if err := os.WriteFile(file, content, 0o644); err != nil {
 			return err
+		}
+		if filepath.Ext(name) == ".py" {
+			if err := compilePython(ctx, in.Path, file); err != nil {
+				return err
+			}
 		}
 	}
 	if err := os.Rename(fresh, dir); err != nil && !isDir(dir) {
@@ -185,7 +221,7 @@ func compilePython(ctx context.Context, interpreter, file string) error {
 	const program = `import py_compile, sys
 py_compile.compile(sys.argv[1], cfile=sys.argv[1] + "c", dfile=sys.argv[2], doraise=True,
                    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)`
-	out, err := exec.CommandContext(ctx, interpreter, "-I", "-S", "-c", program, file, RuntimeDir+"/bootstrap.py").CombinedOutput()
+	out, err := exec.CommandContext(ctx, interpreter, "-I", "-S", "-c", program, file, RuntimeDir+"/"+filepath.Base(file)).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
 	}

@@ -14,7 +14,7 @@ import (
 func TestLaunchInterpreter(t *testing.T) {
 	r := registry()
 	for _, in := range r.Interpreters() {
-		if in.Unusable != "" {
+		if in.Unusable != "" || in.Language == "java" {
 			continue
 		}
 		name := map[string]string{"python": "python" + minor(in.Version), "nodejs": "nodejs" + strings.Split(in.Version, ".")[0] + ".x", "ruby": "ruby" + minor(in.Version)}[in.Language]
@@ -31,6 +31,15 @@ func TestLaunchInterpreter(t *testing.T) {
 		}
 		if in.Language == "nodejs" && !slices.Contains(l.Args, "--max-old-space-size=900") {
 			t.Errorf("%v", l.Args)
+		}
+		if in.Language == "nodejs" && (!slices.Contains(l.TemplateArgs, "--single-threaded") || l.TemplateArgs[len(l.TemplateArgs)-1] != "--template") ||
+			in.Language != "nodejs" && !slices.Equal(l.TemplateArgs, l.Args) {
+			t.Errorf("%s: a template is started by %v", name, l.TemplateArgs)
+		}
+		for _, file := range append([]string{nativeFile}, bootstrapFiles[in.Language]...) {
+			if info, err := os.Stat(filepath.Join(l.Binds[0].Source, file)); err != nil || info.Mode()&0o004 == 0 {
+				t.Errorf("%s: %s is not there for everybody: %v", name, file, err)
+			}
 		}
 		program := l.Args[len(l.Args)-1]
 		inside, ok := strings.CutPrefix(program, l.Binds[0].Target)
@@ -110,6 +119,10 @@ func TestEnviron(t *testing.T) {
 		if env[key] == other[key] || len(env[key]) < 20 {
 			t.Errorf("%s: %s, %s", key, env[key], other[key])
 		}
+	}
+	v.SnapStart = thaw.SnapStartPublished
+	if got := environ()["AWS_LAMBDA_INITIALIZATION_TYPE"]; got != "snap-start" {
+		t.Errorf("with SnapStart the initialization type is %q", got)
 	}
 	if !strings.HasPrefix(env["AWS_ACCESS_KEY_ID"], "ASIA") || len(env["AWS_ACCESS_KEY_ID"]) != 20 || len(env["AWS_SECRET_ACCESS_KEY"]) != 40 {
 		t.Errorf("%s %s", env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])

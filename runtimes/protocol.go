@@ -34,4 +34,17 @@ type Conn interface {
 	Close() error
 }
 
+// Parker is a Conn whose runtime can become a template that environments are forked from. What NewFrames gives is one.
+type Parker interface {
+	Conn
+	// Park has the runtime run the function's before-snapshot hooks and then wait to be forked; it comes after WaitInit,
+	// and no other call but Close comes after it. When a hook fails, the error is a *thaw.FunctionError of type
+	// Runtime.BeforeSnapshotError, and of type Runtime.ForkUnavailable when the interpreter cannot be forked here; its
+	// payload says why. Other errors are as for WaitInit.
+	//
+	// In an environment that was forked, WaitInit returns when the after-restore hooks have run; one that fails is a
+	// *thaw.FunctionError of type Runtime.AfterRestoreError.
+	Park(ctx context.Context) error
+}
+
 var _ error = (*thaw.FunctionError)(nil)

@@ -44,14 +44,23 @@ type Spec struct {
 	TmpMB int
 	// Channel asks for a socketpair: the process finds its end at descriptor 3.
 	Channel bool
+	// Template asks for a process that environments can be forked from: Start gives a Template, or ErrNoTemplates. Its
+	// command runs under a host user of its own, and without a user namespace.
+	Template bool
 	// RuntimeAPI asks for a listener inside the environment's network; the driver adds
 	// AWS_LAMBDA_RUNTIME_API=host:port to Env.
 	RuntimeAPI bool
+	// CredentialsPath has the driver add AWS_CONTAINER_CREDENTIALS_FULL_URI to Env as well: this path on that listener.
+	CredentialsPath string
 }
 
 // ErrEntrypoint is what Start fails with when the sandbox could be made, but the command in it is missing, not executable
 // or of the wrong format: the function's fault, not the platform's.
 var ErrEntrypoint = errors.New("sandbox: the command cannot be run")
+
+// ErrNoTemplates is what Start fails with when the machine, or the user that the platform runs as, cannot fork
+// environments; the error says why. They can be booted all the same.
+var ErrNoTemplates = errors.New("sandbox: environments cannot be forked here")
 
 // Driver makes sandboxes. sandbox/linux is the one there is.
 type Driver interface {
@@ -86,6 +95,35 @@ type Process interface {
 	Kill()
 	// Close kills, waits, and gives everything back: cgroup, ids, mounts, descriptors. Idempotent.
 	Close() error
+}
+
+// Template is a Process that environments are forked from. Its life is one way: running, parked, ended. It runs one of the
+// embedded bootstraps, is parked when the bootstrap said that it waits to be forked (runtimes.Parker), and nothing of the
+// user runs in it from then on.
+type Template interface {
+	Process
+	// Hazards looks at the process for what makes it unsafe to fork: threads, connections, child processes, descriptors and
+	// memory that all environments would share. Each is a sentence's end in words for the function's author; none when it
+	// is safe. An error says that the process could not be looked at.
+	Hazards() ([]string, error)
+	// Park freezes the template and takes note of what init wrote to /tmp. Fork comes after it.
+	Park() error
+	// Fork makes an environment of its own from the template: own user, pid, mount, ipc, uts and cgroup namespace, own
+	// host user, own cgroup, own /tmp and /dev/shm with copies of the template's files; it shares the template's network
+	// namespace. It returns once the new process has given up its privileges and goes on to the interpreter; the
+	// interpreter then answers on the channel as a booted one does. ctx bounds Fork alone. Several calls may overlap.
+	// Close of the template does not end the environments.
+	Fork(ctx context.Context, spec *ForkSpec) (Process, error)
+}
+
+// ForkSpec is what is an environment's own, and not its template's.
+type ForkSpec struct {
+	// ID names the environment as Spec.ID does.
+	ID string
+	// Env are variables, KEY=value, that the bootstrap sets before code of the user runs; the template's others stay.
+	Env []string
+	// MemoryMB and TmpMB are as in Spec. What init left in /tmp has to fit into TmpMB.
+	MemoryMB, TmpMB int
 }
 
 // ExitStatus is how the first process ended.

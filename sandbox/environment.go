@@ -75,7 +75,9 @@ type Environment struct {
 	Version   *thaw.Version
 	// Served counts the invocations that it has answered. Only the owner of a claim may read or change it.
 	Served int
-	// InitDuration is how long runtime and user module took.
+	// Forked says that it was made from a template.
+	Forked bool
+	// InitDuration is how long runtime and user module took; of a forked one, the whole start.
 	InitDuration time.Duration
 	// Timing holds the instants of the start.
 	Timing StartTiming
@@ -123,12 +125,17 @@ func (e *InitError) Unwrap() error { return e.FunctionError }
 // function is an *InitError; every other error is the platform's. Nothing is left behind on error. ctx bounds the whole
 // start.
 func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
-	e := &Environment{
-		ID: plan.ID, LogStream: plan.LogStream, Version: plan.Version,
-		settled: make(chan struct{}, 1),
+	return c.boot(ctx, plan, c.spec(plan))
+}
+
+func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment, error) {
+	e := newEnvironment(plan)
+	var held *runtimes.Credentials
+	if spec.RuntimeAPI && plan.Version.SnapStarted() {
+		spec.Env, held = runtimes.HoldCredentials(spec.Env)
+		spec.CredentialsPath = runtimes.CredentialsPath
 	}
-	e.Timing.Begin = time.Now()
-	process, err := c.Driver.Start(ctx, c.spec(plan))
+	process, err := c.Driver.Start(ctx, spec)
 	if errors.Is(err, ErrEntrypoint) {
 		return nil, &InitError{FunctionError: &thaw.FunctionError{
 			Type: thaw.ErrorInvalidEntry, Payload: []byte("fork/exec " + plan.Launch.Args[0] + ": " + cause(err)),
@@ -143,19 +150,30 @@ func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
 	if plan.Launch.Channel {
 		e.conn = runtimes.NewFrames(process.Channel())
 	} else {
-		e.conn = runtimes.ServeAPI(process.Listener())
+		e.conn = runtimes.ServeAPI(process.Listener(), held)
 		// Over HTTP the runtime's end cannot be seen; on the socketpair it can.
 		go func() {
 			<-process.Done()
 			e.conn.Close() //nolint:errcheck // its calls end with io.EOF
 		}()
 	}
+	return e.ready(ctx, plan)
+}
+
+func newEnvironment(plan *Plan) *Environment {
+	e := &Environment{ID: plan.ID, LogStream: plan.LogStream, Version: plan.Version, settled: make(chan struct{}, 1)}
+	e.Timing.Begin = time.Now()
+	return e
+}
+
+// ready waits for the end of a new environment's init and closes what did not get there.
+func (e *Environment) ready(ctx context.Context, plan *Plan) (*Environment, error) {
 	if err := e.waitInit(ctx, plan.InitLimit); err != nil {
 		e.output.drain("")
 		e.Close()
 		return nil, err
 	}
-	if err := process.LimitCPU(); err != nil {
+	if err := e.process.LimitCPU(); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("sandbox: limit CPU of %s: %w", plan.ID, err)
 	}

@@ -14,6 +14,20 @@ done
 mkdir -p "$out/go-lambda"
 CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$out/go-lambda/bootstrap" ./examples/go-lambda
 
+if command -v javac >/dev/null; then
+	javac --release 17 -d "$out/java-hello" examples/java-hello/example/Hello.java
+else
+	echo "examples: java-hello needs a JDK and is left out" >&2
+fi
+
+if command -v cargo >/dev/null; then
+	cargo build --quiet --release --offline --manifest-path examples/rust-hello/Cargo.toml --target-dir bin/rust
+	mkdir -p "$out/rust-hello"
+	cp bin/rust/release/bootstrap "$out/rust-hello/bootstrap"
+else
+	echo "examples: rust-hello needs cargo and is left out" >&2
+fi
+
 # The two slow steps leave a stamp beside what they made, and are not done again for the same stamp.
 if ! cmp -s examples/node-npm/package-lock.json "$out/.node-npm-installed"; then
 	(cd "$out/node-npm" && npm ci --silent --no-audit --no-fund --ignore-scripts)

@@ -68,6 +68,13 @@ func AppendReport(dst []byte, r *thaw.Invocation) []byte {
 		dst = appendMillis(dst, r.InitDuration)
 		dst = append(dst, " ms\t"...)
 	}
+	if r.RestoreDuration > 0 {
+		dst = append(dst, "Restore Duration: "...)
+		dst = appendMillis(dst, r.RestoreDuration)
+		dst = append(dst, " ms\tBilled Restore Duration: "...)
+		dst = strconv.AppendInt(dst, r.BilledRestore.Milliseconds(), 10)
+		dst = append(dst, " ms\t"...)
+	}
 	switch {
 	case r.TimedOut:
 		dst = append(dst, "Status: timeout"...)

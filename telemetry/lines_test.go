@@ -12,6 +12,9 @@ func TestLines(t *testing.T) {
 	warm := thaw.Invocation{RequestID: id, Version: "$LATEST", Duration: 3010 * time.Microsecond, Billed: 4 * time.Millisecond, MemorySize: 128, MaxMemoryUsed: 36}
 	cold := warm
 	cold.InitDuration = 110100 * time.Microsecond
+	restored := warm // the durations of a recorded AWS line
+	restored.Duration, restored.Billed = 2338660*time.Microsecond, 2521*time.Millisecond
+	restored.RestoreDuration, restored.BilledRestore = 398970*time.Microsecond, 182*time.Millisecond
 	timedOut := warm
 	timedOut.TimedOut, timedOut.ErrorType = true, thaw.ErrorTimedOut
 	crashed := warm
@@ -24,6 +27,8 @@ func TestLines(t *testing.T) {
 		{"end", string(AppendEnd(nil, id)), "END RequestId: " + id + "\n"},
 		{"warm", string(AppendReport(nil, &warm)), report + "\n"},
 		{"cold", string(AppendReport(nil, &cold)), report + "Init Duration: 110.10 ms\t\n"},
+		{"restored", string(AppendReport(nil, &restored)), "REPORT RequestId: " + id + "\tDuration: 2338.66 ms\tBilled Duration: 2521 ms\t" +
+			"Memory Size: 128 MB\tMax Memory Used: 36 MB\tRestore Duration: 398.97 ms\tBilled Restore Duration: 182 ms\t\n"},
 		{"timeout", string(AppendReport(nil, &timedOut)), report + "Status: timeout\n"},
 		{"crash", string(AppendReport(nil, &crashed)), report + "Status: error\tError Type: Runtime.ExitError\n"},
 		{"handler error", string(AppendReport(nil, &failed)), report + "\n"},

@@ -20,6 +20,9 @@ import (
 // network keeps these platforms apart from others on this machine, which have the default range.
 const network = "network:\n  prefix: 10.224.0.0/20\n"
 
+// cold has each first invocation booted while it waits, as AWS does, so that its log shows it.
+const cold = "environments:\n  spares: 0\n  templates: 0\n"
+
 // commandLimit ends a client that hangs.
 const commandLimit = 2 * time.Minute
 

@@ -71,7 +71,7 @@ func TestSessions(t *testing.T) {
 const order = `{"order": {"items": [{"name": "tea"}, {"name": "Käse"}]}}`
 
 func runSession(t *testing.T, call client, pack func(t *testing.T, name string) release) {
-	p := harness.Start(t, harness.Options{Config: network})
+	p := harness.Start(t, harness.Options{Config: network + cold})
 	do := func(verb string, r *release) outcome {
 		t.Helper()
 		return call(t, p, &step{Verb: verb, Name: "session", Event: order, Zip: r.zip, Runtime: r.runtime, Handler: r.handler})
@@ -101,7 +101,7 @@ func runSession(t *testing.T, call client, pack func(t *testing.T, name string) 
 	answers("two", false)
 
 	p.Kill()
-	p = harness.Start(t, harness.Options{Config: network, Data: p.Data})
+	p = harness.Start(t, harness.Options{Config: network + cold, Data: p.Data})
 	if after := do("get", &two); after.State != "Active" || after.Update != "Successful" || after.SHA256 == before.SHA256 {
 		t.Errorf("after the kill: %+v", after)
 	}

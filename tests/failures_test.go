@@ -26,6 +26,9 @@ import (
 // stageConfig runs functions on the interpreters that there are, without a network: what fails here fails alike with one.
 const stageConfig = "runtimes:\n  nearest: true\nnetwork:\n  mode: none\n"
 
+// noSpares has no environment made that no request waits for.
+const noSpares = "environments:\n  spares: 0\n"
+
 // stage is a platform with what the tests of failures, logs and bad input do on it.
 type stage struct {
 	*harness.Platform
@@ -35,9 +38,14 @@ type stage struct {
 // startStage starts a platform that must leave nothing on the machine when it has stopped.
 func startStage(t *testing.T) *stage {
 	t.Helper()
+	return startStageWith(t, "")
+}
+
+func startStageWith(t *testing.T, config string) *stage {
+	t.Helper()
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
-	p := harness.Start(t, harness.Options{Config: stageConfig, Data: data})
+	p := harness.Start(t, harness.Options{Config: stageConfig + config, Data: data})
 	return &stage{Platform: p, client: p.Lambda()}
 }
 
@@ -48,7 +56,11 @@ type deployed struct {
 	memory, timeout  int32
 	tmp              int32
 	environment      map[string]string
+	tags             map[string]string
 }
+
+// booted are the tags of a function whose environments are all booted.
+var booted = map[string]string{"thaw:snapshot": "off"}
 
 func (d deployed) input(t *testing.T, name string) *lambda.CreateFunctionInput {
 	t.Helper()
@@ -66,6 +78,7 @@ func (d deployed) input(t *testing.T, name string) *lambda.CreateFunctionInput {
 	if d.tmp > 0 {
 		in.EphemeralStorage = &types.EphemeralStorage{Size: &d.tmp}
 	}
+	in.Tags = d.tags
 	if d.environment != nil {
 		in.Environment = &types.Environment{Variables: d.environment}
 	}
@@ -111,9 +124,11 @@ type answer struct {
 	id          string
 	tail        string // of the log
 	explanation struct {
-		Kind      string `json:"start_kind"`
-		Cause     string `json:"cause"`
-		ErrorType string `json:"error_type"`
+		Kind        string           `json:"start_kind"`
+		Cause       string           `json:"cause"`
+		Environment string           `json:"environment"`
+		ErrorType   string           `json:"error_type"`
+		Phases      map[string]int64 `json:"phases"` // us
 	}
 }
 
@@ -410,7 +425,7 @@ func (s *stage) fail(t *testing.T, function string, f actorFailure) {
 		t.Errorf("the next invocation finds %+v after %+v, not the same environment", after, before)
 	case !f.survives && (after.Count != 1 || after.Mark):
 		t.Errorf("the next invocation finds %+v, not a clean environment", after)
-	case !f.survives && next.explanation.Kind != "boot":
+	case !f.survives && (next.explanation.Kind == "warm" || next.explanation.Cause == ""):
 		t.Errorf("the next start is explained as %+v", next.explanation)
 	}
 }
@@ -444,7 +459,7 @@ func TestFailuresOfInit(t *testing.T) {
 
 	// One init that blocks costs AWS's ten seconds, so it runs beside the others.
 	blocked := python("import time\nprint('blocking')\ntime.sleep(60)\n")
-	blocked.timeout = 1
+	blocked.timeout, blocked.tags = 1, booted
 	s.deploy(t, "blocked", blocked)
 	late := make(chan *answer, 1)
 	ctx := t.Context()
@@ -584,8 +599,8 @@ func TestFullTmp(t *testing.T) {
 
 // TestRuntimeThatDiesIdle: nobody's invocation fails because a runtime ended while it had nothing to do.
 func TestRuntimeThatDiesIdle(t *testing.T) {
-	s := startStage(t)
-	s.python(t, "mortal", pythonActor, deployed{environment: map[string]string{"MARK": s.Data}})
+	s := startStageWith(t, noSpares) // one that dies while it is made is another matter
+	s.python(t, "mortal", pythonActor, deployed{environment: map[string]string{"MARK": s.Data}, tags: booted})
 	for range 5 {
 		s.succeed(t, "mortal", `{}`, `{"count":1,"mark":false}`)
 		pids := processesWith("MARK=" + s.Data)

@@ -101,12 +101,15 @@ def handler(event, context):
 `
 
 func TestLogs(t *testing.T) {
-	s := startStage(t)
+	s := startStageWith(t, noSpares)
+	s.python(t, "first", talkers, deployed{tags: booted})
 	s.python(t, "talker", talkers, deployed{})
 	const start, report = "START RequestId: ID Version: \\$LATEST\n", "END RequestId: ID\nREPORT RequestId: ID" + anyReport
 	t.Run("first invocation", func(t *testing.T) {
-		a := s.succeed(t, "talker", `{"do":""}`, "0")
+		a := s.succeed(t, "first", `{"do":""}`, "0")
 		matches(t, "the log", a.tail, initStart+"from init\n"+start+report+"Init Duration: "+anyMillis+"\t\n", a.id)
+		a = s.succeed(t, "talker", `{"do":""}`, "0")
+		matches(t, "a fork's log", a.tail, start+report+"Init Duration: "+anyMillis+"\t\n", a.id)
 	})
 	const stamp = `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`
 	var order strings.Builder
@@ -360,8 +363,8 @@ def handler(e, c):
 // TestLogsSurviveAKill: what was written more than a flush interval before the platform was killed is there after the
 // next start. What may be lost is what was written within it.
 func TestLogsSurviveAKill(t *testing.T) {
-	s := startStage(t)
-	s.python(t, "lasting", "def handler(e, c): print('number', e)\n", deployed{})
+	s := startStageWith(t, noSpares) // nothing is written after the last call, nor at the start
+	s.python(t, "lasting", "def handler(e, c): print('number', e)\n", deployed{tags: booted})
 	const calls = 20
 	for n := range calls {
 		s.invoke(t, "lasting", strconv.Itoa(n))
@@ -372,7 +375,7 @@ func TestLogsSurviveAKill(t *testing.T) {
 	})
 	before := s.logText(t, "lasting")
 	s.Kill()
-	p := harness.Start(t, harness.Options{Config: stageConfig, Data: s.Data})
+	p := harness.Start(t, harness.Options{Config: stageConfig + noSpares, Data: s.Data})
 	s = &stage{Platform: p, client: p.Lambda()}
 	if after := s.logText(t, "lasting"); after != before {
 		t.Errorf("the log was\n%s\nand is\n%s", before, after)

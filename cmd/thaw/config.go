@@ -75,6 +75,12 @@ type environmentConfig struct {
 	Starters int `yaml:"starters"`
 	// Ready is how many empty sandboxes wait for their function.
 	Ready int `yaml:"ready"`
+	// Spares is how many environments that have served nothing are kept ready for each version.
+	Spares int `yaml:"spares"`
+	// MaxSpares bounds them over all functions.
+	MaxSpares int `yaml:"max_spares"`
+	// Templates bounds the processes that environments are forked from.
+	Templates int `yaml:"templates"`
 	// KeepAlive is how long an idle environment is kept.
 	KeepAlive time.Duration `yaml:"keep_alive"`
 	// FreezeAfter is how long an environment is idle before it is frozen.
@@ -100,7 +106,7 @@ func defaults() config {
 		CodeCache: code.DefaultMaxBytes,
 		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
-			Max: 1000, Starters: 8, Ready: 4,
+			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxSpares: 50, Templates: 100,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
 			Concurrency: 1000,
 		},
@@ -205,6 +211,9 @@ func (c *config) validate() error {
 	within("environments.max", c.Environments.Max, 1, 100_000)
 	within("environments.starters", c.Environments.Starters, 1, 256)
 	within("environments.ready", c.Environments.Ready, 0, 256)
+	within("environments.spares", c.Environments.Spares, 0, 100)
+	within("environments.max_spares", c.Environments.MaxSpares, 0, 10_000)
+	within("environments.templates", c.Environments.Templates, 0, 10_000)
 	within("environments.concurrency", c.Environments.Concurrency, 1, 1_000_000)
 	if c.Environments.KeepAlive < time.Second {
 		bad("environments.keep_alive", "%v is less than 1s", c.Environments.KeepAlive)

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -145,11 +146,13 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
+		AvailableMemory: availableMemory,
+		Spares:          cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
 	})
 	g.run(ctx, "placement", placer.Run)
 	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency})
 
-	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, invoker)
+	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, placer, invoker)
 	if err != nil {
 		return err
 	}
@@ -189,7 +192,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 }
 
 // newEdge wires the services behind the listener.
-func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Addr, store *state.Store, registry *runtimes.Registry, logs *telemetry.Logs, invoker *invoke.Invoker) (*edge.Server, error) {
+func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Addr, store *state.Store, registry *runtimes.Registry, logs *telemetry.Logs, placer *placement.Placer, invoker *invoke.Invoker) (*edge.Server, error) {
 	services := map[string]*awsapi.Service{}
 	for _, name := range []string{"lambda", "iam", "sts"} {
 		service, err := awsapi.New(name)
@@ -211,7 +214,7 @@ func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Ad
 	iam.New(account, store).Register(services["iam"])
 	sts.Register(services["sts"], account)
 	config := edge.Config{
-		Services: map[string]edge.Service{}, Invoker: invoker, Catalog: store, Logs: logs,
+		Services: map[string]edge.Service{}, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
 		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
 	}
 	for name, service := range services {
@@ -352,6 +355,24 @@ func explainState(cfg *config, err error) error {
 func instance(data string) string {
 	sum := sha256.Sum256([]byte(data))
 	return hex.EncodeToString(sum[:4])
+}
+
+// availableMemory is the share of the machine's memory that is available, after the kernel's own estimate; 1 where it
+// cannot be told.
+func availableMemory() float64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 1
+	}
+	var total, available float64
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "MemTotal: %f", &total)         //nolint:errcheck // most lines are others
+		fmt.Sscanf(line, "MemAvailable: %f", &available) //nolint:errcheck // as above
+	}
+	if total == 0 {
+		return 1
+	}
+	return available / total
 }
 
 // architecture is the host's, by AWS's name.

@@ -78,7 +78,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DeadLetterConfig: in.DeadLetterConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
-		LoggingConfig: in.LoggingConfig, SnapStart: in.SnapStart, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -124,6 +124,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 		return nil, err
 	}
 	setLogging(v, in.LoggingConfig)
+	setSnapStart(v, in.SnapStart)
 	return v, nil
 }
 

@@ -151,9 +151,6 @@ func TestSettingsRefusedOnCreateAndUpdate(t *testing.T) {
 		{"LoggingConfig.ApplicationLogLevel", func(in *sdk.UpdateFunctionConfigurationInput) {
 			in.LoggingConfig = &types.LoggingConfig{SystemLogLevel: "WARN"}
 		}},
-		{"SnapStart", func(in *sdk.UpdateFunctionConfigurationInput) {
-			in.SnapStart = &types.SnapStart{ApplyOn: "PublishedVersions"}
-		}},
 		{"TracingConfig", func(in *sdk.UpdateFunctionConfigurationInput) {
 			in.TracingConfig = &types.TracingConfig{Mode: "Active"}
 		}},

@@ -46,7 +46,7 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 		RevisionId:       aws.String(v.RevisionID),
 		Role:             aws.String(v.Role),
 		Runtime:          types.Runtime(v.Runtime),
-		SnapStart:        &types.SnapStartResponse{ApplyOn: types.SnapStartApplyOnNone, OptimizationStatus: types.SnapStartOptimizationStatusOff},
+		SnapStart:        snapStart(v),
 		Timeout:          aws.Int32(int32(v.Timeout)),
 		TracingConfig:    &types.TracingConfigResponse{Mode: types.TracingMode(v.TracingMode)},
 		Version:          aws.String(v.Number),
@@ -55,6 +55,15 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 		c.Environment = &types.EnvironmentResponse{Variables: v.Environment}
 	}
 	return c
+}
+
+// snapStart says when SnapStart applies. It optimises published versions only, so that $LATEST is always Off.
+func snapStart(v *thaw.Version) *types.SnapStartResponse {
+	r := &types.SnapStartResponse{ApplyOn: types.SnapStartApplyOnNone, OptimizationStatus: types.SnapStartOptimizationStatusOff}
+	if v.SnapStarted() {
+		r.ApplyOn = types.SnapStartApplyOnPublishedVersions
+	}
+	return r
 }
 
 // runtimeARN has the form of AWS's runtime version ARNs. Its digest names the runtime identifier: there is one

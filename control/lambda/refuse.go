@@ -16,7 +16,6 @@ type settings struct {
 	KMSKeyArn              *string
 	Layers                 []string
 	LoggingConfig          *types.LoggingConfig
-	SnapStart              *types.SnapStart
 	TracingConfig          *types.TracingConfig
 	VpcConfig              *types.VpcConfig
 }
@@ -37,8 +36,6 @@ func refuseSettings(s *settings) error {
 		return refused("KMSKeyArn", "environment variables are not encrypted with keys of KMS; leave it out")
 	case len(s.Layers) > 0:
 		return refused("Layers", "layers are not mounted; put their content into the package")
-	case s.SnapStart != nil && s.SnapStart.ApplyOn != "" && s.SnapStart.ApplyOn != types.SnapStartApplyOnNone:
-		return refused("SnapStart", "versions cannot be published; set ApplyOn to None")
 	case s.TracingConfig != nil && s.TracingConfig.Mode != "" && s.TracingConfig.Mode != types.TracingModePassThrough:
 		return refused("TracingConfig", "there is no X-Ray to send traces to; set Mode to PassThrough")
 	case s.VpcConfig != nil && (len(s.VpcConfig.SubnetIds) > 0 || len(s.VpcConfig.SecurityGroupIds) > 0 || value(s.VpcConfig.Ipv6AllowedForDualStack)):

@@ -120,3 +120,14 @@ func setLogging(v *thaw.Version, l *types.LoggingConfig) {
 		v.LogGroup = ""
 	}
 }
+
+// setSnapStart takes when SnapStart applies. The model admits no other values than these two.
+func setSnapStart(v *thaw.Version, s *types.SnapStart) {
+	if s == nil || s.ApplyOn == "" {
+		return
+	}
+	v.SnapStart = ""
+	if s.ApplyOn == types.SnapStartApplyOnPublishedVersions {
+		v.SnapStart = thaw.SnapStartPublished
+	}
+}

@@ -76,7 +76,7 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DeadLetterConfig: in.DeadLetterConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
-		LoggingConfig: in.LoggingConfig, SnapStart: in.SnapStart, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -115,6 +115,7 @@ func configure(v *thaw.Version, in *sdk.UpdateFunctionConfigurationInput) error 
 		v.Role = *in.Role
 	}
 	setLogging(v, in.LoggingConfig)
+	setSnapStart(v, in.SnapStart)
 	if err := setNumbers(v, in.Timeout, in.MemorySize, in.EphemeralStorage); err != nil {
 		return err
 	}

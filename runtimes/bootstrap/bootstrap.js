@@ -10,6 +10,7 @@ const util = require('util');
 
 const CHANNEL = 3;
 const HEADER = 9;
+const PARK = 'P'.charCodeAt(0);
 const BUFFER_SIZE = 64 * 1024;
 const FRAME_MAGIC = 0xa55a0003;
 const EXIT_UNHANDLED_REJECTION = 128;
@@ -142,7 +143,7 @@ function readMore(target, at) {
   }
 }
 
-// Waits for the next invocation. Nothing else of the process runs meanwhile, as on AWS, where the environment is frozen
+// Waits for the next frame: its type, meta fields and body. Nothing else of the process runs meanwhile, as on AWS, where the environment is frozen
 // between two invocations: timers and sockets go on with the next one.
 function nextFrame() {
   let frame = buffer;
@@ -155,7 +156,7 @@ function nextFrame() {
     buffer.copy(frame, 0, 0, have);
   }
   while (have < end) have = readMore(frame, have);
-  return [frame.utf8Slice(HEADER, metaEnd).split('\0'), frame.utf8Slice(metaEnd, end)];
+  return [frame[0], frame.utf8Slice(HEADER, metaEnd).split('\0'), frame.utf8Slice(metaEnd, end)];
 }
 
 // --- Handler ------------------------------------------------------------------------------------------------------
@@ -461,6 +462,7 @@ function watchProcess() {
 }
 
 async function main() {
+  const park = process.argv[2] === '--template' ? require(path.join(__dirname, 'park.js')).prepare(sendFrame) : null;
   replaceConsole();
   watchProcess();
   provideGlobals();
@@ -474,9 +476,20 @@ async function main() {
   initialising = false;
   sendFrame('R', String(up), '');
   const run = handler[STREAMING] ? runStreaming : runBuffered;
+  serveNext = () => {
+    for (;;) {
+      const [type, meta, body] = nextFrame();
+      if (type !== PARK) {
+        run(handler, meta, body);
+        return;
+      }
+      if (park) park();
+      else sendFrame('X', 'Runtime.ForkUnavailable', JSON.stringify({ errorType: 'Error', errorMessage: 'not started as a template' }));
+      readEnvironment();
+    }
+  };
   readEnvironment();
-  serveNext = () => run(handler, ...nextFrame());
-  serveNext();
+  setImmediate(serveNext);
 }
 
 main();

@@ -233,6 +233,12 @@ class LambdaRuntime
     exit!(status % 256)
   end
 
+  # Waits to be forked; it returns in each environment that is.
+  def park
+    Kernel.require(File.join(__dir__, 'park.rb'))
+    LambdaPark.run(method(:send_frame)) { @pid = Process.pid }
+  end
+
   def receive
     data = @buffer
     @channel.readpartial(65_536, data)
@@ -240,6 +246,10 @@ class LambdaRuntime
     _, meta_size, body_size = data.unpack('CNN')
     size = HEADER + meta_size + body_size
     data << @channel.readpartial([size - data.bytesize, 1_048_576].min) while data.bytesize < size
+    if data.start_with?('P')
+      park
+      return receive
+    end
     meta = data.byteslice(HEADER, meta_size).force_encoding(Encoding::UTF_8)
     body = data.byteslice(HEADER + meta_size, body_size).force_encoding(Encoding::UTF_8)
     [meta.split("\0", -1), body]

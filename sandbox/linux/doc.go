@@ -19,10 +19,19 @@
 // gained every capability there could not use one on its mounts, its network or its cgroup. Pid 1 gives up its
 // privileges before the runtime process is let go.
 //
+// A template (template.go) is a sandbox whose runtime process is forked from. That process is in the host's user namespace, as
+// a host user without capabilities, since the id maps of what it forks can be written from there alone; its filter allows
+// unshare with exactly the flags that forking takes, and neither mount nor setns. A forked environment (fork.go) makes its own
+// user, pid, mount, ipc, uts and cgroup namespace; the host gives it ids, a cgroup, /proc, /tmp and /dev/shm from outside, by a
+// helper process that enters its mount namespace, and looks at it before anything is handed to it. Its pid 1 is the
+// same program as a booted sandbox's. The network namespace is the template's.
+//
+//	template   running → parked ⇄ forking → ended → closed → released (with its last environment)
+//
 // /tmp is in memory, but does not count against MemorySize: memory.go says how. A file system on disk per sandbox (a
 // sparse image on a loop device) costs 4 ms, two kernel threads and a device for each; project quotas need kernel and
 // mount options that few hosts have. A full /tmp answers ENOSPC.
 //
-// Lock order: Driver.mu, then process.mu. Neither is held over a call that waits for another process, except that
-// Freeze waits for the kernel to freeze.
+// Lock order: template.mu, then Driver.mu, then process.mu; forking.mu alone. None is held over a call that waits for
+// another process, except that Freeze waits for the kernel to freeze, and forking.mu for the helper's one reply.
 package linux

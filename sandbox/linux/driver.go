@@ -14,6 +14,7 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"thaw/sandbox"
@@ -50,6 +51,7 @@ type Driver struct {
 	rootfs   *rootfs
 	ids      *ids
 	filter   []byte
+	forking  forking
 	limits   []rlimit
 	shim     *os.File
 	null     *os.File
@@ -66,7 +68,7 @@ type Driver struct {
 	mu      sync.Mutex
 	closed  bool
 	count   uint64
-	live    map[*process]struct{}
+	live    map[sandbox.Process]struct{}
 	pending sync.WaitGroup // starts and preparations under way
 }
 
@@ -94,7 +96,7 @@ func New(ctx context.Context, cfg Config) (_ *Driver, err error) {
 		ready:  cfg.Spares,
 		spares: make(chan *shim, cfg.Spares),
 		wanted: make(chan struct{}, 1),
-		live:   map[*process]struct{}{},
+		live:   map[sandbox.Process]struct{}{},
 	}
 	if d.logf == nil {
 		d.logf = func(string, ...any) {}
@@ -125,7 +127,7 @@ func New(ctx context.Context, cfg Config) (_ *Driver, err error) {
 	if d.rootfs, err = buildRootfs(dir, d.root, cfg.Resolver); err != nil {
 		return nil, fmt.Errorf("sandbox: root directory: %w", err)
 	}
-	if d.filter, err = filterBytes(); err != nil {
+	if d.filter, err = filterBytes(seccomp.Program); err != nil {
 		return nil, err
 	}
 	if d.limits, err = resourceLimits(); err != nil {
@@ -162,8 +164,8 @@ func (d *Driver) checkNetwork() error {
 	return nil
 }
 
-func filterBytes() ([]byte, error) {
-	prog, err := seccomp.Program(runtime.GOARCH)
+func filterBytes(program func(goarch string) ([]bpf.RawInstruction, error)) ([]byte, error) {
+	prog, err := program(runtime.GOARCH)
 	if err != nil {
 		return nil, err
 	}
@@ -273,10 +275,11 @@ func (d *Driver) step(step Step, fn func() error) error {
 	if d.observe != nil {
 		defer func(t time.Time) { d.observe(step, time.Since(t)) }(time.Now())
 	}
-	if err := fn(); err != nil {
+	err := fn()
+	if _, named := errors.AsType[*StepError](err); err != nil && !named {
 		return &StepError{Step: step, Err: err}
 	}
-	return nil
+	return err
 }
 
 // take gives a spare, or makes one.
@@ -313,6 +316,9 @@ func (d *Driver) Start(ctx context.Context, spec *sandbox.Spec) (sandbox.Process
 		return nil, ErrClosed
 	}
 	defer d.pending.Done()
+	if spec.Template {
+		return d.startTemplate(ctx, spec)
+	}
 	s, err := d.take(ctx)
 	if err != nil {
 		return nil, err
@@ -321,12 +327,22 @@ func (d *Driver) Start(ctx context.Context, spec *sandbox.Spec) (sandbox.Process
 	if err := p.start(ctx, spec); err != nil {
 		return nil, errors.Join(err, p.undo())
 	}
-	d.mu.Lock()
-	d.live[p] = struct{}{}
-	d.mu.Unlock()
+	d.enlist(p)
 	go p.watch()
 	p.watchMemory()
 	return p, nil
+}
+
+func (d *Driver) enlist(p sandbox.Process) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.live[p] = struct{}{}
+}
+
+func (d *Driver) delist(p sandbox.Process) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.live, p)
 }
 
 func checkSpec(spec *sandbox.Spec) error {
@@ -379,7 +395,7 @@ func (d *Driver) Close() error {
 	close(d.spares)
 
 	d.mu.Lock()
-	var live []*process
+	var live []sandbox.Process
 	for p := range d.live {
 		live = append(live, p)
 	}
@@ -399,6 +415,7 @@ func (d *Driver) Close() error {
 	for _, s := range spares {
 		errs = append(errs, s.discard(d))
 	}
+	d.forking.stop()
 	return errors.Join(append(errs, d.release())...)
 }
 

@@ -19,7 +19,12 @@ import (
 	"thaw/sandbox"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(bootstrapDir)
+		os.Exit(code)
+	}))
+}
 
 // patience bounds every wait in the tests; none of them measures time.
 const patience = 30 * time.Second

@@ -27,6 +27,11 @@ const (
 	opKeyring
 	opFilter
 	opRun
+	opWatch
+	opPIDNS
+	opProc
+	opMountNS
+	opMove
 )
 
 const (
@@ -39,6 +44,7 @@ const (
 	maxStrings    = 4096
 	maxFilter     = 4096
 	runHasChannel = 1
+	runIsTemplate = 2
 )
 
 // op is one operation before it is encoded.
@@ -117,7 +123,10 @@ func (m *message) run(r runArgs) error {
 		s: [4]string{r.dir, r.uidMap, r.gidMap, ""},
 	}
 	if r.channel {
-		o.flag = runHasChannel
+		o.flag |= runHasChannel
+	}
+	if r.template {
+		o.flag |= runIsTemplate
 	}
 	if m.fail != nil {
 		for step := StepClone; step <= StepExec; step++ {
@@ -141,6 +150,7 @@ type runArgs struct {
 	uidMap, gidMap string
 	shimID         uint32 // what pid 1 becomes, 0: stays
 	channel        bool
+	template       bool // in the host's user namespace; the id maps are not used
 }
 
 // reply is pid 1's answer.

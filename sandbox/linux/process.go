@@ -26,6 +26,7 @@ type process struct {
 	channel  *net.UnixConn
 	output   *os.File
 	quota    int
+	template *template          // nil: not one
 	exit     sandbox.ExitStatus // set before done is closed
 	done     chan struct{}
 	killed   atomic.Bool
@@ -71,6 +72,9 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 			return err
 		}
 		env = append(env[:len(env):len(env)], "AWS_LAMBDA_RUNTIME_API="+p.listener.Addr().String())
+		if spec.CredentialsPath != "" {
+			env = append(env, "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://"+p.listener.Addr().String()+spec.CredentialsPath)
+		}
 	} else if s.listener != nil {
 		s.listener.Close()
 		s.listener = nil
@@ -112,6 +116,11 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 	}
 	run.uidMap = fmt.Sprintf("%d %d 1", functionUID, s.id)
 	run.gidMap = fmt.Sprintf("%d %d 1", functionGID, s.id)
+	if p.template != nil {
+		if err := p.template.change(m, &run); err != nil {
+			return err
+		}
+	}
 	if err := m.run(run); err != nil {
 		return &StepError{Step: StepClone, Err: err}
 	}
@@ -362,9 +371,7 @@ func (p *process) Close() error {
 		p.Kill()
 		<-p.done
 		p.closeErr = p.undo()
-		p.driver.mu.Lock()
-		delete(p.driver.live, p)
-		p.driver.mu.Unlock()
+		p.driver.delist(p)
 	})
 	return p.closeErr
 }

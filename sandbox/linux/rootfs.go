@@ -67,9 +67,9 @@ var (
 var maskedProc = []string{"kcore", "keys", "key-users", "interrupts", "kallsyms", "kmsg", "latency_stats", "sched_debug",
 	"sysrq-trigger", "timer_list"}
 
-// mask is the empty file that stands in for them. It lies where /tmp comes to be mounted over it, and unlike /dev/null
-// it refuses what is written to it, since the mount that it is on is read-only.
-const mask = "tmp/mask"
+// mask is the empty file that stands in for them, read-only: /dev/null would take what is written to it. Forked
+// environments find it in their root.
+const mask = "etc/.masked"
 
 // buildRootfs makes the directory anew.
 func buildRootfs(dir string, root bool, resolver []byte) (_ *rootfs, err error) {

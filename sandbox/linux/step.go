@@ -45,6 +45,9 @@ func (s Step) String() string {
 	if s < numSteps {
 		return stepNames[s]
 	}
+	if s < endForkSteps {
+		return "fork: " + forkStepNames[s-numSteps]
+	}
 	return fmt.Sprintf("step %d", uint8(s))
 }
 

@@ -1,4 +1,4 @@
-// Command demo shows thaw to somebody who has just built it: it starts the platform, deploys three examples, invokes each
+// Command demo shows thaw to somebody who has just built it: it starts the platform, deploys the examples, invokes each
 // cold and warm through the AWS API, prints what each phase cost beside a plain start of the same, and keeps the
 // platform up until it is interrupted.
 package main
@@ -21,8 +21,8 @@ import (
 	"thaw/scripts/platform"
 )
 
-// shown are the examples that the demo deploys, each a language with a real dependency.
-var shown = []string{"python-boto3", "node-npm", "go-lambda"}
+// shown are the examples that the demo deploys. The last two need a JDK and cargo and are left out without.
+var shown = []string{"python-boto3", "node-npm", "go-lambda", "java-hello", "rust-hello"}
 
 // How many invocations a line of the table stands for.
 const (
@@ -156,7 +156,7 @@ func pick(all []platform.Example) []platform.Example {
 }
 
 // columns are the phases of the table; what belongs to none of them is in the end-to-end time.
-var columns = []thaw.Phase{thaw.PhaseAdmit, thaw.PhasePlace, thaw.PhaseFetch, thaw.PhaseSandbox, thaw.PhaseRuntime, thaw.PhaseInit, thaw.PhaseHandler, thaw.PhaseRespond}
+var columns = []thaw.Phase{thaw.PhaseAdmit, thaw.PhasePlace, thaw.PhaseFetch, thaw.PhaseSandbox, thaw.PhaseRuntime, thaw.PhaseInit, thaw.PhaseRestore, thaw.PhaseHandler, thaw.PhaseRespond}
 
 // show deploys and measures each example and prints the table.
 func show(ctx context.Context, p *platform.Platform, examples []platform.Example, plain map[string]time.Duration) error {

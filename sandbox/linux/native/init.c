@@ -19,6 +19,12 @@
 //
 // When the host goes away the socket reports end of file, and it exits as well.
 //
+// The same program has two further lives, told by its first argument. As "reaper" it is pid 1 of an environment that was forked
+// from a template (runtimes/native/fork.c), is started there with the runtime as its child, and is told what to become
+// by OP_WATCH. As "helper" it stays among the host's own processes with the host's privilege and carries out each message in a process of its
+// own: it enters the namespaces of a forked environment, which nobody inside may mount in. Pid 1 of a template stays
+// when the runtime process ends, since the environments forked from it live in its pid namespace, and reaps their intermediates.
+//
 // There is no libc: a parked or running sandbox then costs a handful of private pages, and the artefact depends on
 // the compiler alone. All memory is static. Nothing the function does reaches this process as input.
 
@@ -113,6 +119,11 @@ enum {
 	OP_KEYRING, // leave the host's session keyring
 	OP_FILTER,  // keep the blob as the seccomp filter for OP_RUN
 	OP_RUN,     // start the runtime process; see run()
+	OP_WATCH,   // reaper: become uid and gid a, give up every privilege, and watch process n
+	OP_PIDNS,   // helper, first of a message: be in the pid namespace of passed descriptor n
+	OP_PROC,    // helper: make a /proc of that namespace with the options s0, mounted nowhere
+	OP_MNTNS,   // helper: enter the mount namespace of passed descriptor n
+	OP_MOVE,    // helper: mount passed descriptor n, or what OP_PROC made for n == ~0, at s0
 };
 
 struct op {
@@ -142,6 +153,7 @@ enum {
 	MAX_FILTER = 4096,
 	MAX_STRINGS = 4096,
 	HAS_CHANNEL = 1,
+	IS_TEMPLATE = 2,
 };
 
 static u8 message[MAX_MESSAGE] __attribute__((aligned(8)));
@@ -150,6 +162,8 @@ static u16 filter_len;
 static char *vectors[MAX_STRINGS + 2]; // argv, NULL, envp, NULL
 static int fds[MAX_FDS], nfds;
 static int listener = -1;
+static int detached = -1; // what OP_PROC made
+static int is_template;
 
 // ---- sending and receiving ----------------------------------------------------------------------------------------
 
@@ -239,6 +253,33 @@ static long open_listener(void)
 	return 0;
 }
 
+// make_proc makes a file system of the calling process's pid namespace. It has to come before the mount namespace is entered: there
+// the kernel would refuse it, since parts of the /proc that it has are hidden. options has the form key=value,key=value.
+static long make_proc(char *options)
+{
+	long fs = SYS(fsopen, "proc", FSOPEN_CLOEXEC, 0, 0, 0), err;
+	if (fs < 0)
+		return fs;
+	while (*options) {
+		char *key = options, *value = 0;
+		for (; *options && *options != ','; options++)
+			if (*options == '=')
+				*options = 0, value = options + 1;
+		if (*options)
+			*options++ = 0;
+		if ((err = SYS(fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0)) < 0)
+			return err;
+	}
+	if ((err = SYS(fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0)) < 0)
+		return err;
+	err = SYS(fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, 0, 0);
+	SYS(close, fs, 0, 0, 0, 0);
+	if (err < 0)
+		return err;
+	detached = (int)err;
+	return 0;
+}
+
 // ---- the runtime process ------------------------------------------------------------------------------------------
 
 static int write_proc(u32 pid, const char *name, const char *text)
@@ -280,6 +321,23 @@ static long install_filter(void)
 	if (err < 0 || !filter_len)
 		return err;
 	return SYS(seccomp, SECCOMP_SET_MODE_FILTER, 0, &program, 0, 0);
+}
+
+// drop gives up every privilege, and takes the ids if they are not zero.
+static long drop(u32 uid, u32 gid)
+{
+	long err;
+	SYS(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (uid) {
+		err = SYS(setgroups, 0, 0, 0, 0, 0);
+		if (err < 0 && err != -EPERM) // a user namespace's process may have lost the right, and then has no groups
+			return err;
+		if ((err = SYS(setresgid, gid, gid, gid, 0, 0)) < 0 || (err = SYS(setresuid, uid, uid, uid, 0, 0)) < 0)
+			return err;
+	}
+	if ((err = drop_capabilities()) < 0)
+		return err;
+	return install_filter();
 }
 
 struct failure { u8 step; int err; };
@@ -370,7 +428,20 @@ static long run(const struct op *op, char *s[4], char *blob, u8 *part)
 		return err;
 	if (told_to_fail(s, RUN_CLONE))
 		return -EIO;
-	if ((pid = SYS(clone, CLONE_NEWUSER | 17 /* SIGCHLD */, 0, 0, 0, 0)) < 0)
+	u64 space = CLONE_NEWUSER;
+	if (op->flags & IS_TEMPLATE) {
+		// Id maps of the environments forked from it can only be written from the namespace that it is in: the host's.
+		is_template = 1;
+		space = 0;
+		// Leave out one pid: libraries notice a fork by a change of getpid(), and the environments' runtimes have the
+		// one that comes after pid 1.
+		if ((pid = SYS(clone, 17, 0, 0, 0, 0)) == 0)
+			quit();
+		if (pid < 0)
+			return pid;
+		SYS(wait4, pid, 0, 0, 0, 0);
+	}
+	if ((pid = SYS(clone, space | 17 /* SIGCHLD */, 0, 0, 0, 0)) < 0)
 		return pid;
 	if (pid == 0) {
 		SYS(close, ready[1], 0, 0, 0, 0);
@@ -389,7 +460,7 @@ static long run(const struct op *op, char *s[4], char *blob, u8 *part)
 	*part = RUN_MAPS;
 	if (told_to_fail(s, RUN_MAPS))
 		return -EIO;
-	if ((err = write_proc((u32)pid, "/uid_map", s[1])) < 0 || (err = write_proc((u32)pid, "/gid_map", s[2])) < 0)
+	if (!is_template && ((err = write_proc((u32)pid, "/uid_map", s[1])) < 0 || (err = write_proc((u32)pid, "/gid_map", s[2])) < 0))
 		return err;
 	// When memory runs out the kernel shall choose anything but pid 1, whose own score stays at zero.
 	if ((err = write_proc((u32)pid, "/oom_score_adj", "1000")) < 0)
@@ -402,15 +473,7 @@ static long run(const struct op *op, char *s[4], char *blob, u8 *part)
 	*part = RUN_DROP;
 	if (told_to_fail(s, RUN_DROP))
 		return -EIO;
-	SYS(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
-	u32 uid = (u32)op->b, gid = (u32)(op->b >> 32);
-	if (uid) {
-		if ((err = SYS(setgroups, 0, 0, 0, 0, 0)) < 0)
-			return err;
-		if ((err = SYS(setresgid, gid, gid, gid, 0, 0)) < 0 || (err = SYS(setresuid, uid, uid, uid, 0, 0)) < 0)
-			return err;
-	}
-	if ((err = drop_capabilities()) < 0 || (err = install_filter()) < 0)
+	if ((err = drop((u32)op->b, (u32)(op->b >> 32))) < 0)
 		return err;
 	for (int i = 0; i < nfds; i++)
 		SYS(close, fds[i], 0, 0, 0, 0);
@@ -502,6 +565,21 @@ static long carry_out(u8 *at, u8 *end, u8 *step)
 			*step = (u8)(op->step + part);
 			return pid;
 		}
+		case OP_WATCH:
+			if ((err = drop((u32)op->a, (u32)(op->a >> 32))) < 0)
+				return err;
+			return op->n;
+		case OP_PROC:
+			err = make_proc(s[0]);
+			break;
+		case OP_MNTNS:
+			err = op->n < (u32)nfds ? SYS(setns, fds[op->n], CLONE_NEWNS, 0, 0, 0) : -EBADF;
+			break;
+		case OP_MOVE: {
+			int fd = op->n == ~0U ? detached : op->n < (u32)nfds ? fds[op->n] : -1;
+			err = SYS(move_mount, fd, "", AT_FDCWD, s[0], MOVE_MOUNT_F_EMPTY_PATH);
+			break;
+		}
 		default:
 			return -EBADMSG;
 		}
@@ -512,7 +590,8 @@ static long carry_out(u8 *at, u8 *end, u8 *step)
 	return 0;
 }
 
-// reap waits for whatever has ended. It answers the runtime's end and exits then: the kernel kills all others.
+// reap waits for whatever has ended. It answers the runtime's end and exits then: the kernel kills all others. A template's
+// pid 1 stays for the environments that were forked.
 static void reap(long runtime)
 {
 	int status;
@@ -520,7 +599,8 @@ static void reap(long runtime)
 	while ((pid = SYS(wait4, -1, &status, 1 /* WNOHANG */, 0, 0)) > 0)
 		if (pid == runtime) {
 			answer(EXITED, 0, status);
-			quit();
+			if (!is_template)
+				quit();
 		}
 }
 
@@ -547,14 +627,54 @@ static void serve(long runtime, int signals)
 	}
 }
 
-__attribute__((used)) static void start(void)
+// help carries out one message in a process of its own, which is in the pid namespace that the message names.
+static void help(long n)
 {
+	struct op *op = (struct op *)message;
+	u8 step = op->step;
+	int status = 0;
+	long err = -EBADMSG, pid;
+	if ((u64)n >= sizeof *op && op->code == OP_PIDNS && op->n < (u32)nfds)
+		err = SYS(setns, fds[op->n], CLONE_NEWPID, 0, 0, 0);
+	if (err >= 0)
+		err = pid = SYS(clone, 17, 0, 0, 0, 0);
+	if (err < 0) {
+		answer(FAILED, step, (int)-err);
+		return;
+	}
+	if (pid == 0) {
+		u8 *rest = message + ((sizeof *op + op->strings + op->blob + 7) & ~7UL);
+		err = carry_out(rest, message + n, &step);
+		SYS(exit_group, err < 0 ? -err : 0, 0, 0, 0, 0);
+	}
+	// It tells by its exit code, an errno, and only this process answers: each message has one answer whenever the other is killed, as
+	// it may be with the environment whose namespace it is in.
+	SYS(wait4, pid, &status, 0, 0, 0);
+	if (status == 0)
+		answer(READY, 0, 0);
+	else
+		answer(FAILED, step, status & 0x7f ? EIO : status >> 8 & 0xff);
+}
+
+__attribute__((used)) static void start(long *stack)
+{
+	char **args = (char **)(stack + 1);
+	u8 life = stack[0] > 1 ? (u8)args[1][0] : 0;
 	u64 chld = 1UL << (17 - 1), none = 0;
 	SYS(close_range, CONTROL + 1, ~0U, 0, 0, 0);
 	SYS(umask, 022, 0, 0, 0, 0);
+	if (life == 'h')
+		for (;;) {
+			long n = receive();
+			help(n);
+			for (int i = 0; i < nfds; i++)
+				SYS(close, fds[i], 0, 0, 0, 0);
+		}
 	long signals = SYS(signalfd4, -1, &chld, sizeof chld, O_CLOEXEC, 0);
 	if (signals < 0)
 		quit();
+	if (life == 'r')
+		answer(READY, 0, 0);
 	for (;;) {
 		u8 step = 0;
 		long n = receive(), pid = carry_out(message, message + n, &step);
@@ -575,7 +695,7 @@ __attribute__((used)) static void start(void)
 }
 
 #if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tand $-16,%rsp\n\tcall start\n");
+__asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tmov %rsp,%rdi\n\tand $-16,%rsp\n\tcall start\n");
 #else
-__asm__(".globl _start\n_start:\n\tbl start\n");
+__asm__(".globl _start\n_start:\n\tmov x0, sp\n\tbl start\n");
 #endif

@@ -18,6 +18,11 @@ func decide(t testing.TB, goarch string, audit, nr uint32, args ...uint64) uint3
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, insns, audit, nr, args...)
+}
+
+func run(t testing.TB, insns []bpf.Instruction, audit, nr uint32, args ...uint64) uint32 {
+	t.Helper()
 	vm, err := bpf.NewVM(insns)
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +39,49 @@ func decide(t testing.TB, goarch string, audit, nr uint32, args ...uint64) uint3
 		t.Fatal(err)
 	}
 	return uint32(ret)
+}
+
+// A template may call unshare with the two values that forking takes, each whole; else the filters are the same.
+func TestTemplateDecisions(t *testing.T) {
+	for name, arch := range arches {
+		insns, err := instructions(name, forkFlags...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := instructions(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forked, err := forkedInstructions(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID)
+		for flags, want := range map[uint64]uint32{
+			all: allow, unix.CLONE_NEWCGROUP: allow, unix.CLONE_NEWUSER: eperm, unix.CLONE_NEWNS: eperm, 0: eperm, all | unix.CLONE_NEWNET: eperm,
+			all | unix.CLONE_NEWCGROUP: eperm, all | 1<<32: eperm, all &^ unix.CLONE_NEWPID: eperm, unix.CLONE_NEWNET: eperm,
+		} {
+			if got := run(t, insns, arch.audit, arch.numbers["unshare"], flags); got != want {
+				t.Errorf("%s: unshare(%#x) is %#x, want %#x", name, flags, got, want)
+			}
+			if got := run(t, forked, arch.audit, arch.numbers["unshare"], flags); got != eperm {
+				t.Errorf("%s: unshare(%#x) is %#x in what was forked", name, flags, got)
+			}
+		}
+		for call, nr := range arch.numbers {
+			if call == "unshare" {
+				continue
+			}
+			for _, args := range [][]uint64{{0}, {all}, {17}, {unix.CLONE_NEWUSER | 17}} {
+				if got, want := run(t, insns, arch.audit, nr, args...), run(t, plain, arch.audit, nr, args...); got != want {
+					t.Errorf("%s: %s(%#x) is %#x in a template and %#x elsewhere", name, call, args, got, want)
+				}
+				if got := run(t, forked, arch.audit, nr, args...); got != allow {
+					t.Errorf("%s: %s(%#x) is %#x in the second filter", name, call, args, got)
+				}
+			}
+		}
+	}
 }
 
 const (

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+)
+
+// functionView is the answer of GET /_thaw/functions/NAME.
+type functionView struct {
+	Version      int          `json:"version"`
+	Name         string       `json:"name"`
+	State        string       `json:"state"`
+	Template     templateView `json:"template"`
+	Environments struct {
+		Busy   int `json:"busy"`
+		Idle   int `json:"idle"`
+		Spares int `json:"spares"`
+		Starts int `json:"starts"`
+	} `json:"environments"`
+}
+
+// templateView says whether environments are forked, and why not.
+type templateView struct {
+	State   string   `json:"state"`
+	Reasons []string `json:"reasons,omitempty"`
+	InitMS  float64  `json:"init_ms,omitempty"`
+}
+
+func (p *program) get() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get NAME",
+		Short: "Show how a function's environments are made, and why they are not forked",
+		Long: `Show what a function has on this platform: whether its environments are forked from an initialised template, how
+much that saves each start, why not if they are not, and how many environments there are.`,
+		Args:              oneArgument("a function's name"),
+		ValidArgsFunction: p.completeFunction,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			view, err := p.view(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if p.json {
+				p.writeJSON(p.io.Out, view)
+				return nil
+			}
+			fmt.Fprintf(p.io.Out, "%s is %s\n", view.Name, view.State)
+			fmt.Fprintf(p.io.Out, "environments: %d busy, %d idle, %d spare, %d starting\n",
+				view.Environments.Busy, view.Environments.Idle, view.Environments.Spares, view.Environments.Starts)
+			p.writeTemplate("starts: ", "  ", &view.Template)
+			return nil
+		},
+	}
+}
+
+// writeTemplate says after label how a function's environments are made, and why not otherwise on lines of their own that
+// begin with indent.
+func (p *program) writeTemplate(label, indent string, t *templateView) {
+	switch t.State {
+	case "ready":
+		fmt.Fprintf(p.io.Out, "%sforked from a template; each saves %.0f ms of init\n", label, t.InitMS)
+		return
+	case "building":
+		fmt.Fprintf(p.io.Out, "%sbooted; its template is being made\n", label)
+		return
+	}
+	fmt.Fprintf(p.io.Out, "%sbooted, not forked (%s)\n", label, first(t.State, "it has never been in force"))
+	for _, reason := range t.Reasons {
+		fmt.Fprintf(p.io.Out, "%sbecause %s\n", indent, reason)
+	}
+}
+
+func (p *program) view(ctx context.Context, name string) (*functionView, error) {
+	c, err := p.connect(1)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	what := "cannot look at " + name
+	resp, err := c.get(ctx, "/_thaw/functions/"+url.PathEscape(name), nil)
+	if err != nil {
+		return nil, p.remote(ctx, what, name, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, p.remote(ctx, what, name, refusal(resp))
+	}
+	view := &functionView{}
+	if err := json.NewDecoder(resp.Body).Decode(view); err != nil {
+		return nil, &Error{What: what, Why: "the platform's answer is not JSON", Exit: ExitFailed, Err: err}
+	}
+	view.Version = jsonVersion
+	return view, nil
+}

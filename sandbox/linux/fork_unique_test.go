@@ -1,0 +1,121 @@
+package linux
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"thaw/runtimes"
+)
+
+// manyEnvironments is how many are forked of each template; on a machine that takes longer than enoughTime for them, as many as
+// it manages by then, and at least a tenth.
+const (
+	manyEnvironments = 2000
+	enoughTime       = 90 * time.Second
+)
+
+// draws are functions whose answer has one value of each generator that init has already used.
+var draws = map[string]function{
+	"python": {runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
+import hashlib, os, random, secrets, ssl, tempfile, uuid, _random
+class Own(random.Random): pass
+own, fixed, plain, hidden = random.Random(), Own(42), _random.Random(7), {'list': [(random.Random(5),)]}
+system = random.SystemRandom()
+def draw():
+    return dict(random=random.random(), gauss=random.gauss(0, 1), own=own.random(), own_gauss=own.gauss(0, 1), fixed=fixed.random(), plain=plain.random(), hidden=hidden['list'][0][0].random(),
+        system=system.random(), secrets=secrets.token_hex(16), openssl=ssl.RAND_bytes(16).hex(), uuid1=str(uuid.uuid1()), clock=str(uuid.uuid1())[19:], uuid4=str(uuid.uuid4()),
+        urandom=os.urandom(16).hex(), name=next(tempfile._get_candidate_names()))
+draw()
+def handler(event, context): return draw()
+`}},
+	"node": {runtime: "nodejs20.x", handler: "app.handler", files: map[string]string{"app.js": `
+const crypto = require('crypto'), vm = require('vm');
+const kept = Math.random, { random } = Math;
+const context = vm.createContext();
+const used = vm.createContext(); vm.runInContext('1', used);
+function draw() {
+  return { math: Math.random(), kept: kept(), random: random(), bytes: crypto.randomBytes(16).toString('hex'), uuid: crypto.randomUUID(), int: crypto.randomInt(2 ** 47),
+    web: Buffer.from(crypto.webcrypto.getRandomValues(new Uint8Array(16))).toString('hex'), fresh: vm.runInNewContext('Math.random()') };
+}
+draw();
+exports.handler = async () => ({ ...draw(), context: vm.runInContext('Math.random()', context) });
+`}},
+	"ruby": {runtime: "ruby3.2", handler: "app.handler", files: map[string]string{"app.rb": `
+require 'securerandom'
+require 'openssl'
+OWN = Random.new
+FIXED = Random.new(42)
+def draw
+  { rand: rand, kernel: Random.rand, shuffle: (1..100).to_a.shuffle.join(','), own: OWN.rand, fixed: FIXED.rand, hex: SecureRandom.hex, uuid: SecureRandom.uuid, number: SecureRandom.random_number,
+    openssl: OpenSSL::Random.random_bytes(16).unpack1('H*'), urandom: Random.urandom(16).unpack1('H*') }
+end
+draw
+def handler(event:, context:)
+  draw
+end`}},
+}
+
+// No two environments of a template ever draw the same value from any generator, though each had been used before the fork.
+func TestGeneratorsDiffer(t *testing.T) {
+	needRoot(t)
+	if testing.Short() {
+		t.Skip("forks thousands of environments")
+	}
+	d := open(t)
+	for language, f := range draws {
+		t.Run(language, func(t *testing.T) {
+			p := park(t, d, specOf(t, f))
+			var mu sync.Mutex
+			seen := map[string]map[string]bool{}
+			var group errgroup.Group
+			group.SetLimit(8)
+			forks := 0
+			for end := time.Now().Add(enoughTime); forks < manyEnvironments && (forks < manyEnvironments/10 || time.Now().Before(end)); forks++ {
+				group.Go(func() error {
+					c, err := forkOne(context.Background(), p)
+					if err != nil {
+						return err
+					}
+					defer c.Close()
+					for range 2 {
+						answer, err := c.conn.Invoke(context.Background(), &runtimes.Event{RequestID: "r", Payload: []byte("1")})
+						if err != nil {
+							return err
+						}
+						var values map[string]json.RawMessage
+						if err := json.Unmarshal(answer, &values); err != nil {
+							return err
+						}
+						mu.Lock()
+						for name, value := range values {
+							if seen[name] == nil {
+								seen[name] = map[string]bool{}
+							}
+							seen[name][string(value)] = true
+						}
+						mu.Unlock()
+					}
+					return nil
+				})
+			}
+			if err := group.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			for name, values := range seen {
+				want := 2 * forks
+				if name == "clock" {
+					want = forks // the sequence and the node stay the same within one
+				}
+				if len(values) < want {
+					t.Errorf("%s: %d different values of %d", name, len(values), want)
+				}
+			}
+			t.Logf("%d generators in %d environments", len(seen), forks)
+		})
+	}
+}

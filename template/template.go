@@ -1,0 +1,169 @@
+// Package template makes the processes that environments are forked from: one per function version, booted once,
+// initialised, optionally warmed up with one event, checked, and parked. A version whose initialised process cannot be
+// forked safely has none, and the reason is kept in words.
+//
+//	building ──▶ ready ──▶ closed
+//	    │
+//	    └──▶ off · unsupported · unsafe · failed      (no template; environments are booted)
+//
+// It neither decides when a template is wanted nor when it has to make room: placement does.
+package template
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"thaw"
+	"thaw/runtimes"
+	"thaw/sandbox"
+)
+
+// Tags of a function by which its owner decides about templates.
+const (
+	// TagSnapshot with the value "off" has every environment booted.
+	TagSnapshot = "thaw:snapshot"
+	// TagWarmupEvent holds the JSON event of one invocation that a template serves before it is parked.
+	TagWarmupEvent = "thaw:warmup-event"
+	// TagWarmup with the value "true" asks for one with {"warmup": true}.
+	TagWarmup = "thaw:warmup"
+)
+
+// State says whether a version has a template.
+type State string
+
+// States of a version's template.
+const (
+	StateBuilding    State = "building"
+	StateReady       State = "ready"
+	StateOff         State = "off"         // by tag
+	StateUnsupported State = "unsupported" // the runtime cannot be forked, or this machine cannot
+	StateUnsafe      State = "unsafe"      // what init left behind cannot be shared by forks
+	StateFailed      State = "failed"      // init, a hook or the warm-up failed
+)
+
+// Report is what users are told about a version's template.
+type Report struct {
+	State   State    `json:"state"`
+	Reasons []string `json:"reasons,omitempty"` // why there is none, each a sentence without its full stop
+	// InitMS is what runtime and init took, milliseconds: what every fork saves.
+	InitMS float64 `json:"init_ms,omitempty"`
+}
+
+// Template is a parked process. Its methods may be called from several goroutines.
+type Template struct {
+	cfg    *sandbox.Config
+	env    *sandbox.Environment
+	launch *runtimes.Launch
+	dir    string
+}
+
+// initLimit bounds the init of a template. With SnapStart it is AWS's bound for a snapshot's, the greater of 130 s and the
+// function's timeout. Without, a deployment does not wait for an init that takes longer than this: such a function is
+// initialised by its first invocation, as on AWS.
+func initLimit(v *thaw.Version) time.Duration {
+	if v.SnapStarted() {
+		return max(130*time.Second, time.Duration(v.Timeout)*time.Second)
+	}
+	return 3 * sandbox.InitTimeout
+}
+
+// Warmup is the event that a function's tags ask for, nil if they ask for none.
+func Warmup(tags map[string]string) []byte {
+	if event := tags[TagWarmupEvent]; event != "" {
+		return []byte(event)
+	}
+	if tags[TagWarmup] == "true" {
+		return []byte(`{"warmup":true}`)
+	}
+	return nil
+}
+
+// Build makes a version's template after plan, whose log takes what init writes. It returns nil and the reason when there
+// can be none; an error only when ctx has ended or the platform failed.
+func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, tags map[string]string) (*Template, Report, error) {
+	switch {
+	case tags[TagSnapshot] == "off":
+		return nil, Report{State: StateOff, Reasons: []string{"the tag " + TagSnapshot + " is off"}}, nil
+	case plan.Launch.TemplateArgs == nil:
+		return nil, Report{State: StateUnsupported, Reasons: []string{"the runtime " + plan.Version.Runtime + " cannot be forked"}}, nil
+	}
+	bounded := *plan
+	bounded.InitLimit = initLimit(plan.Version)
+	env, err := cfg.BootTemplate(ctx, &bounded)
+	if err != nil {
+		return none(ctx, StateFailed, "init failed", err)
+	}
+	report := Report{State: StateReady, InitMS: float64(env.InitDuration.Microseconds()) / 1000}
+	if event := Warmup(tags); event != nil {
+		if err := warmUp(ctx, env, arn, event); err != nil {
+			env.Close() //nolint:errcheck // told by its driver
+			return none(ctx, StateFailed, "the warm-up invocation failed", err)
+		}
+	}
+	hazards, err := env.Park(ctx)
+	switch {
+	case err != nil:
+		env.Close() //nolint:errcheck // as above
+		return none(ctx, StateFailed, "it could not be parked", err)
+	case len(hazards) > 0:
+		env.Close() //nolint:errcheck // as above
+		return nil, Report{State: StateUnsafe, Reasons: hazards, InitMS: report.InitMS}, nil
+	}
+	return &Template{cfg: cfg, env: env, launch: plan.Launch, dir: plan.CodeDir}, report, nil
+}
+
+// none explains a template that could not be made. What is neither the function's fault nor the machine's lack is the
+// platform's error.
+func none(ctx context.Context, state State, what string, err error) (*Template, Report, error) {
+	if ctx.Err() != nil {
+		return nil, Report{}, ctx.Err()
+	}
+	if errors.Is(err, sandbox.ErrNoTemplates) {
+		return nil, Report{State: StateUnsupported, Reasons: []string{err.Error()}}, nil
+	}
+	failure, ok := errors.AsType[*thaw.FunctionError](err)
+	if !ok {
+		return nil, Report{State: StateFailed, Reasons: []string{what + ": " + err.Error()}}, err
+	}
+	return nil, Report{State: state, Reasons: []string{what + ": " + sentence(failure)}}, nil
+}
+
+// sentence is a function's failure on one line.
+func sentence(f *thaw.FunctionError) string {
+	var told struct {
+		Message string `json:"errorMessage"`
+	}
+	if json.Unmarshal(f.Payload, &told) == nil && told.Message != "" {
+		return f.Type + ": " + told.Message
+	}
+	if len(f.Payload) > 0 {
+		return f.Type + ": " + string(f.Payload)
+	}
+	return f.Type
+}
+
+// warmUp has the function serve one event.
+func warmUp(ctx context.Context, env *sandbox.Environment, arn string, event []byte) error {
+	deadline := time.Now().Add(time.Duration(env.Version.Timeout) * time.Second)
+	_, err := env.Invoke(ctx, &runtimes.Event{
+		RequestID: uuid.NewString(), DeadlineMS: deadline.UnixMilli(), FunctionARN: arn, Payload: event,
+	}, deadline)
+	return err
+}
+
+// Fork makes an environment. Of plan, what the template decides is filled in.
+func (t *Template) Fork(ctx context.Context, plan *sandbox.Plan) (*sandbox.Environment, error) {
+	whole := *plan
+	whole.Launch, whole.CodeDir, whole.InitLimit = t.launch, t.dir, sandbox.RestoreTimeout
+	return t.env.Fork(ctx, t.cfg, &whole)
+}
+
+// Usable reports whether the process still lives.
+func (t *Template) Usable() bool { return t.env.Usable() }
+
+// Close ends the template. Environments forked from it go on.
+func (t *Template) Close() error { return t.env.Close() }
