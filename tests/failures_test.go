@@ -554,7 +554,7 @@ func (s *stage) checkInitFailure(t *testing.T, a *answer, kind, message, text st
 func TestInitThatFailsOnceServes(t *testing.T) {
 	s := startStage(t)
 	// What differs between two attempts of one start is chance: with so many starts, each way is taken.
-	s.python(t, "unsteady", "import os\nif os.urandom(1)[0] < 128: raise RuntimeError('not today')\ndef handler(e, c): return 'well'\n", deployed{})
+	s.python(t, "unsteady", "import os\nif os.urandom(1)[0] < 128: raise RuntimeError('not today')\ndef handler(e, c): return 'well'\n", deployed{tags: booted})
 	const path = "/2015-03-31/functions/unsteady/invocations"
 	header := map[string]string{"X-Thaw-Start": "forced", "X-Amz-Log-Type": "Tail"}
 	harness.Eventually(t, "an init fails once and then serves", func() bool {
