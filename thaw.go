@@ -22,6 +22,24 @@ type Function struct {
 	Tags map[string]string `json:"tags,omitempty"`
 	// Policies holds the resource-based policy of the function ("" as key) and of each qualifier.
 	Policies map[string]Policy `json:"policies,omitempty"`
+	// Published holds the published versions, by ascending number. Of a published version only the state changes.
+	Published []Version `json:"published,omitempty"`
+	// LastNumber is the highest number that a version of this function was ever published with.
+	LastNumber int `json:"last_number,omitempty"`
+	// Aliases by name.
+	Aliases map[string]Alias `json:"aliases,omitempty"`
+	// Reserved is the function's reserved concurrency: its limit, and what nobody else can use. Nil: none. 0 stops it.
+	Reserved *int `json:"reserved,omitempty"`
+	// Provisioned holds provisioned concurrency by qualifier: a version's number or an alias's name.
+	Provisioned map[string]Provisioned `json:"provisioned,omitempty"`
+	// EventInvoke holds the asynchronous configuration by qualifier, Latest included.
+	EventInvoke map[string]EventInvoke `json:"event_invoke,omitempty"`
+	// RecursiveLoop is what happens to the function's recursive invocations: RecursionTerminate, which empty stands for,
+	// or RecursionAllow.
+	RecursiveLoop string `json:"recursive_loop,omitempty"`
+	// UpdateRuntimeOn is the runtime management setting by version number: Auto, which none stands for, FunctionUpdate or
+	// Manual.
+	UpdateRuntimeOn map[string]string `json:"update_runtime_on,omitempty"`
 }
 
 // Version is the configuration and code of one function version, as a whole: an environment that was made for it
@@ -83,9 +101,10 @@ type State string
 
 // The states that this platform uses, after the Lambda API's State enumeration.
 const (
-	StatePending State = "Pending"
-	StateActive  State = "Active"
-	StateFailed  State = "Failed"
+	StatePending  State = "Pending"
+	StateActive   State = "Active"
+	StateInactive State = "Inactive" // idle for so long that nothing is kept ready; the next invocation brings it back
+	StateFailed   State = "Failed"
 )
 
 // UpdateStatus is a function's LastUpdateStatus member in the Lambda API.
