@@ -27,6 +27,7 @@ const (
 	CodeInvalidZip            ErrorCode = "InvalidZipFileException"
 	CodeInvalidRuntime        ErrorCode = "InvalidRuntimeException"
 	CodeUnsupportedMediaType  ErrorCode = "UnsupportedMediaTypeException"
+	CodeRecursiveInvocation   ErrorCode = "RecursiveInvocationException"
 	CodeService               ErrorCode = "ServiceException"
 )
 

@@ -7,10 +7,11 @@ type StartKind string
 
 // Start kinds, cheapest first.
 const (
-	StartWarm  StartKind = "warm"  // an environment that had served before
-	StartSpare StartKind = "spare" // a parked environment that had served nothing yet
-	StartFork  StartKind = "fork"  // forked from the version's template
-	StartBoot  StartKind = "boot"  // interpreter or binary started in a new sandbox
+	StartWarm        StartKind = "warm"        // an environment that had served before
+	StartProvisioned StartKind = "provisioned" // one of the version's provisioned concurrency that had served nothing yet
+	StartSpare       StartKind = "spare"       // a parked environment that had served nothing yet
+	StartFork        StartKind = "fork"        // forked from the version's template
+	StartBoot        StartKind = "boot"        // interpreter or binary started in a new sandbox
 )
 
 // Cause says why a start was not warm. It is empty for a warm one.
@@ -72,6 +73,9 @@ type Invocation struct {
 	RequestID    string
 	Function     string
 	Version      string
+	Alias        string // the alias that the caller named, empty if none
+	Provisioned  bool   // it ran on provisioned concurrency
+	SpilledOver  bool   // it ran on demand, since every provisioned environment of its version was busy
 	Start        time.Time
 	Kind         StartKind
 	Cause        Cause

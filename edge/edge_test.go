@@ -19,6 +19,7 @@ import (
 	"thaw/awsapi"
 	"thaw/invoke"
 	"thaw/placement"
+	"thaw/state"
 )
 
 func TestLocalHost(t *testing.T) {
@@ -249,6 +250,11 @@ type nothing struct{}
 func (nothing) Function(string) (*thaw.Function, bool)     { return nil, false }
 func (nothing) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
 func (nothing) Release(placement.Lease)                    {}
+func (nothing) Wake(*thaw.Version)                         {}
+func (nothing) Provisioned(*thaw.Version) (placement.Lease, bool) {
+	return placement.Lease{}, false
+}
+func (nothing) Watch(ctx context.Context, _ func(state.Change)) error { <-ctx.Done(); return ctx.Err() }
 func (nothing) Acquire(context.Context, *thaw.Version, bool) (placement.Lease, error) {
 	return placement.Lease{}, errors.New("nothing")
 }

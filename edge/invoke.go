@@ -62,11 +62,12 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // only a test's recorder has none
 	}
 	if kind == "DryRun" {
-		if err := s.cfg.Invoker.Check(&request); err != nil {
+		executed, err := s.cfg.Invoker.Check(&request)
+		if err != nil {
 			lambda.WriteError(w, r, err)
 			return
 		}
-		header[headerExecuted] = []string{thaw.Latest}
+		header[headerExecuted] = []string{executed}
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +17,7 @@ import (
 	"thaw/placement"
 	"thaw/runtimes"
 	"thaw/sandbox"
+	"thaw/state"
 	"thaw/telemetry"
 )
 
@@ -48,16 +48,21 @@ type Response struct {
 	Record          thaw.Invocation
 }
 
-// Catalog is the node's view of what is deployed. It never waits.
+// Catalog is the node's view of what is deployed. Function never waits.
 type Catalog interface {
 	Function(name string) (*thaw.Function, bool)
+	Watch(ctx context.Context, fn func(state.Change)) error
 }
 
 // Placer hands out environments.
 type Placer interface {
+	// Provisioned gives an idle provisioned environment, if there is one, and never waits.
+	Provisioned(v *thaw.Version) (placement.Lease, bool)
 	Idle(v *thaw.Version) (placement.Lease, bool)
 	Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
 	Release(l placement.Lease)
+	// Wake has an inactive version made ready again, in the background.
+	Wake(v *thaw.Version)
 }
 
 // Config is what invocations are made of.
@@ -67,117 +72,124 @@ type Config struct {
 	Account thaw.Account
 	// Concurrency is the account's limit of invocations at the same time.
 	Concurrency int
+	// Scaling bounds how fast one function's environments may become more.
+	Scaling ScalingRate
 }
 
 // Invoker runs invocations. Its methods may be called from several goroutines.
 type Invoker struct {
-	cfg      Config
-	inFlight atomic.Int64
+	cfg     Config
+	permits *permits
 }
 
-// New makes an Invoker.
-func New(cfg Config) *Invoker { return &Invoker{cfg: cfg} }
-
-// Resolve finds the version that a request is for. Errors are *thaw.Error with AWS's codes and texts.
-func (i *Invoker) Resolve(ref thaw.FunctionRef, qualifier string) (*thaw.Function, *thaw.Version, error) {
-	if ref.Qualifier != "" {
-		if qualifier != "" && qualifier != ref.Qualifier {
-			return nil, nil, thaw.Errorf(thaw.CodeInvalidParameterValue, "The derived qualifier from the function name does not match the specified qualifier.")
-		}
-		qualifier = ref.Qualifier
-	}
-	if err := i.cfg.Account.CheckOwned("InvokeFunction", ref); err != nil {
-		return nil, nil, err
-	}
-	f, ok := i.cfg.Catalog.Function(ref.Name)
-	if !ok || (qualifier != "" && qualifier != thaw.Latest) {
-		return nil, nil, thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", i.cfg.Account.FunctionARN(ref.Name, qualifier))
-	}
-	if f.Running == nil {
-		return nil, nil, i.notReady(f)
-	}
-	return f, f.Running, nil
-}
-
-// notReady explains why a function without a running version cannot be invoked; the texts are AWS's.
-func (i *Invoker) notReady(f *thaw.Function) error {
-	arn := i.cfg.Account.FunctionARN(f.Name, "")
-	if f.Config.State == thaw.StateFailed {
-		return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: Failed. %s", f.Config.StateReason)
-	}
-	return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: %s: %s", f.Config.State, arn)
+// New makes an Invoker. It knows what functions claim of the concurrency while Run runs.
+func New(cfg Config) *Invoker {
+	return &Invoker{cfg: cfg, permits: newPermits(cfg.Concurrency, cfg.Scaling)}
 }
 
 // Check is a DryRun: everything that comes before an environment.
-func (i *Invoker) Check(r *Request) error {
-	if _, _, err := i.Resolve(r.Function, r.Qualifier); err != nil {
-		return err
+func (i *Invoker) Check(r *Request) (executedVersion string, err error) {
+	d, err := i.Resolve(r.Function, r.Qualifier)
+	if err != nil {
+		return "", err
 	}
-	return checkPayload(r.Payload)
+	return d.Version.Number, checkPayload(r.Payload)
 }
 
 // Invoke runs one synchronous invocation to its end. It goes on when the caller goes away, as AWS's does; ctx carries
 // values only. Errors are *thaw.Error; a function's own failure is a Response.
 func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
-	f, v, err := i.Resolve(r.Function, r.Qualifier)
+	d, err := i.Resolve(r.Function, r.Qualifier)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkPayload(r.Payload); err != nil {
 		return nil, err
 	}
-	if i.inFlight.Add(1) > int64(i.cfg.Concurrency) {
-		i.inFlight.Add(-1)
-		return nil, &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second}
-	}
-	defer i.inFlight.Add(-1)
-	ctx = context.WithoutCancel(ctx)
-
-	run := run{
-		request: r, version: v,
-		arn:      i.cfg.Account.FunctionARN(f.Name, orDefault(r.Function.Qualifier, r.Qualifier)),
-		response: Response{ExecutedVersion: v.Number},
-	}
+	u := i.permits.of(&i.cfg.Account, d.Function.Name)
+	run := run{request: r, version: d.Version, arn: d.ARN, response: Response{ExecutedVersion: d.Version.Number}}
 	rec := &run.response.Record
-	rec.RequestID, rec.Function, rec.Version, rec.Start = r.RequestID, f.Name, v.Number, r.Start
-	rec.MemorySize = v.MemorySize
-	rec.TraceID = traceID(r)
+	rec.RequestID, rec.Function, rec.Version, rec.Alias, rec.Start = r.RequestID, d.Function.Name, d.Version.Number, d.Alias, r.Start
+	rec.MemorySize = d.Version.MemorySize
+	trace, before := descend(traceHead(r), u.lineage)
+	if before >= maxRecursion && d.Function.RecursiveLoop != thaw.RecursionAllow {
+		return nil, thaw.Errorf(thaw.CodeRecursiveInvocation, "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation. If the loop is meant, allow it with PutFunctionRecursionConfig.")
+	}
+	rec.TraceID = trace
+	u.last.Store(r.Start.Unix())
+	ctx = context.WithoutCancel(ctx)
 
 	placed := time.Now()
 	rec.Phases.Set(thaw.PhaseAdmit, r.Start, r.Start, placed)
 	for {
-		lease, err := i.acquire(ctx, v, r.Forced)
+		held, err := i.acquire(ctx, &d, u, r.Forced)
 		if err != nil {
 			return run.notPlaced(err, placed)
 		}
-		run.describeStart(&lease, placed)
-		taken := run.handle(ctx, &lease)
-		i.cfg.Placer.Release(lease)
+		rec.Provisioned, rec.SpilledOver = held.provisioned, held.spilled
+		run.describeStart(&held.lease, placed)
+		taken := run.handle(ctx, &held.lease)
+		i.release(&held, u)
 		if taken {
+			u.counted.count(&run.response)
 			return &run.response, nil
 		}
 		// It had died while it was idle. That is nothing this request has to suffer from.
 	}
 }
 
-// acquire waits for an environment for a bounded time. The common case, an idle one, needs no timer.
-func (i *Invoker) acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error) {
-	if !forced {
-		if lease, ok := i.cfg.Placer.Idle(v); ok {
-			return lease, nil
+// holding is an environment and the right to use it.
+type holding struct {
+	lease       placement.Lease
+	permit      permit // of an on-demand invocation
+	provisioned bool
+	spilled     bool
+}
+
+// acquire takes what is ready first: a provisioned environment, then with a permit an idle one, then whatever start or
+// environment comes first, for a bounded time. The common case, an idle one, needs no timer.
+func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, forced bool) (held holding, err error) {
+	v := d.Version
+	if len(d.Function.Provisioned) > 0 && !forced {
+		if held.lease, held.provisioned = i.cfg.Placer.Provisioned(v); held.provisioned {
+			u.provisioned.Add(1)
+			return held, nil
 		}
+		held.spilled = d.Function.ProvisionedFor(v.Number) > 0
+	}
+	if held.permit, err = i.permits.take(d.Function, u); err != nil {
+		return held, err
+	}
+	if held.spilled {
+		u.counted.spilled.Add(1)
+	}
+	if !forced {
+		var ok bool
+		if held.lease, ok = i.cfg.Placer.Idle(v); ok {
+			return held, nil
+		}
+	}
+	if u.starts != nil && !u.starts.Allow() {
+		held.permit.release()
+		u.counted.throttles.Add(1)
+		return held, throttled(reasonAccount)
 	}
 	start := sandbox.InitTimeout + time.Duration(v.Timeout)*time.Second
 	waiting, cancel := context.WithTimeout(ctx, placeLimit+start)
 	defer cancel()
-	return i.cfg.Placer.Acquire(waiting, v, forced)
+	if held.lease, err = i.cfg.Placer.Acquire(waiting, v, forced); err != nil {
+		held.permit.release()
+	}
+	return held, err
 }
 
-func orDefault(s, otherwise string) string {
-	if s != "" {
-		return s
+func (i *Invoker) release(held *holding, u *usage) {
+	i.cfg.Placer.Release(held.lease)
+	if held.provisioned {
+		u.provisioned.Add(-1)
+		return
 	}
-	return otherwise
+	held.permit.release()
 }
 
 // checkPayload refuses what is not JSON, with AWS's text.
@@ -363,8 +375,8 @@ func megabytes(bytes uint64, limit int) int {
 	return min(int((bytes+mb-1)/mb), limit)
 }
 
-// traceID passes the caller's trace on, or begins one that is not sampled.
-func traceID(r *Request) string {
+// traceHead is the caller's trace, or a new one that is not sampled.
+func traceHead(r *Request) string {
 	if r.TraceID != "" {
 		return r.TraceID
 	}

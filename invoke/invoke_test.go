@@ -111,10 +111,10 @@ func TestResolve(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s is no name", test.name)
 		}
-		_, v, err := i.Resolve(ref, test.qualifier)
+		d, err := i.Resolve(ref, test.qualifier)
 		if test.code == "" {
-			if err != nil || v.Function != "f" {
-				t.Errorf("%s, %q: %v, %v", test.name, test.qualifier, v, err)
+			if err != nil || d.Version.Function != "f" {
+				t.Errorf("%s, %q: %v, %v", test.name, test.qualifier, d.Version, err)
 			}
 			continue
 		}
@@ -230,10 +230,23 @@ func TestConcurrencyLimit(t *testing.T) {
 	group.Wait()
 }
 
-// placerFunc is a Placer that has nothing idle.
+// emptyPlacer has nothing ready.
+type emptyPlacer struct{}
+
+func (emptyPlacer) Provisioned(*thaw.Version) (placement.Lease, bool) {
+	return placement.Lease{}, false
+}
+func (emptyPlacer) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
+func (emptyPlacer) Wake(*thaw.Version)                         {}
+
+// placer is a Placer that starts what its function gives.
+type placer struct {
+	emptyPlacer
+	placerFunc
+}
+
 type placerFunc func(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
 
-func (placerFunc) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
 func (p placerFunc) Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error) {
 	return p(ctx, v, forced)
 }
@@ -268,7 +281,7 @@ func TestNotPlaced(t *testing.T) {
 			log:     "Z the-id Task timed out after 30.00 seconds\n\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			placer := placerFunc(func(ctx context.Context, v *thaw.Version, _ bool) (placement.Lease, error) {
+			start := placerFunc(func(ctx context.Context, v *thaw.Version, _ bool) (placement.Lease, error) {
 				deadline, ok := ctx.Deadline()
 				// Both attempts of an init that blocks have to fit in.
 				if need := time.Now().Add(sandbox.InitTimeout + time.Duration(v.Timeout)*time.Second); !ok || deadline.Before(need) {
@@ -276,7 +289,7 @@ func TestNotPlaced(t *testing.T) {
 				}
 				return placement.Lease{}, test.err
 			})
-			i := New(Config{Catalog: catalog{"f": function("f")}, Placer: placer, Account: account, Concurrency: 1})
+			i := New(Config{Catalog: catalog{"f": function("f")}, Placer: placer{placerFunc: start}, Account: account, Concurrency: 1})
 			response, err := i.Invoke(t.Context(), request("f", "{}"))
 			if test.code != "" {
 				if thaw.CodeOf(err) != test.code || !errors.Is(err, test.err) {
@@ -298,12 +311,12 @@ func TestNotPlaced(t *testing.T) {
 
 // leasePlacer hands out environments that it boots itself.
 type leasePlacer struct {
+	emptyPlacer
 	boot     func() placement.Lease
 	acquired int
 	released int
 }
 
-func (p *leasePlacer) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
 func (p *leasePlacer) Acquire(context.Context, *thaw.Version, bool) (placement.Lease, error) {
 	p.acquired++
 	return p.boot(), nil
@@ -418,13 +431,13 @@ func (d *lastProcess) Start(ctx context.Context, spec *sandbox.Spec) (sandbox.Pr
 
 func TestDryRun(t *testing.T) {
 	i := New(Config{Catalog: catalog{"f": function("f")}, Account: account})
-	if err := i.Check(request("f", "{}")); err != nil {
+	if executed, err := i.Check(request("f", "{}")); err != nil || executed != thaw.Latest {
+		t.Error(executed, err)
+	}
+	if _, err := i.Check(request("g", "{}")); thaw.CodeOf(err) != thaw.CodeResourceNotFound {
 		t.Error(err)
 	}
-	if err := i.Check(request("g", "{}")); thaw.CodeOf(err) != thaw.CodeResourceNotFound {
-		t.Error(err)
-	}
-	if err := i.Check(request("f", "{")); thaw.CodeOf(err) != thaw.CodeInvalidRequestContent {
+	if _, err := i.Check(request("f", "{")); thaw.CodeOf(err) != thaw.CodeInvalidRequestContent {
 		t.Error(err)
 	}
 }
@@ -442,11 +455,11 @@ func TestMegabytes(t *testing.T) {
 }
 
 func TestTraceID(t *testing.T) {
-	if got := traceID(&Request{TraceID: "Root=1-5-6"}); got != "Root=1-5-6" {
+	if got := traceHead(&Request{TraceID: "Root=1-5-6"}); got != "Root=1-5-6" {
 		t.Errorf("the caller's trace became %q", got)
 	}
 	r := &Request{Start: time.Unix(0x5759e988, 0)}
-	one, other := traceID(r), traceID(r)
+	one, other := traceHead(r), traceHead(r)
 	if one == other || len(one) != len("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0") || !strings.HasPrefix(one, "Root=1-5759e988-") || !strings.HasSuffix(one, ";Sampled=0") {
 		t.Errorf("%q, %q", one, other)
 	}

@@ -19,6 +19,8 @@ type Instance struct {
 
 	release func() // lets the package go
 	out     bool   // in a request's hands; guarded by its fleet's mu
+	// provisioned: one of its version's provisioned concurrency.
+	provisioned bool
 }
 
 // fleetKey names the environments that are interchangeable: one generation of one version of one function.

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Writes lambda.json, iam.json and sts.json, the compact models that package awsapi embeds.
+"""Writes lambda.json, iam.json, sts.json and application-autoscaling.json, the models that package awsapi embeds.
 
-Input: botocore's service-2.json.gz of the three services, from the botocore that this Python imports. VERSION below is
+Input: botocore's service-2.json.gz of these services, from the botocore that this Python imports. VERSION below is
 the one that the committed files were made from; another is refused unless --any-version is given.
 
     python3 generate.py            # rewrite the files beside this script
     python3 generate.py --check    # exit 1 when a committed file differs from what would be written
 
 What is kept of each model: every operation's name, method, URI and success status; for the operations that have a full
-model (all of lambda's, those named in FULL for iam and sts), the shapes reached from their input and output; and the
+model (all of them, or those named in FULL), the shapes reached from their input and output; and the
 wire form of every error. Documentation, examples and paginators are dropped.
 """
 import argparse
@@ -21,11 +21,14 @@ import botocore
 
 VERSION = "1.43.11"
 
-SERVICES = {"lambda": "2015-03-31", "iam": "2010-05-08", "sts": "2011-06-15"}
+SERVICES = {
+    "lambda": "2015-03-31", "iam": "2010-05-08", "sts": "2011-06-15", "application-autoscaling": "2016-02-06",
+}
 
 # Operations whose shapes are kept. None stands for all.
 FULL = {
     "lambda": None,
+    "application-autoscaling": None,
     "sts": {"AssumeRole", "GetCallerIdentity", "GetSessionToken"},
     "iam": {
         "AttachRolePolicy", "CreatePolicy", "CreateRole", "CreateServiceLinkedRole", "DeletePolicy", "DeleteRole",
@@ -122,6 +125,8 @@ def compact(service):
         "shapes": {},
         "errors": {},
     }
+    if "targetPrefix" in meta:
+        out["target"] = meta["targetPrefix"]
     wanted = []
     for name, op in sorted(model["operations"].items()):
         entry = {"method": op["http"]["method"], "uri": op["http"]["requestUri"]}

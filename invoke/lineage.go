@@ -1,0 +1,83 @@
+package invoke
+
+import (
+	"hash/fnv"
+	"strconv"
+	"strings"
+)
+
+// A trace header's Lineage says how often a request has gone through which function, so that a function which invokes
+// itself, directly or through others, is stopped. SDKs pass the header on by themselves inside a function. The form is
+// AWS's, from X-Ray's documentation of the tracing header: hash:count, separated by '|'.
+const (
+	lineageKey = "Lineage="
+	// maxRecursion is how often a function may be invoked in one chain of requests. AWS: about 16 times.
+	maxRecursion = 16
+	// maxLineage bounds how many functions of a chain are counted; AWS has a bound too, and does not tell it.
+	maxLineage = 32
+)
+
+// lineageOf names a function in a lineage.
+func lineageOf(arn string) string {
+	h := fnv.New32a()
+	h.Write([]byte(arn)) //nolint:errcheck // hashes never fail
+	const digits = 8
+	s := strconv.FormatUint(uint64(h.Sum32()), 16)
+	return strings.Repeat("0", digits-len(s)) + s
+}
+
+// descend adds one invocation of a function to a trace header. count is how often the chain has come to the function
+// before.
+func descend(trace, function string) (next string, count int) {
+	head, lineage := cutLineage(trace)
+	var b strings.Builder
+	b.Grow(len(trace) + len(lineageKey) + len(function) + 4)
+	b.WriteString(head)
+	if head != "" {
+		b.WriteByte(';')
+	}
+	b.WriteString(lineageKey)
+	entries, found := 0, false
+	for entry := range strings.SplitSeq(lineage, "|") {
+		name, n, ok := strings.Cut(entry, ":")
+		number, err := strconv.ParseUint(n, 10, 16)
+		if !ok || err != nil || entries == maxLineage {
+			continue
+		}
+		if name == function {
+			count, found = int(number), true
+			n = strconv.Itoa(count + 1)
+		}
+		if entries > 0 {
+			b.WriteByte('|')
+		}
+		b.WriteString(name)
+		b.WriteByte(':')
+		b.WriteString(n)
+		entries++
+	}
+	if !found {
+		if entries > 0 {
+			b.WriteByte('|')
+		}
+		b.WriteString(function)
+		b.WriteString(":1")
+	}
+	return b.String(), count
+}
+
+// cutLineage takes the lineage out of a trace header; several count as one.
+func cutLineage(trace string) (head, lineage string) {
+	if !strings.Contains(trace, lineageKey) {
+		return trace, ""
+	}
+	var others, lineages []string
+	for field := range strings.SplitSeq(trace, ";") {
+		if l, ok := strings.CutPrefix(field, lineageKey); ok {
+			lineages = append(lineages, l)
+		} else {
+			others = append(others, field)
+		}
+	}
+	return strings.Join(others, ";"), strings.Join(lineages, "|")
+}
