@@ -28,6 +28,7 @@ const (
 	CodeInvalidRuntime        ErrorCode = "InvalidRuntimeException"
 	CodeUnsupportedMediaType  ErrorCode = "UnsupportedMediaTypeException"
 	CodeRecursiveInvocation   ErrorCode = "RecursiveInvocationException"
+	CodeProvisionedNotFound   ErrorCode = "ProvisionedConcurrencyConfigNotFoundException"
 	CodeService               ErrorCode = "ServiceException"
 )
 

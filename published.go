@@ -26,6 +26,21 @@ type Provisioned struct {
 	LastModified time.Time `json:"last_modified"`
 }
 
+// Capacity is what a node has of a qualifier's provisioned concurrency.
+type Capacity struct {
+	Allocated int    // environments being made and made
+	Available int    // environments that are initialised, idle or busy
+	Status    string // ProvisionedInProgress, ProvisionedReady or ProvisionedFailed
+	Reason    string // AWS's StatusReason, empty unless Status is ProvisionedFailed
+}
+
+// Values of Capacity's Status, after the Lambda API's ProvisionedConcurrencyStatusEnum.
+const (
+	ProvisionedInProgress = "IN_PROGRESS"
+	ProvisionedReady      = "READY"
+	ProvisionedFailed     = "FAILED"
+)
+
 // EventInvoke is how asynchronous invocations of one qualifier are retried and where their outcome goes (AWS's
 // FunctionEventInvokeConfig).
 type EventInvoke struct {

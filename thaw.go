@@ -60,6 +60,9 @@ type Version struct {
 	TracingMode  string            `json:"tracing_mode"`         // PassThrough or Active
 	SnapStart    string            `json:"snap_start,omitempty"` // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
 	Code         Code              `json:"code"`
+	// LatestDescription is what $LATEST was described as when the version was published with a description of its own;
+	// nil when it was not.
+	LatestDescription *string `json:"latest_description,omitempty"`
 
 	State            State        `json:"state"`
 	StateReason      string       `json:"state_reason,omitempty"`

@@ -44,6 +44,7 @@ var wireForms = map[thaw.ErrorCode]wireForm{
 	thaw.CodeInvalidZip:            {status: 502, key: "Message", fault: "Service"},
 	thaw.CodeInvalidRuntime:        {status: 502, key: "Message", fault: "Service"},
 	thaw.CodeUnsupportedMediaType:  {status: 415, key: "message", fault: "User"},
+	thaw.CodeProvisionedNotFound:   {status: 404, key: "message", fault: "User"},
 	thaw.CodeService:               {status: 500, key: "Message", fault: "Service", query: "ServiceFailure"},
 
 	thaw.CodeValidation:            {status: 400, key: "message", query: "ValidationError"},

@@ -266,6 +266,9 @@ func (s *Store) referred() map[string]bool {
 		if e.f.Running != nil {
 			add(e.f.Running.Code)
 		}
+		for i := range e.f.Published {
+			add(e.f.Published[i].Code)
+		}
 	}
 	return wanted
 }

@@ -121,10 +121,11 @@ func TestSweepDropsWhatNobodyRefersTo(t *testing.T) {
 		}
 		return code
 	}
-	config, running, idle := put("ab"), put("cd"), put("ef")
+	config, running, published, idle := put("ab"), put("cd"), put("ij"), put("ef")
 	f := function("f")
 	f.Config.Code = config
 	f.Running = &thaw.Version{Code: running}
+	f.Published = []thaw.Version{{Number: "1", Code: published}}
 	if err := s.CreateFunction(ctx, f); err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +159,7 @@ func TestSweepDropsWhatNobodyRefersTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	has("package in Config", config, 2)
+	has("package of a published version", published, 2)
 	has("package in Running", running, 2)
 	has("package of nobody", idle, 0)
 	readWhole(t, s, config.SHA256)
