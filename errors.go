@@ -56,6 +56,15 @@ const (
 	CodeValidationError     ErrorCode = "ValidationError"
 )
 
+// Codes of the Application Auto Scaling API.
+const (
+	CodeObjectNotFound   ErrorCode = "ObjectNotFoundException"
+	CodeQuotaExceeded    ErrorCode = "LimitExceededException"
+	CodeInvalidNextToken ErrorCode = "InvalidNextTokenException"
+	CodeTooManyTags      ErrorCode = "TooManyTagsException"
+	CodeInternalService  ErrorCode = "InternalServiceException"
+)
+
 // Error is the platform's one error type for what a caller is told. Message is a sentence for the caller and says what
 // to do next where AWS's own text does not bind; Cause is for the operator and never leaves the platform.
 type Error struct {

@@ -1,5 +1,5 @@
 // Package awsapi speaks AWS's wire protocols over the structs of aws-sdk-go-v2: rest-json for Lambda, query with XML
-// answers for IAM and STS. It finds the operation that a request means, decodes it, checks every constraint of AWS's
+// answers for IAM and STS, JSON 1.1 for Application Auto Scaling. It finds the operation that a request means, decodes it, checks every constraint of AWS's
 // model, calls what was registered for it and encodes the result or the error as AWS does. It also verifies Signature
 // Version 4.
 //
@@ -44,7 +44,7 @@ type handler struct {
 	call   func(ctx context.Context, input any) (any, error)
 }
 
-// New makes the service of that name: "lambda", "iam" or "sts". No operation is registered yet.
+// New makes the service of that name: "lambda", "iam", "sts" or "application-autoscaling". No operation is registered yet.
 func New(name string) (*Service, error) {
 	load, ok := models[name]
 	if !ok {
@@ -125,9 +125,12 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) error {
 	var call incoming
 	var err error
-	if s.model.Protocol == protocolREST {
+	switch s.model.Protocol {
+	case protocolREST:
 		call, err = s.router.find(r)
-	} else {
+	case protocolJSON:
+		call, err = findTarget(s.model, r)
+	default:
 		call, err = findAction(s.model, r)
 	}
 	if err != nil {
@@ -150,17 +153,25 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 	if err != nil {
 		return err
 	}
-	if s.model.Protocol == protocolREST {
-		return s.writeREST(w, h, req.ID, reflect.ValueOf(out).Elem())
+	write := s.writeQuery
+	switch s.model.Protocol {
+	case protocolREST:
+		write = s.writeREST
+	case protocolJSON:
+		write = s.writeTarget
 	}
-	return s.writeQuery(w, h, req.ID, reflect.ValueOf(out).Elem())
+	return write(w, h, req.ID, reflect.ValueOf(out).Elem())
 }
 
 func (s *Service) decode(w http.ResponseWriter, r *http.Request, h *handler, call incoming, in reflect.Value) (nulls map[string]bool, err error) {
-	if s.model.Protocol == protocolREST {
+	switch s.model.Protocol {
+	case protocolREST:
 		return decodeREST(w, r, h, call, in)
+	case protocolJSON:
+		return decodeTarget(w, r, h, in)
+	default:
+		return nil, decodeQuery(call.form, h.input, in)
 	}
-	return nil, decodeQuery(call.form, h.input, in)
 }
 
 func (s *Service) logger() *slog.Logger {
@@ -183,6 +194,8 @@ func serviceTitle(service string) string {
 		return "AWS IAM"
 	case "sts":
 		return "AWS STS"
+	case "application-autoscaling":
+		return "Application Auto Scaling"
 	}
 	return service
 }

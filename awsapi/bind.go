@@ -190,7 +190,7 @@ func (b *binder) deriveType(t reflect.Type) (*node, error) {
 	case t.Kind() == reflect.Slice:
 		n.kind, n.wire = kindList, "member"
 		n.elem, err = b.deriveType(t.Elem())
-	case t.Kind() == reflect.Map && b.model.Protocol == protocolREST:
+	case t.Kind() == reflect.Map && b.model.Protocol != protocolQuery:
 		n.kind = kindMap
 		if n.key, err = b.deriveType(t.Key()); err == nil {
 			n.elem, err = b.deriveType(t.Elem())

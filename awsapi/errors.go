@@ -45,6 +45,7 @@ var wireForms = map[thaw.ErrorCode]wireForm{
 	thaw.CodeInvalidRuntime:        {status: 502, key: "Message", fault: "Service"},
 	thaw.CodeUnsupportedMediaType:  {status: 415, key: "message", fault: "User"},
 	thaw.CodeProvisionedNotFound:   {status: 404, key: "message", fault: "User"},
+	thaw.CodeRecursiveInvocation:   {status: 400, key: "Message", fault: "User"},
 	thaw.CodeService:               {status: 500, key: "Message", fault: "Service", query: "ServiceFailure"},
 
 	thaw.CodeValidation:            {status: 400, key: "message", query: "ValidationError"},
@@ -66,6 +67,12 @@ var wireForms = map[thaw.ErrorCode]wireForm{
 	thaw.CodeLimitExceeded:       {status: 409, key: "message", fault: "User"},
 	thaw.CodeInvalidInput:        {status: 400, key: "message", fault: "User"},
 	thaw.CodeValidationError:     {status: 400, key: "message", fault: "User"},
+
+	thaw.CodeObjectNotFound:   {status: 400, key: "Message"},
+	thaw.CodeQuotaExceeded:    {status: 400, key: "Message"},
+	thaw.CodeInvalidNextToken: {status: 400, key: "Message"},
+	thaw.CodeTooManyTags:      {status: 400, key: "Message"},
+	thaw.CodeInternalService:  {status: 500, key: "Message"},
 }
 
 // WriteError answers a request with err. A *thaw.Error goes out in the service's wire form; whatever else is logged with
@@ -77,8 +84,11 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 	e, ok := errors.AsType[*thaw.Error](err)
 	if !ok {
 		e = &thaw.Error{Code: thaw.CodeInternal, Cause: err}
-		if s.model.Service == "lambda" {
+		switch s.model.Service {
+		case "lambda":
 			e.Code = thaw.CodeService
+		case "application-autoscaling":
+			e.Code = thaw.CodeInternalService
 		}
 		e.Message = "The service failed to answer. Its log has the reason under request id " + req.ID + "."
 	}
@@ -94,11 +104,14 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
 	}
-	if s.model.Protocol == protocolQuery {
+	switch s.model.Protocol {
+	case protocolREST:
+		writeRESTError(w, r, e, form)
+	case protocolJSON:
+		writeTargetError(w, s.model, e, form)
+	default:
 		writeQueryError(w, s.model, req.ID, e, form)
-		return
 	}
-	writeRESTError(w, r, e, form)
 }
 
 // retrySeconds rounds up: a caller that came back early would be refused again.

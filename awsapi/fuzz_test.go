@@ -80,6 +80,8 @@ func FuzzLambda(f *testing.F) { fuzzService(f, "lambda") }
 
 func FuzzIAM(f *testing.F) { fuzzService(f, "iam") }
 
+func FuzzApplicationAutoScaling(f *testing.F) { fuzzService(f, "application-autoscaling") }
+
 func FuzzSTS(f *testing.F) { fuzzService(f, "sts") }
 
 // FuzzRoute looks for a path that the router trips over, or gives to two operations from one run to the next.

@@ -9,7 +9,7 @@ import (
 
 //go:generate python3 models/generate.py
 
-//go:embed models/lambda.json models/iam.json models/sts.json
+//go:embed models/lambda.json models/iam.json models/sts.json models/application-autoscaling.json
 var modelFiles embed.FS
 
 // A model is one service's API as models/generate.py writes it. It is shared and never changed after loading, except for
@@ -17,8 +17,9 @@ var modelFiles embed.FS
 type model struct {
 	Service    string                `json:"service"`
 	Version    string                `json:"version"`
-	Protocol   string                `json:"protocol"` // protocolREST or protocolQuery
+	Protocol   string                `json:"protocol"` // protocolREST, protocolQuery or protocolJSON
 	Namespace  string                `json:"namespace"`
+	Target     string                `json:"target"` // what X-Amz-Target begins with, before a dot
 	Operations map[string]*operation `json:"operations"`
 	Shapes     map[string]*shape     `json:"shapes"`
 	Errors     map[string]modelError `json:"errors"`
@@ -28,6 +29,7 @@ type model struct {
 const (
 	protocolREST  = "rest-json"
 	protocolQuery = "query"
+	protocolJSON  = "json"
 )
 
 type operation struct {
@@ -94,6 +96,8 @@ var models = map[string]func() (*model, error){
 	"lambda": sync.OnceValues(func() (*model, error) { return loadModel("lambda") }),
 	"iam":    sync.OnceValues(func() (*model, error) { return loadModel("iam") }),
 	"sts":    sync.OnceValues(func() (*model, error) { return loadModel("sts") }),
+
+	"application-autoscaling": sync.OnceValues(func() (*model, error) { return loadModel("application-autoscaling") }),
 }
 
 func loadModel(service string) (*model, error) {

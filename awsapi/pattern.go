@@ -23,7 +23,18 @@ var lookarounds = map[string][2]string{
 	`(?!^[0-9]+$)([a-zA-Z0-9-_]+)`:              {`[a-zA-Z0-9-_]+`, `[0-9]+`},
 	`(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)`: {`[_a-zA-Z0-9][^$]*`, `system\x2e(?s:.)*`},
 	`[0-9A-Za-z\.\-_]*(?<!\.)`:                  {`[0-9A-Za-z\.\-_]*`, `(?s:.)*\.`},
+	`(?!((^[ ]+.*)|(.*([\u0000-\u001f]|[\u007f-\u009f]|[:/|])+.*)|(.*[ ]+$))).+`: {
+		`.+`, ` .*|.*[\u0000-\u001f\u007f-\u009f:/|].*|.* `,
+	},
 }
+
+// spellings are what Java writes in another way than Go: a surrogate pair for what lies beyond the basic plane, and the
+// name of a class.
+var spellings = strings.NewReplacer(
+	`\uD800\uDC00-\uDBFF\uDFFF`, `\x{10000}-\x{10FFFF}`,
+	`\p{Print}`, `[[:print:]]`,
+	`\/`, `/`,
+)
 
 // unicodeEscape is Java's \uXXXX. Where the models write five or six digits they mean a code point beyond the basic plane.
 var unicodeEscape = regexp.MustCompile(`\\u(10[0-9A-Fa-f]{4}|1[0-9A-Fa-f]{4}|[0-9A-Fa-f]{4})`)
@@ -38,5 +49,5 @@ func compilePattern(java string) pattern {
 // whole compiles an expression that must cover a text from end to end. An expression that does not compile is a mistake
 // in the embedded model; a test compiles all of them.
 func whole(java string) *regexp.Regexp {
-	return regexp.MustCompile(`\A(?:` + strings.ReplaceAll(unicodeEscape.ReplaceAllString(java, `\x{$1}`), `\/`, `/`) + `)\z`)
+	return regexp.MustCompile(`\A(?:` + unicodeEscape.ReplaceAllString(spellings.Replace(java), `\x{$1}`) + `)\z`)
 }

@@ -90,6 +90,8 @@ func serviceOfTarget(target string) string {
 	prefix, _, _ := strings.Cut(target, ".")
 	prefix, _, _ = strings.Cut(prefix, "_")
 	switch prefix {
+	case "AnyScaleFrontendService":
+		return "application-autoscaling"
 	case "AWSEvents":
 		return "events"
 	case "AWSStepFunctions":

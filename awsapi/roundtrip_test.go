@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -56,6 +57,9 @@ var clients = map[string]func(url string) any{
 	},
 	"iam": func(url string) any {
 		return iam.New(iam.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+	},
+	"application-autoscaling": func(url string) any {
+		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
 	},
 	"sts": func(url string) any {
 		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
@@ -223,6 +227,7 @@ var samples = []string{
 	"arn:aws:elasticfilesystem:eu-west-1:123456789012:access-point/fsap-0123456789abcdef0",
 	"arn:aws:sqs:eu-west-1:123456789012:my-queue",
 	"csc-0123456789abcdef0",
+	"arn:aws:application-autoscaling:eu-west-1:123456789012:scalable-target/0123456789abcdef",
 	"v1",
 	"ASIAEXAMPLE000000000",
 	"eu-west-1",

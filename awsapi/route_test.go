@@ -166,6 +166,7 @@ func TestIdentify(t *testing.T) {
 		{name: "target", method: "POST", target: "/", header: map[string]string{"X-Amz-Target": "DynamoDB_20120810.GetItem"}, service: "dynamodb"},
 		{name: "target with prefix", method: "POST", target: "/", header: map[string]string{"X-Amz-Target": "AmazonSQS.SendMessage"}, service: "sqs"},
 		{name: "target of another name", method: "POST", target: "/", header: map[string]string{"X-Amz-Target": "AWSEvents.PutEvents"}, service: "events"},
+		{name: "target of Auto Scaling", method: "POST", target: "/", header: map[string]string{"X-Amz-Target": "AnyScaleFrontendService.TagResource"}, service: "application-autoscaling"},
 		{name: "path", method: "GET", target: "/2015-03-31/functions", service: "lambda"},
 		{name: "other path", method: "GET", target: "/2015-03-3x/functions"},
 		{name: "form by version", method: "POST", target: "/", body: "Action=GetCallerIdentity&Version=2011-06-15", header: map[string]string{"Content-Type": form}, service: "sts"},

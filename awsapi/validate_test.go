@@ -259,6 +259,14 @@ func TestPatterns(t *testing.T) {
 		{`[0-9A-Za-z\.\-_]*(?<!\.)`, "", true},
 		{`(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)`, "system.x", false},
 		{`(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)`, "systemx", true},
+		{`[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\r\n\t]*`, "a é \U0001F600\n", true},
+		{`[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\r\n\t]*`, "a\x00", false},
+		{`\p{Print}+`, "a b~", true},
+		{`\p{Print}+`, "é", false},
+		{`(?!((^[ ]+.*)|(.*([\u0000-\u001f]|[\u007f-\u009f]|[:/|])+.*)|(.*[ ]+$))).+`, "my action", true},
+		{`(?!((^[ ]+.*)|(.*([\u0000-\u001f]|[\u007f-\u009f]|[:/|])+.*)|(.*[ ]+$))).+`, " a", false},
+		{`(?!((^[ ]+.*)|(.*([\u0000-\u001f]|[\u007f-\u009f]|[:/|])+.*)|(.*[ ]+$))).+`, "a ", false},
+		{`(?!((^[ ]+.*)|(.*([\u0000-\u001f]|[\u007f-\u009f]|[:/|])+.*)|(.*[ ]+$))).+`, "a:b", false},
 	}
 	for _, tt := range tests {
 		if got := compilePattern(tt.pattern).match(tt.text); got != tt.want {
