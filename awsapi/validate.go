@@ -175,11 +175,11 @@ func (s *shape) enumText() string {
 }
 
 func (s *shape) maxText() string {
-	return "Member must have " + s.measure() + " less than or equal to " + number(*s.Max)
+	return "Member must have " + s.measure() + " less than or equal to " + s.number(*s.Max)
 }
 
 func (s *shape) minText() string {
-	return "Member must have " + s.measure() + " greater than or equal to " + number(*s.Min)
+	return "Member must have " + s.measure() + " greater than or equal to " + s.number(*s.Min)
 }
 
 // measure is what Min and Max bound.
@@ -205,7 +205,14 @@ func (n *node) size(value reflect.Value) float64 {
 	return 0
 }
 
-func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+// number writes a double as Java does, with a fraction in any case: 2.0.
+func (s *shape) number(f float64) string {
+	text := strconv.FormatFloat(f, 'f', -1, 64)
+	if s.Type == "double" && !strings.Contains(text, ".") {
+		text += ".0"
+	}
+	return text
+}
 
 // shown is a value as AWS prints it, with the blank before it; nothing when it or a part of it is sensitive.
 func shown(n *node, value reflect.Value) string {
@@ -232,7 +239,7 @@ func plain(n *node, value reflect.Value) string {
 	case kindBlob:
 		return fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%[1]d]", value.Len())
 	case kindDouble:
-		return number(value.Float())
+		return n.shape.number(value.Float())
 	default:
 		return fmt.Sprint(value.Interface())
 	}
