@@ -28,7 +28,7 @@ func place(t *testing.T, store *state.Store) {
 	work := make(chan *thaw.Function, 100)
 	go func() {
 		store.Watch(ctx, func(c state.Change) {
-			if f := c.Function; f != nil && (f.Config.State == thaw.StatePending || f.Config.LastUpdate == thaw.UpdateInProgress) {
+			if f := c.Function; f != nil && unfinished(f) {
 				work <- f
 			}
 		})
@@ -58,6 +58,15 @@ func place(t *testing.T, store *state.Store) {
 		<-done
 		<-done
 	})
+}
+
+func unfinished(f *thaw.Function) bool {
+	for i := range f.Published {
+		if f.Published[i].State == thaw.StatePending {
+			return true
+		}
+	}
+	return f.Config.State == thaw.StatePending || f.Config.LastUpdate == thaw.UpdateInProgress
 }
 
 func TestGoSDK(t *testing.T) {

@@ -47,6 +47,12 @@ func (a *API) createFunction(ctx context.Context, in *sdk.CreateFunctionInput) (
 		f.Tags = in.Tags
 	}
 	revision(f)
+	shown := &f.Config
+	if in.Publish {
+		if shown, err = a.publish(f, nil); err != nil {
+			return nil, err
+		}
+	}
 	err = a.cfg.Functions.CreateFunction(ctx, f)
 	if errors.Is(err, state.ErrExists) {
 		return nil, alreadyExists(name)
@@ -54,7 +60,8 @@ func (a *API) createFunction(ctx context.Context, in *sdk.CreateFunctionInput) (
 	if err != nil {
 		return nil, storeError(err)
 	}
-	return fill(&sdk.CreateFunctionOutput{}, a.describe(&f.Config, "")), nil
+	// AWS shows the version here under the unqualified ARN.
+	return fill(&sdk.CreateFunctionOutput{}, a.describe(shown, "")), nil
 }
 
 func alreadyExists(name string) error {
@@ -66,8 +73,8 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if in.PackageType != "" && in.PackageType != types.PackageTypeZip {
 		return nil, refused("PackageType", "container images cannot run; send a .zip package with PackageType Zip")
 	}
-	if in.Publish || in.PublishTo != "" {
-		return nil, refusedPublish(in.PublishTo)
+	if in.PublishTo != "" {
+		return nil, errPublishTo
 	}
 	if value(in.CodeSigningConfigArn) != "" {
 		return nil, refused("CodeSigningConfigArn", "signatures are not checked; leave it out")
@@ -156,7 +163,9 @@ func (a *API) checkZip(ctx context.Context, function string, zip []byte) error {
 		return thaw.Errorf(thaw.CodeRequestEntityTooLarge, "Zipped size must be smaller than %d bytes", thaw.MaxZip)
 	}
 	if _, used := a.usage(function); used+int64(len(zip)) > a.cfg.Limits.TotalCodeSize {
-		return thaw.Errorf(thaw.CodeCodeStorageExceeded, "Code storage limit exceeded.")
+		return errCodeStorage
 	}
 	return a.cfg.CheckPackage(ctx, bytes.NewReader(zip), int64(len(zip)))
 }
+
+var errCodeStorage = thaw.Errorf(thaw.CodeCodeStorageExceeded, "Code storage limit exceeded.")

@@ -85,7 +85,6 @@ func TestCreateFunctionRefuses(t *testing.T) {
 			in.Environment = &types.Environment{Variables: map[string]string{"BIG": strings.Repeat("<", 4088)}}
 		}, thaw.CodeInvalidParameterValue, `Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {"BIG":"` + strings.Repeat("<", 4088) + `"}`},
 		{"tag", func(in *sdk.CreateFunctionInput) { in.Tags = map[string]string{"aws:x": "y"} }, thaw.CodeInvalidParameterValue, "Tag key 'aws:x' is not allowed: …"},
-		{"publish", func(in *sdk.CreateFunctionInput) { in.Publish = true }, thaw.CodeInvalidParameterValue, "Publish is not supported by thaw yet: …"},
 		{"publish to", func(in *sdk.CreateFunctionInput) { in.PublishTo = "LATEST_PUBLISHED" }, thaw.CodeInvalidParameterValue, "PublishTo is not …"},
 		{"image", func(in *sdk.CreateFunctionInput) { in.PackageType = "Image" }, thaw.CodeInvalidParameterValue, "PackageType is not …"},
 		{"image uri", func(in *sdk.CreateFunctionInput) { in.Code = &types.FunctionCode{ImageUri: ptr("x")} }, thaw.CodeInvalidParameterValue, "ImageUri is not …"},

@@ -62,6 +62,9 @@ func snapStart(v *thaw.Version) *types.SnapStartResponse {
 	r := &types.SnapStartResponse{ApplyOn: types.SnapStartApplyOnNone, OptimizationStatus: types.SnapStartOptimizationStatusOff}
 	if v.SnapStarted() {
 		r.ApplyOn = types.SnapStartApplyOnPublishedVersions
+		if v.Number != thaw.Latest {
+			r.OptimizationStatus = types.SnapStartOptimizationStatusOn
+		}
 	}
 	return r
 }
@@ -85,14 +88,14 @@ func fill[T any](out *T, c *types.FunctionConfiguration) *T {
 	return out
 }
 
-func accountSettings(l Limits, functions, size int64) *sdk.GetAccountSettingsOutput {
+func accountSettings(l Limits, unreserved int, functions, size int64) *sdk.GetAccountSettingsOutput {
 	return &sdk.GetAccountSettingsOutput{
 		AccountLimit: &types.AccountLimit{
 			CodeSizeUnzipped:               thaw.MaxUnzipped,
 			CodeSizeZipped:                 thaw.MaxZip,
 			ConcurrentExecutions:           l.ConcurrentExecutions,
 			TotalCodeSize:                  l.TotalCodeSize,
-			UnreservedConcurrentExecutions: aws.Int32(l.ConcurrentExecutions),
+			UnreservedConcurrentExecutions: aws.Int32(int32(unreserved)),
 		},
 		AccountUsage: &types.AccountUsage{FunctionCount: functions, TotalCodeSize: size},
 	}

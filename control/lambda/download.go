@@ -22,11 +22,11 @@ const DownloadPath = "/_thaw/code/"
 // linkLife is how long a link of GetFunction works, after the documentation of its Location.
 const linkLife = 10 * time.Minute
 
-// location makes a link to the package of f. Whoever has the link may fetch that package and no other until it expires.
-func (a *API) location(f *thaw.Function) string {
-	digest, expires := f.Config.Code.SHA256, strconv.FormatInt(a.now().Add(linkLife).Unix(), 10)
-	q := url.Values{"sha256": {digest}, "expires": {expires}, "token": {a.token(f.Name, digest, expires)}}
-	return a.cfg.BaseURL + DownloadPath + f.Name + "?" + q.Encode()
+// location makes a link to the package of v. Whoever has the link may fetch that package and no other until it expires.
+func (a *API) location(v *thaw.Version) string {
+	digest, expires := v.Code.SHA256, strconv.FormatInt(a.now().Add(linkLife).Unix(), 10)
+	q := url.Values{"sha256": {digest}, "expires": {expires}, "token": {a.token(v.Function, digest, expires)}}
+	return a.cfg.BaseURL + DownloadPath + v.Function + "?" + q.Encode()
 }
 
 func (a *API) token(function, digest, expires string) string {
@@ -72,8 +72,13 @@ func (a *API) download(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/zip")
 	h.Set("Content-Disposition", `attachment; filename="`+function+`.zip"`)
-	if f, ok := a.cfg.Functions.Function(function); ok && f.Config.Code.SHA256 == digest {
-		h.Set("Content-Length", strconv.FormatInt(f.Config.Code.Size, 10))
+	if f, ok := a.cfg.Functions.Function(function); ok {
+		for _, v := range versions(f) {
+			if v.Code.SHA256 == digest {
+				h.Set("Content-Length", strconv.FormatInt(v.Code.Size, 10))
+				break
+			}
+		}
 	}
 	if r.Method == http.MethodHead {
 		return

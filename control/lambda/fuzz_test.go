@@ -2,11 +2,13 @@ package lambda
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
 )
@@ -36,6 +38,94 @@ func FuzzResolve(f *testing.F) {
 			again, err := a.resolve("GetFunction", ptr(a.arn(got)), nil)
 			if ref, ok := thaw.ParseFunctionRef(a.arn(got)); ok && (err != nil || again.name != got.name || ref.Qualifier != got.qualifier) {
 				t.Errorf("%q means %+v, whose ARN means %+v, %v", name, got, again, err)
+			}
+		}
+	})
+}
+
+// FuzzMarker holds that a marker is one that some listing could have given, or refused with an error of the closed set.
+func FuzzMarker(f *testing.F) {
+	for _, key := range []string{"f", "f:1", "f:$LATEST", "", "a:b:c", "\x00", "000000000000:f"} {
+		f.Add(*makeMarker(key))
+	}
+	f.Add("%%")
+	all := []string{"$LATEST", "1", "10", "2", "live"}
+	f.Fuzz(func(t *testing.T, marker string) {
+		last, err := functionMarker(&marker)
+		if err == nil && marker != "" && last.String() == "" && strings.Trim(marker, "\r\n") != "" {
+			t.Errorf("%q means nothing", marker)
+		}
+		if err != nil && thaw.CodeOf(err) != thaw.CodeInvalidParameterValue {
+			t.Errorf("%q: %v", marker, err)
+		}
+		page, next, err := cut("List", all, sameText, &marker, nil)
+		if err != nil {
+			if thaw.CodeOf(err) != thaw.CodeInvalidParameterValue {
+				t.Errorf("%q: %v", marker, err)
+			}
+			return
+		}
+		if next != nil || !slices.Equal(page, all[len(all)-len(page):]) {
+			t.Errorf("%q: %v", marker, page)
+		}
+	})
+}
+
+// FuzzAlias holds that an alias which is accepted points at versions that exist, with one weight at most.
+func FuzzAlias(f *testing.F) {
+	f.Add("1", "2", 0.5, "", 0.0)
+	f.Add("$LATEST", "1", 0.5, "2", 1.0)
+	f.Add("01", "+1", -1.0, "$LATEST", 2.0)
+	a := &API{cfg: Config{Account: account}}
+	fn := &thaw.Function{Name: "f", Published: []thaw.Version{{Number: "1"}, {Number: "2"}, {Number: "10"}}}
+	f.Fuzz(func(t *testing.T, version, other string, weight float64, third string, weight3 float64) {
+		r := &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{other: weight}}
+		if third != "" {
+			r.AdditionalVersionWeights[third] = weight3
+		}
+		alias := thaw.Alias{Name: "live", Version: version}
+		err := route(&alias, r)
+		if err == nil && fn.Version(version) != nil {
+			err = a.checkRoute(fn, &alias)
+		}
+		if err != nil {
+			if code := thaw.CodeOf(err); code != thaw.CodeInvalidParameterValue && code != thaw.CodeResourceNotFound {
+				t.Error(err)
+			}
+			return
+		}
+		if fn.Version(version) == nil || alias.Other == "" {
+			return
+		}
+		if v := fn.Version(alias.Other); v == nil || v.Number == thaw.Latest || alias.Version == thaw.Latest || alias.Other == alias.Version || len(r.AdditionalVersionWeights) != 1 {
+			t.Errorf("%+v from %+v", alias, r)
+		}
+	})
+}
+
+// FuzzDestinations holds that what is accepted as a destination is the ARN of a service that can be one.
+func FuzzDestinations(f *testing.F) {
+	f.Add("arn:aws:sqs:us-east-1:000000000000:q", "arn:aws:s3:::b")
+	f.Add(arnF, arnF+":live")
+	f.Add("kafka://topic", "arn:aws:lambda:us-east-1:123456789012:function:g")
+	a, store := newAPI(f)
+	active(f, a, store, "g")
+	f.Fuzz(func(t *testing.T, success, failure string) {
+		var e thaw.EventInvoke
+		err := a.setDestinations("f", &e, &types.DestinationConfig{OnSuccess: &types.OnSuccess{Destination: &success}, OnFailure: &types.OnFailure{Destination: &failure}})
+		if err != nil {
+			if thaw.CodeOf(err) != thaw.CodeInvalidParameterValue || e != (thaw.EventInvoke{}) {
+				t.Errorf("%v %+v", err, e)
+			}
+			return
+		}
+		for _, arn := range []string{success, failure} {
+			service, _, _ := strings.Cut(strings.SplitN(arn+":::", ":", 3)[2], ":")
+			if arn != "" && !slices.Contains([]string{"lambda", "sqs", "sns", "events", "s3"}, service) || arn == success && service == "s3" {
+				t.Errorf("%q is a destination", arn)
+			}
+			if service == "lambda" && !strings.HasSuffix(strings.TrimSuffix(arn, ":$LATEST"), ":g") {
+				t.Errorf("%q is a function", arn)
 			}
 		}
 	})

@@ -104,8 +104,23 @@ func settle(t testing.TB, store *state.Store, name, reason string) *thaw.Functio
 	return f
 }
 
+// finish ends the update of $LATEST that is under way and every preparation of a published version.
 func finish(f *thaw.Function, reason string) error {
 	v := &f.Config
+	for i := range f.Published {
+		if p := &f.Published[i]; p.State == thaw.StatePending {
+			p.RevisionID = uuid.NewString()
+			p.State, p.StateReason, p.StateReasonCode = thaw.StateActive, "", ""
+			p.LastUpdate = thaw.UpdateSuccessful
+			if reason != "" {
+				p.State, p.StateReason, p.StateReasonCode = thaw.StateFailed, reason, "FunctionError"
+				p.LastUpdate, p.LastUpdateReason, p.LastUpdateCode = thaw.UpdateFailed, reason, "FunctionError"
+			}
+		}
+	}
+	if v.State != thaw.StatePending && v.LastUpdate != thaw.UpdateInProgress {
+		return nil
+	}
 	v.RevisionID = uuid.NewString()
 	switch {
 	case reason == "":

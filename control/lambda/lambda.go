@@ -1,7 +1,8 @@
 // Package lambda answers the control operations of the AWS Lambda API: creating, reading, changing, listing and deleting
-// functions, their tags and their resource-based policies. It writes records and nothing else: it starts no environment,
-// invokes nothing and never waits for either. Invoke is another package's, and so is the second half of the state
-// machine below, which reads the same records from the store's change feed.
+// functions, their versions and aliases, their tags and resource-based policies, their concurrency and the settings of
+// their invocations. It writes records and nothing else: it starts no environment, invokes nothing and never waits for
+// either. Invoke is another package's, and so is the second half of the state machines below, which reads the same
+// records from the store's change feed. $LATEST:
 //
 //	               CreateFunction
 //	                     │
@@ -11,11 +12,23 @@
 //	   UpdateFunction* │ v                      │ LastUpdate     │ failed: Failed, the version before it stays in use
 //	                  Failed                    └> InProgress ───┘
 //
+// A published version, whose number is never used again and which nothing changes but these:
+//
+//	PublishVersion, or Publish in CreateFunction and UpdateFunctionCode
+//	   │
+//	   v      prepared
+//	Pending ──────────────> Active ──┐ DeleteFunction with its number,
+//	   │  failed                     ├──────────────────────────────────> (nothing)
+//	   └──────────────────> Failed ──┘ unless an alias points at it
+//
 // The arrows with an operation's name are drawn here; the others are drawn by whoever prepares versions, who compares
 // Generation and not RevisionID to see whether the record is still the one that was prepared, since tags and permissions
-// give a new RevisionID too. While a function is Pending or its update InProgress, another update is refused with 409.
+// give a new RevisionID too. While a function is Pending or its update InProgress, another update and PublishVersion are
+// refused with 409; a version that is Pending stops neither.
 //
-// There are no locks: each change is one compare-and-set of one function's record, which the store repeats until it fits.
+// Each change is one compare-and-set of one function's record, which the store repeats until it fits. What a function
+// may reserve depends on the records of all others as well; the one lock here has such changes made one at a time. Nodes
+// that share a store do not see each other's: two that reserve at the same moment can go below the account's floor.
 package lambda
 
 import (
@@ -25,9 +38,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
-	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/google/uuid"
 
 	"thaw"
@@ -62,7 +75,7 @@ type Limits struct {
 	TotalCodeSize        int64 // bytes of all packages, default 75 GiB; a function that would exceed it is refused
 }
 
-// Config is what an API needs. All fields but Limits and Log are required.
+// Config is what an API needs. All fields but Limits, Capacity and Log are required.
 type Config struct {
 	Account      thaw.Account
 	Architecture string // the host's, as AWS names it: x86_64 or arm64; no other can run
@@ -73,6 +86,9 @@ type Config struct {
 	// CheckPackage judges a deployment package without unpacking it; its errors are *thaw.Error in AWS's words.
 	CheckPackage func(ctx context.Context, zip io.ReaderAt, size int64) error
 	Limits       Limits
+	// Capacity tells what this node has of a qualifier's provisioned concurrency. Nil: nothing is known, and IN_PROGRESS
+	// is shown.
+	Capacity func(function, qualifier string) thaw.Capacity
 	// Log gets the failures of downloads, which have no other way out. Nil means slog.Default().
 	Log *slog.Logger
 }
@@ -83,6 +99,8 @@ type API struct {
 	// key signs download links; it lives as long as the process, and so do the links at most.
 	key [32]byte
 	now func() time.Time
+	// reserving is held while a function's claim to the account's concurrency is compared with the others' and stored.
+	reserving sync.Mutex
 }
 
 // New makes an API. The error says which field of cfg is missing or wrong.
@@ -125,31 +143,29 @@ func (a *API) Register(s *awsapi.Service) {
 	awsapi.Handle(s, "AddPermission", a.addPermission)
 	awsapi.Handle(s, "RemovePermission", a.removePermission)
 	awsapi.Handle(s, "GetPolicy", a.getPolicy)
-}
-
-// getAccountSettings counts what there is; nothing is reserved yet, so the unreserved concurrency is all of it.
-func (a *API) getAccountSettings(context.Context, *sdk.GetAccountSettingsInput) (*sdk.GetAccountSettingsOutput, error) {
-	count, size := a.usage("")
-	return accountSettings(a.cfg.Limits, count, size), nil
-}
-
-// usage counts the functions and the bytes of their packages, leaving out the function named except.
-func (a *API) usage(except string) (count, size int64) {
-	const page = 1000
-	after := ""
-	for {
-		functions := a.cfg.Functions.Functions(after, page)
-		for _, f := range functions {
-			if f.Name != except {
-				count++
-				size += f.Config.Code.Size
-			}
-		}
-		if len(functions) < page {
-			return count, size
-		}
-		after = functions[len(functions)-1].Name
-	}
+	awsapi.Handle(s, "PublishVersion", a.publishVersion)
+	awsapi.Handle(s, "ListVersionsByFunction", a.listVersionsByFunction)
+	awsapi.Handle(s, "CreateAlias", a.createAlias)
+	awsapi.Handle(s, "GetAlias", a.getAlias)
+	awsapi.Handle(s, "UpdateAlias", a.updateAlias)
+	awsapi.Handle(s, "DeleteAlias", a.deleteAlias)
+	awsapi.Handle(s, "ListAliases", a.listAliases)
+	awsapi.Handle(s, "PutFunctionConcurrency", a.putFunctionConcurrency)
+	awsapi.Handle(s, "GetFunctionConcurrency", a.getFunctionConcurrency)
+	awsapi.Handle(s, "DeleteFunctionConcurrency", a.deleteFunctionConcurrency)
+	awsapi.Handle(s, "PutProvisionedConcurrencyConfig", a.putProvisionedConcurrencyConfig)
+	awsapi.Handle(s, "GetProvisionedConcurrencyConfig", a.getProvisionedConcurrencyConfig)
+	awsapi.Handle(s, "ListProvisionedConcurrencyConfigs", a.listProvisionedConcurrencyConfigs)
+	awsapi.Handle(s, "DeleteProvisionedConcurrencyConfig", a.deleteProvisionedConcurrencyConfig)
+	awsapi.Handle(s, "PutFunctionEventInvokeConfig", a.putFunctionEventInvokeConfig)
+	awsapi.Handle(s, "UpdateFunctionEventInvokeConfig", a.updateFunctionEventInvokeConfig)
+	awsapi.Handle(s, "GetFunctionEventInvokeConfig", a.getFunctionEventInvokeConfig)
+	awsapi.Handle(s, "DeleteFunctionEventInvokeConfig", a.deleteFunctionEventInvokeConfig)
+	awsapi.Handle(s, "ListFunctionEventInvokeConfigs", a.listFunctionEventInvokeConfigs)
+	awsapi.Handle(s, "PutFunctionRecursionConfig", a.putFunctionRecursionConfig)
+	awsapi.Handle(s, "GetFunctionRecursionConfig", a.getFunctionRecursionConfig)
+	awsapi.Handle(s, "PutRuntimeManagementConfig", a.putRuntimeManagementConfig)
+	awsapi.Handle(s, "GetRuntimeManagementConfig", a.getRuntimeManagementConfig)
 }
 
 // storeError words an error of the store for the caller where the caller can do something about it.

@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"fmt"
+	"strings"
 
 	"thaw"
 )
@@ -16,6 +17,13 @@ const namePattern = `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]
 type target struct {
 	name      string
 	qualifier string // empty when the request had none
+}
+
+func (t target) String() string {
+	if t.qualifier == "" {
+		return t.name
+	}
+	return t.name + ":" + t.qualifier
 }
 
 // resolve reads the function name and qualifier of a request for operation. It does not look whether the function exists.
@@ -61,13 +69,44 @@ func (a *API) unqualified(operation string, name *string) (target, error) {
 	return t, err
 }
 
-// find gives the function that t names. Until versions and aliases can be made, $LATEST is its only qualifier.
-func (a *API) find(t target) (*thaw.Function, error) {
+// find gives the function that t names and the version that its qualifier stands for.
+func (a *API) find(t target) (*thaw.Function, *thaw.Version, error) {
 	f, ok := a.cfg.Functions.Function(t.name)
-	if !ok || (t.qualifier != "" && t.qualifier != thaw.Latest) {
-		return nil, a.notFound(t)
+	if !ok {
+		return nil, nil, a.notFound(t)
 	}
-	return f, nil
+	v := versionOf(f, t.qualifier)
+	if v == nil {
+		return nil, nil, a.notFound(t)
+	}
+	return f, v, nil
+}
+
+// versionOf gives the version that a qualifier stands for: no qualifier for $LATEST, an alias for its first version. It
+// is nil when there is none.
+func versionOf(f *thaw.Function, qualifier string) *thaw.Version {
+	if qualifier == "" {
+		return &f.Config
+	}
+	if alias, ok := f.Aliases[qualifier]; ok {
+		qualifier = alias.Version
+	}
+	return f.Version(qualifier)
+}
+
+// qualified is versionOf with the words of the operations that tell an alias that is not there from a version.
+func (a *API) qualified(f *thaw.Function, t target) error {
+	if versionOf(f, t.qualifier) == nil {
+		return a.missing(t)
+	}
+	return nil
+}
+
+func (a *API) missing(t target) error {
+	if isAlias(t.qualifier) {
+		return a.noAlias(t)
+	}
+	return a.notFound(t)
 }
 
 func (a *API) notFound(t target) error {
@@ -76,17 +115,9 @@ func (a *API) notFound(t target) error {
 
 func (a *API) arn(t target) string { return a.cfg.Account.FunctionARN(t.name, t.qualifier) }
 
-// isAlias reports whether qualifier can only be an alias's name.
+// isAlias reports whether qualifier has the form of an alias's name, which no version's number has.
 func isAlias(qualifier string) bool {
-	if qualifier == "" || qualifier == thaw.Latest {
-		return false
-	}
-	for _, c := range qualifier {
-		if c < '0' || c > '9' {
-			return true
-		}
-	}
-	return false
+	return !strings.Contains(qualifier, "$") && strings.Trim(qualifier, "0123456789") != ""
 }
 
 func value[T any](p *T) T {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/google/uuid"
 
 	"thaw"
 	"thaw/state"
@@ -15,9 +16,6 @@ import (
 
 // maxPolicy is the largest resource-based policy, bytes, after the Lambda quotas page.
 const maxPolicy = 20480
-
-// unqualifiedPolicy is the key of the function's own policy among those of its qualifiers.
-const unqualifiedPolicy = ""
 
 // Policies are kept and shown, not enforced: whoever holds the platform's credentials may invoke.
 func (a *API) addPermission(ctx context.Context, in *sdk.AddPermissionInput) (*sdk.AddPermissionOutput, error) {
@@ -28,18 +26,19 @@ func (a *API) addPermission(ctx context.Context, in *sdk.AddPermissionInput) (*s
 	if t.qualifier == thaw.Latest {
 		return nil, invalid("We currently do not support adding policies for $LATEST.")
 	}
-	if err := a.qualifierExists(t); err != nil {
-		return nil, err
-	}
-	document, err := statement(a.arn(t), in)
-	if err != nil {
-		return nil, err
-	}
-	_, err = a.cfg.Functions.UpdateFunction(ctx, t.name, func(f *thaw.Function) error {
-		if err := atRevision(f, in.RevisionId); err != nil {
+	var document string
+	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
+		err := a.qualified(f, t)
+		if err != nil {
 			return err
 		}
-		p := f.Policies[unqualifiedPolicy]
+		if document, err = statement(a.arn(t), in); err != nil {
+			return err
+		}
+		if err := checkRevision(policyRevision(f, t.qualifier), in.RevisionId); err != nil {
+			return err
+		}
+		p := f.Policies[t.qualifier]
 		if indexStatement(p, value(in.StatementId)) >= 0 {
 			return thaw.Errorf(thaw.CodeResourceConflict, "The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", value(in.StatementId))
 		}
@@ -47,14 +46,14 @@ func (a *API) addPermission(ctx context.Context, in *sdk.AddPermissionInput) (*s
 		if size := len(policyDocument(p)); size > maxPolicy {
 			return thaw.Errorf(thaw.CodePolicyLengthExceeded, "The final policy size (%d) is bigger than the limit (%d).", size, maxPolicy)
 		}
-		setPolicy(f, p)
+		setPolicy(f, t.qualifier, p)
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return nil, a.notFound(t)
+		return nil, a.notFound(target{name: t.name})
 	}
 	if err != nil {
-		return nil, storeError(err)
+		return nil, err
 	}
 	return &sdk.AddPermissionOutput{Statement: &document}, nil
 }
@@ -64,17 +63,14 @@ func (a *API) removePermission(ctx context.Context, in *sdk.RemovePermissionInpu
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := a.cfg.Functions.Function(t.name); !ok {
-		return nil, noPolicyFor(a.arn(target{name: t.name}))
-	}
-	if t.qualifier == thaw.Latest {
-		return nil, errNoPolicy
-	}
-	if err := a.qualifierExists(t); err != nil {
-		return nil, err
-	}
-	_, err = a.cfg.Functions.UpdateFunction(ctx, t.name, func(f *thaw.Function) error {
-		p := f.Policies[unqualifiedPolicy]
+	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
+		if t.qualifier == thaw.Latest {
+			return errNoPolicy
+		}
+		if err := a.qualified(f, t); err != nil {
+			return err
+		}
+		p := f.Policies[t.qualifier]
 		if len(p.Statements) == 0 {
 			return errNoPolicy
 		}
@@ -82,17 +78,20 @@ func (a *API) removePermission(ctx context.Context, in *sdk.RemovePermissionInpu
 		if i < 0 {
 			return thaw.Errorf(thaw.CodeResourceNotFound, "Statement %s is not found in resource policy.", value(in.StatementId))
 		}
-		if err := atRevision(f, in.RevisionId); err != nil {
+		if err := checkRevision(policyRevision(f, t.qualifier), in.RevisionId); err != nil {
 			return err
 		}
 		p.Statements = slices.Delete(slices.Clone(p.Statements), i, i+1)
-		setPolicy(f, p)
+		setPolicy(f, t.qualifier, p)
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return nil, noPolicyFor(a.arn(target{name: t.name}))
+		return nil, thaw.Errorf(thaw.CodeResourceNotFound, "No policy found for: %s", a.arn(target{name: t.name}))
 	}
-	return &sdk.RemovePermissionOutput{}, storeError(err)
+	if err != nil {
+		return nil, err
+	}
+	return &sdk.RemovePermissionOutput{}, nil
 }
 
 func (a *API) getPolicy(_ context.Context, in *sdk.GetPolicyInput) (*sdk.GetPolicyOutput, error) {
@@ -104,43 +103,45 @@ func (a *API) getPolicy(_ context.Context, in *sdk.GetPolicyInput) (*sdk.GetPoli
 	if !ok {
 		return nil, a.notFound(target{name: t.name})
 	}
-	p := f.Policies[unqualifiedPolicy]
-	if t.qualifier != "" || len(p.Statements) == 0 {
+	p := f.Policies[t.qualifier]
+	if len(p.Statements) == 0 {
 		return nil, thaw.Errorf(thaw.CodeResourceNotFound, "The resource you requested does not exist.")
 	}
-	return &sdk.GetPolicyOutput{Policy: aws.String(policyDocument(p)), RevisionId: aws.String(f.Config.RevisionID)}, nil
+	return &sdk.GetPolicyOutput{Policy: aws.String(policyDocument(p)), RevisionId: aws.String(policyRevision(f, t.qualifier))}, nil
 }
 
 var errNoPolicy = thaw.Errorf(thaw.CodeResourceNotFound, "No policy is associated with the given resource.")
 
-func noPolicyFor(arn string) error {
-	return thaw.Errorf(thaw.CodeResourceNotFound, "No policy found for: %s", arn)
+// A policy's revision is that of what it is about: the alias, the published version, or the function itself.
+func policyRevision(f *thaw.Function, qualifier string) string {
+	if alias, ok := f.Aliases[qualifier]; ok {
+		return alias.RevisionID
+	}
+	if v := versionOf(f, qualifier); v != nil {
+		return v.RevisionID
+	}
+	return ""
 }
 
-// qualifierExists is find with the words that operations on policies have for an alias that is not there.
-func (a *API) qualifierExists(t target) error {
-	if _, err := a.find(target{name: t.name}); err != nil {
-		return err
+// setPolicy puts p in the place of a qualifier's policy and gives what it is about a new revision.
+func setPolicy(f *thaw.Function, qualifier string, p thaw.Policy) {
+	if alias, ok := f.Aliases[qualifier]; ok {
+		alias.RevisionID = uuid.NewString()
+		f.Aliases[qualifier] = alias
+	} else if qualifier == "" {
+		revision(f)
+	} else if v := f.Version(qualifier); v != nil {
+		v.RevisionID = uuid.NewString()
 	}
-	if isAlias(t.qualifier) {
-		return thaw.Errorf(thaw.CodeResourceNotFound, "Cannot find alias arn: %s", a.arn(t))
-	}
-	_, err := a.find(t)
-	return err
-}
-
-// setPolicy puts p in place of the function's policy. A policy's revision is the function's own.
-func setPolicy(f *thaw.Function, p thaw.Policy) {
-	revision(f)
 	if len(p.Statements) == 0 {
-		delete(f.Policies, unqualifiedPolicy)
+		delete(f.Policies, qualifier)
 		return
 	}
-	p.RevisionID = f.Config.RevisionID
+	p.RevisionID = policyRevision(f, qualifier)
 	if f.Policies == nil {
 		f.Policies = map[string]thaw.Policy{}
 	}
-	f.Policies[unqualifiedPolicy] = p
+	f.Policies[qualifier] = p
 }
 
 func indexStatement(p thaw.Policy, sid string) int {

@@ -2,7 +2,6 @@ package lambda
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,21 +12,19 @@ import (
 	"thaw/state"
 )
 
-// maxPage is the most that ListFunctions puts on a page, whatever MaxItems says, after its documentation.
-const maxPage = 50
-
 func (a *API) getFunction(_ context.Context, in *sdk.GetFunctionInput) (*sdk.GetFunctionOutput, error) {
 	t, err := a.resolve("GetFunction", in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.find(t)
+	f, v, err := a.find(t)
 	if err != nil {
 		return nil, err
 	}
 	return &sdk.GetFunctionOutput{
-		Code:          &types.FunctionCodeLocation{RepositoryType: aws.String("S3"), Location: aws.String(a.location(f))},
-		Configuration: a.describe(&f.Config, t.qualifier),
+		Code:          &types.FunctionCodeLocation{RepositoryType: aws.String("S3"), Location: aws.String(a.location(v))},
+		Concurrency:   concurrency(f),
+		Configuration: a.describe(v, t.qualifier),
 		Tags:          f.Tags,
 	}, nil
 }
@@ -37,49 +34,87 @@ func (a *API) getFunctionConfiguration(_ context.Context, in *sdk.GetFunctionCon
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.find(t)
+	_, v, err := a.find(t)
 	if err != nil {
 		return nil, err
 	}
-	return fill(&sdk.GetFunctionConfigurationOutput{}, a.describe(&f.Config, t.qualifier)), nil
+	return fill(&sdk.GetFunctionConfigurationOutput{}, a.describe(v, t.qualifier)), nil
 }
 
-// listFunctions pages by name. The marker is the last name of the page before, so that functions which come and go
-// between two pages neither repeat nor hide others.
+// listFunctions goes by name, and with FunctionVersion ALL by version within a function.
 func (a *API) listFunctions(_ context.Context, in *sdk.ListFunctionsInput) (*sdk.ListFunctionsOutput, error) {
-	after, err := base64.RawURLEncoding.DecodeString(value(in.Marker))
-	last, named := thaw.ParseFunctionRef(string(after))
-	if err != nil || len(after) > 0 && (!named || last.Name != string(after)) {
-		return nil, invalid("Marker is not one that ListFunctions gave. Start again without it.")
+	last, err := functionMarker(in.Marker)
+	if err != nil {
+		return nil, err
 	}
-	qualifier := ""
-	if in.FunctionVersion == types.FunctionVersionAll {
-		qualifier = thaw.Latest
-	}
+	all := in.FunctionVersion == types.FunctionVersionAll
 	if in.MasterRegion != nil {
-		if in.FunctionVersion != types.FunctionVersionAll {
+		if !all {
 			return nil, invalid("FunctionVersion must be set to ALL when MasterRegion is specified.")
 		}
 		// It asks for the replicas of Lambda@Edge functions, and there are none.
 		return &sdk.ListFunctionsOutput{Functions: []types.FunctionConfiguration{}}, nil
 	}
-	limit := maxPage
-	if in.MaxItems != nil {
-		limit = min(limit, int(*in.MaxItems))
+	size, err := pageSize(in.MaxItems)
+	if err != nil {
+		return nil, err
 	}
-	if limit < 1 {
-		return nil, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%d' at 'maxItems' failed to satisfy constraint: Member must have value greater than or equal to 1", limit)
-	}
-	functions := a.cfg.Functions.Functions(string(after), limit+1)
-	out := &sdk.ListFunctionsOutput{Functions: make([]types.FunctionConfiguration, 0, limit)}
-	for i, f := range functions {
-		if i == limit {
-			out.NextMarker = aws.String(base64.RawURLEncoding.EncodeToString([]byte(functions[i-1].Name)))
+	items := a.versionsAfter(last, all, size+1)
+	out := &sdk.ListFunctionsOutput{Functions: make([]types.FunctionConfiguration, 0, size)}
+	for i, v := range items {
+		if i == size {
+			out.NextMarker = makeMarker(last.String())
 			break
 		}
-		out.Functions = append(out.Functions, *a.list(&f.Config, qualifier))
+		last = target{name: v.Function}
+		if all {
+			last.qualifier = v.Number
+		}
+		out.Functions = append(out.Functions, *a.list(v, last.qualifier))
 	}
 	return out, nil
+}
+
+// versionsAfter gives up to n versions that come after last: $LATEST of each function, or all versions.
+func (a *API) versionsAfter(last target, all bool, n int) []*thaw.Version {
+	var items []*thaw.Version
+	if f, ok := a.cfg.Functions.Function(last.name); ok && all && last.qualifier != "" {
+		for _, v := range versions(f) {
+			if versionKey(v.Number) > versionKey(last.qualifier) {
+				items = append(items, v)
+			}
+		}
+	}
+	after := last.name
+	for len(items) < n {
+		functions := a.cfg.Functions.Functions(after, n)
+		for _, f := range functions {
+			if all {
+				items = append(items, versions(f)...)
+			} else {
+				items = append(items, &f.Config)
+			}
+			after = f.Name
+		}
+		if len(functions) < n {
+			break
+		}
+	}
+	return items[:min(n, len(items))]
+}
+
+// functionMarker reads a marker of ListFunctions: a function's name, with the number of a version where all are listed.
+func functionMarker(marker *string) (target, error) {
+	key, err := readMarker("ListFunctions", marker)
+	if err != nil || key == "" {
+		return target{}, err
+	}
+	ref, ok := thaw.ParseFunctionRef(key)
+	last := target{ref.Name, ref.Qualifier}
+	if !ok || last.String() != key {
+		return target{}, wrongMarker("ListFunctions")
+	}
+	return last, nil
 }
 
 // deleteFunction forgets the function at once, also while it runs: its environments are drained by whoever watches the
@@ -96,9 +131,10 @@ func (a *API) deleteFunction(ctx context.Context, in *sdk.DeleteFunctionInput) (
 	case isAlias(t.qualifier):
 		return nil, invalid("Deletion of aliases is not currently supported.")
 	case t.qualifier != "":
-		// AWS counts a version that is not there as deleted, as long as its function exists.
-		_, err := a.find(target{name: t.name})
-		return done, err
+		if err := a.deleteVersion(ctx, t); err != nil {
+			return nil, err
+		}
+		return done, nil
 	}
 	err = a.cfg.Functions.DeleteFunction(ctx, t.name)
 	if errors.Is(err, state.ErrNotFound) {

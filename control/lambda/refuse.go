@@ -67,12 +67,7 @@ func refuseCode(bucket, key, version, image, kms *string, mode types.S3ObjectSto
 	return nil
 }
 
-func refusedPublish(to types.FunctionVersionLatestPublished) error {
-	if to != "" {
-		return refused("PublishTo", "versions cannot be published; leave it out and use $LATEST")
-	}
-	return refused("Publish", "versions cannot be published; leave it out and use $LATEST")
-}
+var errPublishTo = refused("PublishTo", "there are no capacity providers; leave it out, and use Publish or PublishVersion")
 
 // refused says which member cannot be honoured, why, and what to send instead.
 func refused(member, why string) error {

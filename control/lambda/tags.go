@@ -64,7 +64,7 @@ func (a *API) listTags(_ context.Context, in *sdk.ListTagsInput) (*sdk.ListTagsO
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.find(t)
+	f, _, err := a.find(t)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (a *API) tagged(operation string, resource *string) (target, error) {
 }
 
 func (a *API) changeTags(ctx context.Context, t target, change func(*thaw.Function) error) error {
-	_, err := a.cfg.Functions.UpdateFunction(ctx, t.name, func(f *thaw.Function) error {
+	_, err := a.update(ctx, t.name, func(f *thaw.Function) error {
 		if err := change(f); err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (a *API) changeTags(ctx context.Context, t target, change func(*thaw.Functi
 	if errors.Is(err, state.ErrNotFound) {
 		return a.notFound(t)
 	}
-	return storeError(err)
+	return err
 }
 
 // checkTags judges the tags that are to be added to those that are there.

@@ -17,12 +17,12 @@ func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCode
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.find(t)
+	f, _, err := a.find(t)
 	if err != nil {
 		return nil, err
 	}
-	if in.Publish || in.PublishTo != "" {
-		return nil, refusedPublish(in.PublishTo)
+	if in.PublishTo != "" {
+		return nil, errPublishTo
 	}
 	if err := refuseCode(in.S3Bucket, in.S3Key, in.S3ObjectVersion, in.ImageUri, in.SourceKMSKeyArn, in.S3ObjectStorageMode); err != nil {
 		return nil, err
@@ -49,12 +49,22 @@ func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCode
 	if err != nil {
 		return nil, err
 	}
-	f, err = a.change(ctx, t, in.RevisionId, func(v *thaw.Version) error {
-		v.Code, v.Architecture = code, architecture
-		return nil
+	var published *thaw.Version
+	f, err = a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
+		f.Config.Code, f.Config.Architecture = code, architecture
+		a.begin(f)
+		if !in.Publish {
+			return nil
+		}
+		var err error
+		published, err = a.publish(f, nil)
+		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if published != nil {
+		return fill(&sdk.UpdateFunctionCodeOutput{}, a.describe(published, published.Number)), nil
 	}
 	return fill(&sdk.UpdateFunctionCodeOutput{}, a.describe(&f.Config, "")), nil
 }
@@ -70,7 +80,7 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.find(t); err != nil {
+	if _, _, err := a.find(t); err != nil {
 		return nil, err
 	}
 	if err := refuseSettings(&settings{
@@ -90,7 +100,11 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 			return nil, err
 		}
 	}
-	f, err := a.change(ctx, t, in.RevisionId, func(v *thaw.Version) error { return configure(v, in) })
+	f, err := a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
+		err := configure(&f.Config, in)
+		a.begin(f)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -124,28 +138,24 @@ func configure(v *thaw.Version, in *sdk.UpdateFunctionConfigurationInput) error 
 
 // change makes one accepted change of code or configuration, also when it changes nothing: AWS goes through InProgress
 // and gives new revisions for a redundant update too.
-func (a *API) change(ctx context.Context, t target, revisionID *string, apply func(*thaw.Version) error) (*thaw.Function, error) {
-	f, err := a.cfg.Functions.UpdateFunction(ctx, t.name, func(f *thaw.Function) error {
+func (a *API) change(ctx context.Context, t target, revisionID *string, apply func(*thaw.Function) error) (*thaw.Function, error) {
+	f, err := a.update(ctx, t.name, func(f *thaw.Function) error {
 		if err := a.changeable(f, revisionID); err != nil {
 			return err
 		}
-		if err := apply(&f.Config); err != nil {
-			return err
-		}
-		a.begin(f)
-		return nil
+		return apply(f)
 	})
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, a.notFound(target{name: t.name})
 	}
-	return f, storeError(err)
+	return f, err
 }
 
 // begin draws the state machine's arrow into an update. A function that never became Active has nothing to serve in the
 // meantime, so it is Pending again.
 func (a *API) begin(f *thaw.Function) {
 	v, now := &f.Config, a.now()
-	v.Generation = thaw.NextGeneration(v.Generation, now)
+	v.Generation = thaw.NextGeneration(lastGeneration(f), now)
 	v.LastModified = now.UTC()
 	v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateInProgress, reasonCreating, reasonCodeCreating
 	if v.State == thaw.StateFailed {
@@ -169,7 +179,12 @@ func (a *API) changeable(f *thaw.Function, revisionID *string) error {
 }
 
 func atRevision(f *thaw.Function, revisionID *string) error {
-	if value(revisionID) != "" && *revisionID != f.Config.RevisionID {
+	return checkRevision(f.Config.RevisionID, revisionID)
+}
+
+// checkRevision is the precondition that RevisionId makes, when a request has it.
+func checkRevision(present string, asked *string) error {
+	if value(asked) != "" && *asked != present {
 		return thaw.Errorf(thaw.CodePreconditionFailed, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
 	}
 	return nil

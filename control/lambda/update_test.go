@@ -153,7 +153,7 @@ func TestUpdateRefuses(t *testing.T) {
 	wantError(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.FunctionName = ptr("f:1") }), thaw.CodeInvalidParameterValue, "")
 	wantError(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.ZipFile = nil }), thaw.CodeInvalidParameterValue, "Please provide a source for function code.")
 	wantError(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.ZipFile = []byte("x") }), thaw.CodeInvalidParameterValue, "")
-	wantPart(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.Publish = true }), thaw.CodeInvalidParameterValue, "Publish is …")
+	wantPart(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.PublishTo = "LATEST_PUBLISHED" }), thaw.CodeInvalidParameterValue, "PublishTo is …")
 	wantPart(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.S3Bucket = ptr("b") }), thaw.CodeInvalidParameterValue, "S3Bucket is …")
 	wantPart(t, code(func(in *sdk.UpdateFunctionCodeInput) { in.Architectures = []types.Architecture{"arm64"} }), thaw.CodeInvalidParameterValue, "Architecture arm64 …")
 	wantError(t, config(func(in *sdk.UpdateFunctionConfigurationInput) { in.RevisionId = ptr("old") }), thaw.CodePreconditionFailed, revisionText)
