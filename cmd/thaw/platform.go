@@ -302,6 +302,9 @@ func packagesInUse(store *state.Store) map[string]bool {
 			if f.Running != nil {
 				wanted[f.Running.Code.SHA256] = true
 			}
+			for i := range f.Published {
+				wanted[f.Published[i].Code.SHA256] = true
+			}
 			after = f.Name
 		}
 		if len(functions) < page {

@@ -167,21 +167,93 @@ func TestGoSDK(t *testing.T) {
 	}
 }
 
+// A deployment as tools do it: a version is published, tried through an alias with a weight, and then takes over.
+func TestGoSDKVersions(t *testing.T) {
+	server, _, store := serve(t)
+	place(t, store)
+	ctx := t.Context()
+	client := sdk.New(sdk.Options{
+		BaseEndpoint: &server.URL, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
+		RetryMaxAttempts: 1,
+	})
+	active := func(version *string) {
+		t.Helper()
+		w := sdk.NewPublishedVersionActiveWaiter(client, func(o *sdk.PublishedVersionActiveWaiterOptions) {
+			o.MinDelay, o.MaxDelay = time.Millisecond, 20*time.Millisecond
+		})
+		if err := w.Wait(ctx, &sdk.GetFunctionConfigurationInput{FunctionName: ptr("hello"), Qualifier: version}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := createInput(t, "hello")
+	in.Publish = true
+	first, err := client.CreateFunction(ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	active(first.Version)
+	active(ptr(thaw.Latest))
+	if _, err := client.CreateAlias(ctx, &sdk.CreateAliasInput{FunctionName: ptr("hello"), Name: ptr("live"), FunctionVersion: first.Version}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutProvisionedConcurrencyConfig(ctx, &sdk.PutProvisionedConcurrencyConfigInput{FunctionName: ptr("hello"), Qualifier: ptr("live"), ProvisionedConcurrentExecutions: aws.Int32(2)}); err != nil {
+		t.Fatal(err)
+	}
+	second, err := client.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: ptr("hello"), ZipFile: zipOf(t, "2"), Publish: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	active(second.Version)
+	canary, err := client.UpdateAlias(ctx, &sdk.UpdateAliasInput{FunctionName: ptr("hello"), Name: ptr("live"), RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{*second.Version: 0.05}}})
+	if err != nil || canary.RoutingConfig.AdditionalVersionWeights["2"] != 0.05 || *canary.FunctionVersion != "1" {
+		t.Fatalf("%+v %v", canary, err)
+	}
+	over, err := client.UpdateAlias(ctx, &sdk.UpdateAliasInput{FunctionName: ptr("hello"), Name: ptr("live"), FunctionVersion: second.Version, RoutingConfig: &types.AliasRoutingConfiguration{}, RevisionId: canary.RevisionId})
+	if err != nil || over.RoutingConfig != nil || *over.FunctionVersion != "2" {
+		t.Fatalf("%+v %v", over, err)
+	}
+	if f, _ := store.Function("hello"); f.ProvisionedFor("2") != 2 || f.ProvisionedFor("1") != 0 {
+		t.Errorf("%+v", f.Provisioned)
+	}
+	_, err = client.GetProvisionedConcurrencyConfig(ctx, &sdk.GetProvisionedConcurrencyConfigInput{FunctionName: ptr("hello"), Qualifier: ptr("2")})
+	if none := (*types.ProvisionedConcurrencyConfigNotFoundException)(nil); !errors.As(err, &none) {
+		t.Errorf("%v", err)
+	}
+	_, err = client.UpdateAlias(ctx, &sdk.UpdateAliasInput{FunctionName: ptr("hello"), Name: ptr("live"), RevisionId: canary.RevisionId})
+	if failed := (*types.PreconditionFailedException)(nil); !errors.As(err, &failed) {
+		t.Errorf("%v", err)
+	}
+	n := 0
+	for pages := sdk.NewListVersionsByFunctionPaginator(client, &sdk.ListVersionsByFunctionInput{FunctionName: ptr("hello")}, func(o *sdk.ListVersionsByFunctionPaginatorOptions) { o.Limit = 2 }); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(page.Versions)
+	}
+	if n != 3 {
+		t.Errorf("%d versions listed", n)
+	}
+}
+
 func TestBoto3(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
 		t.Skip("needs python3 with boto3")
 	}
-	server, _, store := serve(t)
-	place(t, store)
-	zip := filepath.Join(t.TempDir(), "app.zip")
-	if err := os.WriteFile(zip, zipOf(t, "hello"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), python, "testdata/boto3_session.py", server.URL, zip)
-	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION="+account.Region, "AWS_EC2_METADATA_DISABLED=true")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	for _, script := range []string{"boto3_session.py", "boto3_versions.py"} {
+		t.Run(script, func(t *testing.T) {
+			server, _, store := serve(t)
+			place(t, store)
+			zip := filepath.Join(t.TempDir(), "app.zip")
+			if err := os.WriteFile(zip, zipOf(t, "hello"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), python, "testdata/"+script, server.URL, zip)
+			cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION="+account.Region, "AWS_EC2_METADATA_DISABLED=true")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		})
 	}
 }
