@@ -69,6 +69,24 @@ func TestLimitLoweredBelowClaims(t *testing.T) {
 	wantError(t, reserve(1), thaw.CodeInvalidParameterValue, floor)
 }
 
+func TestLimitLoweredBelowProvisioned(t *testing.T) {
+	a, store := newAPI(t)
+	active(t, a, store, "f")
+	publish(t, a, "f")
+	provision := func(n int32) error {
+		_, err := a.putProvisionedConcurrencyConfig(t.Context(), &sdk.PutProvisionedConcurrencyConfigInput{FunctionName: ptr("f"), Qualifier: ptr("1"), ProvisionedConcurrentExecutions: &n})
+		return err
+	}
+	if err := provision(500); err != nil {
+		t.Fatal(err)
+	}
+	a.cfg.Limits.ConcurrentExecutions = 200
+	if err := provision(400); err != nil {
+		t.Error(err)
+	}
+	wantError(t, provision(401), thaw.CodeInvalidParameterValue, "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [200].")
+}
+
 func TestCapacityShown(t *testing.T) {
 	node := map[string]thaw.Capacity{
 		"1":    {Allocated: 3, Available: 1, Status: thaw.ProvisionedInProgress},
