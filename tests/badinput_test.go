@@ -309,7 +309,7 @@ func (s *stage) speakBadly(t *testing.T) {
 		{"get of invocations", "GET", functionsPath + "/good/invocations", nil, "", 404, "UnknownOperationException", ".*"},
 		{"invocations of nothing", "POST", functionsPath + "/invocations", nil, "{}", 404, "UnknownOperationException", ".*"},
 		{"invocations without a name", "POST", functionsPath + "//invocations", nil, "{}", 400, "ValidationException", ".*functionName.*"},
-		{"operation that is not there", "GET", functionsPath + "/good/aliases", nil, "", 501, "NotImplementedException", ".*ListAliases.*"},
+		{"operation that is not there", "GET", "/2021-10-31/functions/good/url", nil, "", 501, "NotImplementedException", ".*GetFunctionUrlConfig.*"},
 		{"unknown service", "POST", "/", map[string]string{"X-Amz-Target": "DynamoDB_20120810.ListTables"}, "{}", 404, "UnknownOperationException", ".*DynamoDB_20120810.ListTables.*"},
 		{"root", "GET", "/", nil, "", 404, "UnknownOperationException", ".*"},
 		{"native path", "GET", "/_thaw/nonsense", nil, "", 404, "UnknownOperationException", ".*/_thaw/nonsense.*"},

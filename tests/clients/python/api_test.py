@@ -150,7 +150,7 @@ class Lambda(Case):
         self.assertIsInstance(error, aws.exceptions.InvalidRequestContentException)
 
     def test_not_there_yet(self):
-        self.refused("NotImplementedException", 501, re.compile("PublishVersion"), aws.publish_version, FunctionName=self.name)
+        self.refused("NotImplementedException", 501, re.compile("CreateFunctionUrlConfig"), aws.create_function_url_config, FunctionName=self.name, AuthType="NONE")
 
     def test_too_many(self):
         calls = 2 * CONCURRENCY
