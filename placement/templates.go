@@ -89,11 +89,23 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	}
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" { // init runs
+	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
+	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" || template.WantsArchive(plan, f.Tags) { // init runs
 		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	}
-	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
-	return template.Build(ctx, p.cfg.Sandbox, plan, p.cfg.Sandbox.Account.FunctionARN(v.Function, ""), f.Tags)
+	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, "")
+	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
+	if err != nil {
+		return built, report, err
+	}
+	made, why, err := template.Archive(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
+	if why != "" {
+		p.cfg.Log.Warn("a version starts without a class-data archive", "function", v.Function, "because", why)
+	}
+	if told := made + why; told != "" {
+		report.Reasons = append(report.Reasons, told)
+	}
+	return built, report, err
 }
 
 // surplusTemplate takes out the template that was used least recently, if there are more than the bound. The caller

@@ -150,6 +150,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Spares:          cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
 	})
 	g.run(ctx, "placement", placer.Run)
+	g.run(ctx, "archive sweep", func(ctx context.Context) error { return sweepArchives(ctx, store, registry, log) })
 	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency})
 
 	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, placer, invoker)
@@ -293,19 +294,43 @@ func sweepPackages(ctx context.Context, store *state.Store, cache *code.Cache, l
 
 // packagesInUse is the set of the digests that functions refer to.
 func packagesInUse(store *state.Store) map[string]bool {
-	const page = 500
 	wanted := map[string]bool{}
+	for _, v := range versionsInUse(store) {
+		wanted[v.Code.SHA256] = true
+	}
+	return wanted
+}
+
+// versionsInUse are the versions that run, or shall.
+func versionsInUse(store *state.Store) (versions []*thaw.Version) {
+	const page = 500
 	for after := ""; ; {
 		functions := store.Functions(after, page)
 		for _, f := range functions {
-			wanted[f.Config.Code.SHA256] = true
+			versions = append(versions, &f.Config)
 			if f.Running != nil {
-				wanted[f.Running.Code.SHA256] = true
+				versions = append(versions, f.Running)
 			}
 			after = f.Name
 		}
 		if len(functions) < page {
-			return wanted
+			return versions
+		}
+	}
+}
+
+// sweepArchives drops the class-data archives of versions that are no more.
+func sweepArchives(ctx context.Context, store *state.Store, registry *runtimes.Registry, log *slog.Logger) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := registry.SweepArchives(versionsInUse(store)); err != nil {
+			log.Warn("cannot sweep class-data archives", "error", err)
 		}
 	}
 }
