@@ -36,6 +36,7 @@ type Request struct {
 	RequestID     string
 	LogTail       bool // collect the log's last 4 KB
 	Forced        bool // serve from a new environment that is not kept
+	Spare         bool // serve from a spare, if one is parked, although others may be idle
 	Start         time.Time
 }
 
@@ -56,6 +57,7 @@ type Catalog interface {
 // Placer hands out environments.
 type Placer interface {
 	Idle(v *thaw.Version) (placement.Lease, bool)
+	Spare(v *thaw.Version) (placement.Lease, bool)
 	Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
 	Release(l placement.Lease)
 }
@@ -146,7 +148,7 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	placed := time.Now()
 	rec.Phases.Set(thaw.PhaseAdmit, r.Start, r.Start, placed)
 	for {
-		lease, err := i.acquire(ctx, v, r.Forced)
+		lease, err := i.acquire(ctx, v, r)
 		if err != nil {
 			return run.notPlaced(err, placed)
 		}
@@ -161,8 +163,13 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 }
 
 // acquire waits for an environment for a bounded time. The common case, an idle one, needs no timer.
-func (i *Invoker) acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error) {
-	if !forced {
+func (i *Invoker) acquire(ctx context.Context, v *thaw.Version, r *Request) (placement.Lease, error) {
+	if r.Spare {
+		if lease, ok := i.cfg.Placer.Spare(v); ok {
+			return lease, nil
+		}
+	}
+	if !r.Forced {
 		if lease, ok := i.cfg.Placer.Idle(v); ok {
 			return lease, nil
 		}
@@ -170,7 +177,7 @@ func (i *Invoker) acquire(ctx context.Context, v *thaw.Version, forced bool) (pl
 	start := sandbox.InitTimeout + time.Duration(v.Timeout)*time.Second
 	waiting, cancel := context.WithTimeout(ctx, placeLimit+start)
 	defer cancel()
-	return i.cfg.Placer.Acquire(waiting, v, forced)
+	return i.cfg.Placer.Acquire(waiting, v, r.Forced)
 }
 
 func orDefault(s, otherwise string) string {

@@ -233,7 +233,8 @@ func TestConcurrencyLimit(t *testing.T) {
 // placerFunc is a Placer that has nothing idle.
 type placerFunc func(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
 
-func (placerFunc) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
+func (placerFunc) Idle(*thaw.Version) (placement.Lease, bool)  { return placement.Lease{}, false }
+func (placerFunc) Spare(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
 func (p placerFunc) Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error) {
 	return p(ctx, v, forced)
 }
@@ -303,7 +304,8 @@ type leasePlacer struct {
 	released int
 }
 
-func (p *leasePlacer) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
+func (p *leasePlacer) Idle(*thaw.Version) (placement.Lease, bool)  { return placement.Lease{}, false }
+func (p *leasePlacer) Spare(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
 func (p *leasePlacer) Acquire(context.Context, *thaw.Version, bool) (placement.Lease, error) {
 	p.acquired++
 	return p.boot(), nil

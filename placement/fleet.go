@@ -88,6 +88,20 @@ func (f *fleet) take() *Instance {
 	return instance
 }
 
+// takeUnserved pops a spare for a request, nil if there is none.
+func (f *fleet) takeUnserved() *Instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n, i := range f.idle {
+		if i.instance.Served == 0 {
+			f.idle = slices.Delete(f.idle, n, n+1)
+			f.handOut(i.instance)
+			return i.instance
+		}
+	}
+	return nil
+}
+
 // lease describes a claimed environment. cause is why the request had to wait for it, empty if it did not.
 func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
 	l := Lease{Instance: instance, Kind: thaw.StartWarm, fleet: f}

@@ -150,6 +150,19 @@ func (p *Placer) Idle(v *thaw.Version) (Lease, bool) {
 	return Lease{}, false
 }
 
+// Spare gives an environment that has served nothing yet although others may be idle, if one is parked, and never waits.
+func (p *Placer) Spare(v *thaw.Version) (Lease, bool) {
+	f := p.fleetOf(v)
+	for instance := f.takeUnserved(); instance != nil; instance = f.takeUnserved() {
+		if instance.Claim() {
+			p.wish(v.Function)
+			return f.lease(instance, ""), true
+		}
+		p.end(f, instance, thaw.CauseCrashed)
+	}
+	return Lease{}, false
+}
+
 // Acquire gives an environment for one invocation of a version, waiting until ctx ends if one must be made. forced asks
 // for a new one that is not kept. Errors: *sandbox.InitError when the function's init fails, *thaw.Error when the node
 // is full or the start failed for the platform's reasons, ctx's own.

@@ -470,6 +470,14 @@ func TestSparesAreKeptAndUsedAfterWarmOnes(t *testing.T) {
 	wantStart(t, other, thaw.StartSpare, thaw.CauseScaleOut)
 	serve(t, other)
 	r.Release(again)
+	eventually(t, "that spare is replaced too", spares(2))
+	spare, ok := r.Spare(v)
+	if !ok {
+		t.Fatal("no spare is given although two are parked")
+	}
+	wantStart(t, spare, thaw.StartSpare, thaw.CauseScaleOut)
+	serve(t, spare)
+	r.Release(spare)
 	r.Release(other)
 	r.expireIdle(time.Now().Add(time.Hour))
 	eventually(t, "what has served expires, and the spares stay", func() bool {
