@@ -80,7 +80,7 @@ func javaOptions(version string, memoryMB int, own string) []string {
 	if memoryMB < oneCore {
 		add("-XX:TieredStopAtLevel=1", "-XX:TieredStopAtLevel", "-XX:-TieredCompilation", "-XX:+TieredCompilation", "-Xint")
 	}
-	add("-Xmx"+strconv.Itoa(javaHeap(memoryMB))+"m", "-Xmx", "-XX:MaxHeapSize", "-XX:MaxRAMPercentage", "-XX:MaxRAM=")
+	add("-Xmx"+strconv.Itoa(managedHeap(memoryMB))+"m", "-Xmx", "-XX:MaxHeapSize", "-XX:MaxRAMPercentage", "-XX:MaxRAM=")
 	add("-XX:-UsePerfData", "-XX:+UsePerfData") // a file in /tmp
 	add("-Dfile.encoding=UTF-8", "-Dfile.encoding")
 	if compareVersions(version, "18") >= 0 {
@@ -104,9 +104,9 @@ func setsCollector(own string) bool {
 	return false
 }
 
-// javaHeap is the bound of the heap in MB: what is left when the JVM itself has got its 32 MB and a tenth. At 512 MB
+// managedHeap is the bound of a heap in MB: what is left when the virtual machine itself has got its 32 MB and a tenth. At 512 MB
 // that is 428, where AWS gives 435.
-func javaHeap(memoryMB int) int { return max(memoryMB*9/10-32, 16) }
+func managedHeap(memoryMB int) int { return max(memoryMB*9/10-32, 16) }
 
 func major(version string) string {
 	number, _, _ := strings.Cut(version, ".")

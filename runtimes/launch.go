@@ -87,8 +87,11 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 	if err != nil {
 		return nil, err
 	}
-	if id.language == "java" {
+	switch id.language {
+	case "java":
 		return r.launchJava(ctx, v, interpreter)
+	case "dotnet":
+		return launchDotnet(v, id, interpreter, codeDir)
 	}
 	runtimeDir, err := r.prepare(ctx, interpreter)
 	if err != nil {
