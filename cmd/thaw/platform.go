@@ -147,7 +147,8 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
 		AvailableMemory: availableMemory,
-		Spares:          cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
+		Spares:          cfg.Environments.Spares, MaxVersionSpares: cfg.Environments.MaxVersionSpares, MaxSpares: cfg.Environments.MaxSpares,
+		MaxTemplates: cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
 	})
 	g.run(ctx, "placement", placer.Run)
 	g.run(ctx, "archive sweep", func(ctx context.Context) error { return sweepArchives(ctx, store, registry, log) })
