@@ -166,7 +166,7 @@ func (f *fakePlatform) get(w http.ResponseWriter, r *http.Request) {
 var fakeTemplates = map[string]string{
 	"building": `{"state":"building"}`,
 	"evicted":  `{"state":"evicted","reasons":["the machine was short of memory; it is made again when there is enough"],"init_ms":87.1}`,
-	"failing":  `{"state":"failed","reasons":["3 forks in a row failed, the last one: sandbox: no room","it is tried again: attempt 2 of 10"],"init_ms":87.1}`,
+	"failing":  `{"state":"failed","reasons":["3 forks in a row failed, the last one: sandbox: no room; it is tried again, attempt 2 of 10"],"init_ms":87.1}`,
 	"off":      `{"state":"off","reasons":["the tag thaw:snapshot is off"]}`,
 	"unsafe":   `{"state":"unsafe","reasons":["it is connected to db.example:5432","it runs a thread called reporter"],"init_ms":87.1}`,
 }

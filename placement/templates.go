@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -112,11 +113,20 @@ func (h *held) without(state template.State, reason string) *held {
 func (h *held) postpone(now time.Time) {
 	if h.attempts++; h.attempts >= maxAttempts {
 		h.retry = time.Time{}
-		h.report.Reasons = append(h.report.Reasons, fmt.Sprintf("after %d attempts it is not tried again before the function changes or the platform starts", h.attempts))
+		h.tell(fmt.Sprintf("after %d attempts it is not tried again before the function changes or the platform starts", h.attempts))
 		return
 	}
 	h.retry = now.Add(backoff(h.attempts))
-	h.report.Reasons = append(h.report.Reasons, fmt.Sprintf("it is tried again: attempt %d of %d", h.attempts+1, maxAttempts))
+	h.tell(fmt.Sprintf("it is tried again, attempt %d of %d", h.attempts+1, maxAttempts))
+}
+
+// tell adds to the last reason. Reports that have been given out stay as they are.
+func (h *held) tell(more string) {
+	reasons := slices.Clone(h.report.Reasons)
+	if last := len(reasons) - 1; last >= 0 {
+		reasons[last] += "; " + more
+	}
+	h.report.Reasons = reasons
 }
 
 // due reports whether a template is to be made although something is known of it.

@@ -207,7 +207,7 @@ func TestPlatformFailuresAreTriedAgain(t *testing.T) {
 	r.packages.err.Store(&down)
 	v := r.deploy("f", "code", 1)
 	told := strings.Join(r.awaitTemplate(t, v, template.StateFailed).Reasons, "; ")
-	if !strings.Contains(told, "the platform could not make it") || !strings.Contains(told, "it is tried again: attempt 2 of 10") {
+	if !strings.Contains(told, "the platform could not make it") || !strings.Contains(told, "log says why; it is tried again, attempt 2 of 10") {
 		t.Errorf("it is told that %s", told)
 	}
 	r.packages.err.Store(nil)
