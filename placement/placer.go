@@ -498,12 +498,37 @@ func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version
 	release := p.cfg.Packages.Retain(v.Code.SHA256)
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
+	begin := time.Now()
+	if v.SnapStarted() {
+		version := t.RuntimeVersion()
+		stream.Write(begin, "", telemetry.AppendRestoreStart(nil, version, p.runtimeARN(version)))
+	}
 	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v})
+	if v.SnapStarted() {
+		now := time.Now()
+		status, errorType := initStatus(err)
+		stream.Write(now, "", telemetry.AppendRestoreReport(nil, now.Sub(begin), status, errorType))
+	}
 	if err != nil {
 		release()
 		return nil, err
 	}
 	return &Instance{Environment: env, Stream: stream, release: release}, nil
+}
+
+// initStatus is how the platform's log lines call the end of an init or a restore: "error" with its type, "timeout", or
+// nothing for success.
+func initStatus(err error) (status, errorType string) {
+	failure, ok := errors.AsType[*sandbox.InitError](err)
+	switch {
+	case err == nil:
+		return "", ""
+	case !ok:
+		return "error", "" // not the function's
+	case failure.TimedOut:
+		return "timeout", ""
+	}
+	return "error", failure.Type
 }
 
 // boot brings the code here and boots an environment. When init fails it is tried once more under the function's own
@@ -543,10 +568,7 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 		if !ok {
 			return nil, err
 		}
-		status, errorType := "error", failure.Type
-		if failure.TimedOut {
-			status, errorType = "timeout", ""
-		}
+		status, errorType := initStatus(err)
 		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
 		if phase == "invoke" {
 			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id}

@@ -182,6 +182,9 @@ func (t *Template) Fork(ctx context.Context, plan *sandbox.Plan) (*sandbox.Envir
 	return t.env.Fork(ctx, t.cfg, &whole)
 }
 
+// RuntimeVersion is what INIT_START showed of the template's runtime.
+func (t *Template) RuntimeVersion() string { return t.launch.Version }
+
 // Usable reports whether the process still lives.
 func (t *Template) Usable() bool { return t.env.Usable() }
 
