@@ -22,6 +22,9 @@ func (p *Placer) warmUp(ctx context.Context, function string, used time.Time) {
 	if err := p.buildTemplate(ctx, f, f.Running, used); err != nil && ctx.Err() == nil {
 		p.cfg.Log.Error("cannot make a template", "function", function, "error", err)
 	}
+	if p.building(keyOf(f.Running)) {
+		return // whoever builds it makes the spares too: those made now would be booted
+	}
 	fleet := p.fleetOf(f.Running)
 	for ctx.Err() == nil {
 		p.letRequestsPass(ctx)

@@ -215,6 +215,14 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	return built, report, err
 }
 
+// building reports whether a version's template is being made.
+func (p *Placer) building(key fleetKey) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	h := p.templates[key]
+	return h != nil && h.report.State == template.StateBuilding
+}
+
 // roomForTemplate reports whether a template of a function that was used at the given time would stay. The caller holds
 // p.mu.
 func (p *Placer) roomForTemplate(used time.Time) bool {
