@@ -206,11 +206,12 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 		return built, report, err
 	}
 	made, why, err := template.Archive(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
-	if why != "" {
+	switch last := len(report.Reasons) - 1; {
+	case why != "":
 		p.cfg.Log.Warn("a version starts without a class-data archive", "function", v.Function, "because", why)
-	}
-	if told := made + why; told != "" {
-		report.Reasons = append(report.Reasons, told)
+		report.Reasons = append(report.Reasons, why)
+	case made != "" && last >= 0:
+		report.Reasons[last] += "; " + made
 	}
 	return built, report, err
 }

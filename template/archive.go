@@ -29,12 +29,15 @@ func WantsArchive(plan *sandbox.Plan, tags map[string]string) bool {
 	return err != nil
 }
 
-// Archive makes the class-data archive of plan's version, for runtimes that have such: an environment of its own runs
-// init, serves the event that tags ask for, if any, and leaves the archive of every class that was loaded. made says so in
-// words, why is why there is none; both are empty when there is nothing to do. An error only when ctx has ended. A version
-// starts without one as well, only slower.
+// Archive makes the class-data archive of plan's version, for runtimes that have such, unless it is there: an environment
+// of its own runs init, serves the event that tags ask for, if any, and leaves the archive of every class that was loaded.
+// made says in words that there is one, why says why there is none; both are empty for other runtimes, and when tags turn
+// it off. An error only when ctx has ended. A version starts without one as well, only slower.
 func Archive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, tags map[string]string) (made, why string, err error) {
 	if !WantsArchive(plan, tags) {
+		if info, err := os.Stat(plan.Launch.Archive); err == nil {
+			return archived(info.Size()), "", nil
+		}
 		return "", "", nil
 	}
 	limited, cancel := context.WithTimeout(ctx, archiveLimit)
@@ -43,7 +46,7 @@ func Archive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn s
 	failure, failed := errors.AsType[*thaw.FunctionError](err)
 	switch {
 	case err == nil:
-		return fmt.Sprintf("its classes come from an archive of %.1f MB, made at deployment", float64(size)/1e6), "", nil
+		return archived(size), "", nil
 	case ctx.Err() != nil:
 		return "", "", ctx.Err()
 	case limited.Err() != nil:
@@ -54,6 +57,10 @@ func Archive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn s
 		why = err.Error()
 	}
 	return "", "there is no class-data archive: " + why, nil
+}
+
+func archived(size int64) string {
+	return fmt.Sprintf("its classes come from an archive of %.1f MB, made at deployment", float64(size)/1e6)
 }
 
 // makeArchive brings the archive to its place and gives its size. The file has its name when it is whole.

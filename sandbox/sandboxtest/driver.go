@@ -22,6 +22,9 @@ type Runtime struct {
 	Init func(spec *sandbox.Spec, output io.Writer) error
 	// Handle answers one event. Its error ends the process with exit status 1.
 	Handle func(spec *sandbox.Spec, event []byte, output io.Writer) ([]byte, error)
+	// Last runs when the host has shut its side of the channel for writing, and gives the exit status; nil is a process that
+	// is killed by it.
+	Last func(channel io.Writer) int
 	// Fork runs before a fork of a template is ready. Its error fails the fork.
 	Fork func() error
 }
@@ -120,6 +123,10 @@ func (p *process) run(r Runtime, spec *sandbox.Spec) {
 			if err == nil {
 				continue
 			}
+		}
+		if errors.Is(err, io.EOF) && r.Last != nil {
+			p.exit.Code = r.Last(p.inside)
+			return
 		}
 		if err != nil {
 			p.exit.Signal = syscall.SIGKILL.String()
