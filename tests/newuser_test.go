@@ -103,7 +103,11 @@ func (s *stage) firstUse(t *testing.T, name string, call client, r release, repo
 	}
 	do("updated")
 	s.needTemplate(t, name)
-	s.checkFirst(t, name, do("invoke"), "snap-start", "Restore Duration: "+anyMillis+"\tBilled Restore Duration: \\d+ ms\t\n")
+	restored := do("invoke")
+	if !regexp.MustCompile(`\A` + strings.Replace(initStart, "INIT", "RESTORE", 1) + `RESTORE_REPORT Restore Duration: ` + anyMillis + `\nSTART `).MatchString(restored.Log) {
+		t.Errorf("the first log with SnapStart:\n%s", restored.Log)
+	}
+	s.checkFirst(t, name, restored, "snap-start", "Restore Duration: "+anyMillis+"\tBilled Restore Duration: \\d+ ms\t\n")
 	s.checkInits(t, name, 2)
 	s.explainedStart(t, name, "Restore Duration")
 }
