@@ -47,7 +47,8 @@ func (t *template) Fork(ctx context.Context, spec *sandbox.ForkSpec) (sandbox.Pr
 	limited, cancel := context.WithTimeout(ctx, d.forkLimit)
 	defer cancel()
 	if err := f.run(limited); err != nil {
-		if errors.Is(err, errLied) || limited.Err() != nil && ctx.Err() == nil {
+		err = d.refused(err, sysctl) // a setting can change while the template lives
+		if errors.Is(err, errLied) || errors.Is(err, sandbox.ErrNoTemplates) || limited.Err() != nil && ctx.Err() == nil {
 			d.logf("sandbox: end a template, since a fork of it failed: %v", err)
 			t.Kill() // which also ends what it has kept of the fork to itself
 			f.borrowed = false

@@ -167,7 +167,7 @@ func (t *template) watch() {
 	close(t.done)
 }
 
-// Park freezes the runtime.
+// Park freezes the runtime, after a trial of what the kernel can refuse its forks. errors.Is tells sandbox.ErrNoTemplates apart.
 func (t *template) Park() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -176,6 +176,10 @@ func (t *template) Park() error {
 	}
 	if t.parked {
 		return nil
+	}
+	// What else goes wrong in a trial is the template's fault, and its forks will tell.
+	if err := t.driver.refused(t.driver.step(StepForkUnshare, t.try), sysctl); errors.Is(err, sandbox.ErrNoTemplates) {
+		return err
 	}
 	files, err := openOriginals(t.runtime)
 	if err != nil {
