@@ -128,10 +128,12 @@ func commandLine(language string, memoryMB int) []string {
 // templateCommandLine is what follows the interpreter's path when it shall be forked.
 func templateCommandLine(language string, memoryMB int) []string {
 	args := commandLine(language, memoryMB)
-	if language == "nodejs" {
+	switch language {
+	case "nodejs":
 		// V8 has no other threads then, which a fork would not copy, and whose work the copies would wait for.
-		args = append([]string{"--single-threaded"}, args...)
-		args = append(args, "--template")
+		return append(append([]string{"--single-threaded"}, args...), "--template")
+	case "python":
+		return append(args, "--template")
 	}
 	return args
 }
