@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"thaw/template"
 	"thaw/warm"
 )
 
@@ -22,8 +23,13 @@ func (p *Placer) warmUp(ctx context.Context, function string, used time.Time) {
 	if err := p.buildTemplate(ctx, f, f.Running, used); err != nil && ctx.Err() == nil {
 		p.cfg.Log.Error("cannot make a template", "function", function, "error", err)
 	}
-	if p.building(keyOf(f.Running)) {
-		return // whoever builds it makes the spares too: those made now would be booted
+	if now, ok := p.cfg.Store.Function(function); ok && template.SettingsOf(now.Tags) != template.SettingsOf(f.Tags) {
+		p.dropUnsettled(now) // the tags changed after they were read, and perhaps before the template was known
+		p.wish(function, used)
+		return
+	}
+	if !p.templateKnown(keyOf(f.Running)) {
+		return // whoever makes it, or is to, makes the spares too: those made now would be booted
 	}
 	fleet := p.fleetOf(f.Running)
 	for ctx.Err() == nil {

@@ -216,12 +216,12 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	return built, report, err
 }
 
-// building reports whether a version's template is being made.
-func (p *Placer) building(key fleetKey) bool {
+// templateKnown reports whether it is known what template a version has, if any.
+func (p *Placer) templateKnown(key fleetKey) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	h := p.templates[key]
-	return h != nil && h.report.State == template.StateBuilding
+	return h != nil && h.report.State != template.StateBuilding
 }
 
 // roomForTemplate reports whether a template of a function that was used at the given time would stay. The caller holds
