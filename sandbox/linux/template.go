@@ -185,6 +185,11 @@ func (t *template) Park() error {
 	if err != nil {
 		return fmt.Errorf("sandbox: look at the template's files: %w", err)
 	}
+	// Its number cannot have become another process's before it was looked at if it is its own still.
+	if pid, err := onlyChild(t.shim.pid); err != nil || pid != t.runtime {
+		files.close()
+		return ErrEnded
+	}
 	if err := t.Freeze(); err != nil {
 		files.close()
 		return err
