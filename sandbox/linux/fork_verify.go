@@ -19,6 +19,18 @@ var (
 	errMakerEnded = errors.New("the intermediate has ended")
 )
 
+// lied is the error for a process that is not what it should be. One that has ended is nothing any more, and no lie.
+func lied(pid int, format string, args ...any) error {
+	status, err := statusOf(pid)
+	if err != nil {
+		return err
+	}
+	if state := status["State:"]; strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X") {
+		return fmt.Errorf("process %d: %w", pid, unix.ESRCH)
+	}
+	return fmt.Errorf("%w: "+format, append([]any{errLied}, args...)...)
+}
+
 // placeOf gives the cgroups of a process, as the host sees them.
 func placeOf(pid int) (string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -43,7 +55,7 @@ func (f *fork) isTemplates(pid int) error {
 	}
 	have, err := placeOf(pid)
 	if err == nil && have != want {
-		err = fmt.Errorf("%w: the intermediate is not in its cgroup", errLied)
+		err = lied(pid, "the intermediate is not in its cgroup")
 	}
 	return err
 }
@@ -61,7 +73,7 @@ func (f *fork) isFirst(pid int) error {
 	}
 	below := len(strings.Fields(own["NSpid:"])) - len(strings.Fields(templates["NSpid:"]))
 	if below != 1 || !strings.HasSuffix(own["NSpid:"], " 1") {
-		return fmt.Errorf("%w: its pid 1 is %s", errLied, own["NSpid:"])
+		return lied(pid, "its pid 1 is %s", own["NSpid:"])
 	}
 	return f.isInPlace(pid)
 }
@@ -69,7 +81,7 @@ func (f *fork) isFirst(pid int) error {
 func (f *fork) isInPlace(pid int) error {
 	have, err := placeOf(pid)
 	if err == nil && have != f.place {
-		err = fmt.Errorf("%w: a process is not in the environment's cgroup", errLied)
+		err = lied(pid, "a process is not in the environment's cgroup")
 	}
 	return err
 }
@@ -118,7 +130,7 @@ func (f *fork) isProgram(pid int) error {
 		return err
 	}
 	if have.Dev != want.Dev || have.Ino != want.Ino {
-		return fmt.Errorf("%w: its pid 1 runs another program", errLied)
+		return lied(pid, "its pid 1 runs another program")
 	}
 	return nil
 }
@@ -139,7 +151,7 @@ func (f *fork) isApart(pid int) error {
 			return err
 		}
 		if own != first || own == templates {
-			return fmt.Errorf("%w: a process is in another %s namespace", errLied, kind)
+			return lied(pid, "a process is in another %s namespace", kind)
 		}
 	}
 	return nil
@@ -181,7 +193,7 @@ func isConfined(pid int, id uint32, first bool) error {
 			continue // it began without the capability that emptying this takes; with no_new_privs nothing is to be had from it
 		}
 		if have, told := status[name]; !told || have != want {
-			return fmt.Errorf("%w: a process has %s %s", errLied, name, have)
+			return lied(pid, "a process has %s %s", name, have)
 		}
 	}
 	return nil
