@@ -13,7 +13,7 @@ UNIT = $$(go list ./... | grep -v '^thaw/tests')
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: ## set up, build, start the platform, deploy three examples and show what their starts cost; ONCE=1 ends by itself
+run: ## set up, build, start the platform, deploy an example of each language and show what their starts cost; ONCE=1 ends by itself
 	@scripts/setup.sh run
 	@$(MAKE) --no-print-directory build examples
 	@go build -o bin/tools/demo ./scripts/demo

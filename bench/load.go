@@ -29,7 +29,14 @@ type conn struct {
 	net.Conn
 	r       *bufio.Reader
 	request []byte
+	// explanation is X-Thaw-Invocation of the last answer, empty where it had none.
+	explanation []byte
 }
+
+// refusal is an answer 429: the platform is full.
+type refusal struct{ status string }
+
+func (r *refusal) Error() string { return r.status }
 
 // dialLimit and callLimit are when a connection and a call have failed.
 const (
@@ -51,7 +58,8 @@ func dial(ctx context.Context, t *target) (*conn, error) {
 	return &conn{Conn: c, r: bufio.NewReaderSize(c, 16<<10), request: []byte(request)}, nil
 }
 
-// call sends the request and reads the answer. Anything but a 200 with the event in its body is an error.
+// call sends the request and reads the answer. Anything but a 200 of a function that did not fail is an error, a *refusal
+// where the platform is full.
 func (c *conn) call() error {
 	if err := c.SetDeadline(time.Now().Add(callLimit)); err != nil {
 		return err
@@ -64,8 +72,10 @@ func (c *conn) call() error {
 		return err
 	}
 	ok := bytes.HasPrefix(status, []byte("HTTP/1.1 200"))
+	full := bytes.HasPrefix(status, []byte("HTTP/1.1 429"))
 	first := string(bytes.TrimSpace(status))
 	length := -1
+	c.explanation = c.explanation[:0]
 	for {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -82,6 +92,9 @@ func (c *conn) call() error {
 		if value, is := headerValue(line, "x-amz-function-error:"); is {
 			ok, first = false, "function error "+value
 		}
+		if value, is := headerValue(line, "x-thaw-invocation:"); is {
+			c.explanation = append(c.explanation, value...)
+		}
 	}
 	if length < 0 {
 		return errors.New("an answer without Content-Length, which the load generator does not read")
@@ -89,6 +102,9 @@ func (c *conn) call() error {
 	body := make([]byte, length)
 	if _, err := io.ReadFull(c.r, body); err != nil {
 		return err
+	}
+	if full {
+		return &refusal{fmt.Sprintf("%s: %.200s", first, body)}
 	}
 	if !ok {
 		return fmt.Errorf("%s: %.200s", first, body)

@@ -14,19 +14,25 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "thaw", "bin/thaw", "path of thaw")
 	flag.StringVar(&o.examples, "examples", "bin/examples", "directory of the built examples")
-	flag.StringVar(&o.config, "config", "", "configuration file; empty: the embedded defaults")
+	flag.StringVar(&o.config, "config", "", "configuration file of the platform whose warm path and own start are measured; empty: the embedded defaults")
 	flag.StringVar(&o.out, "out", "", "write the page to this file as well")
+	flag.IntVar(&o.starts, "starts", 200, "starts of each kind; a quarter of it where one takes more than "+expensive.String())
+	flag.StringVar(&o.only, "only", "", "measure these parts alone, separated by commas: platform, starts, memory, forks, bursts, warm")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: a look, not a result")
 	serve := flag.String("serve", "", "internal: be the named server for comparison")
 	interpreter := flag.String("interpreter", "", "internal: the interpreter behind -serve relay-…")
 	flag.Parse()
+	o.starts = o.scale(o.starts)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
 	if *serve != "" {
@@ -52,7 +58,14 @@ type options struct {
 	examples string
 	config   string
 	out      string
+	only     string
+	starts   int
 	quick    bool
+}
+
+// wants reports whether a part is to be measured.
+func (o *options) wants(part string) bool {
+	return o.only == "" || slices.Contains(strings.Split(o.only, ","), part)
 }
 
 // scale shrinks a count for a quick run.
@@ -61,4 +74,12 @@ func (o *options) scale(n int) int {
 		return max(n/10, 3)
 	}
 	return n
+}
+
+// shorten shrinks a time for a quick run.
+func (o *options) shorten(d time.Duration) time.Duration {
+	if o.quick {
+		return d / 10
+	}
+	return d
 }

@@ -1,27 +1,19 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"thaw"
-	"thaw/scripts/platform"
-)
-
-// budgets that apply, after the design's table; ratios are to what was measured in the same run.
-const (
-	warmBudget       = 1.25 // of the relay's p50
-	throughputBudget = 0.5  // of the relay's calls a second
-	goBootBudget     = 8 * time.Millisecond
-	startBudget      = 150 * time.Millisecond
-	idleBudget       = 60 << 20
 )
 
 // write writes the page in Markdown.
 func (f *findings) write(w io.Writer) {
-	fmt.Fprint(w, "# Benchmarks\n\nWritten by `make bench`; do not edit. Medians; times in milliseconds.\n\n")
+	fmt.Fprint(w, "# Benchmarks\n\nWritten by `make bench`; do not edit. Times in milliseconds.\n\n")
 	m := &f.Machine
 	fmt.Fprintf(w, "Measured on %s: %s, %d cores, %d MB of memory, %s, %s, %s.\nInterpreters: %s.\n\n",
 		f.Measured.UTC().Format("2006-01-02 15:04 UTC"), m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Go, m.Thaw, strings.Join(m.Interpreters, ", "))
@@ -32,19 +24,21 @@ func (f *findings) write(w io.Writer) {
 		fmt.Fprint(w, "**A quick run: a tenth of the work. These numbers are a look, not a result.**\n\n")
 	}
 	f.writeBudgets(w)
+	f.writeMissed(w)
 	f.writeWarm(w)
-	f.writeCold(w)
-	fmt.Fprint(w, `## How it is measured
-
-One load generator serves every line: keep-alive connections, a prepared request, a loop without an HTTP client library. Everything
-that is called runs in a process of its own, on the same cores as the load generator. The relay is net/http in front of one
-interpreter over a socketpair, whose program reads a length and as many bytes and writes the same back: no JSON, no
-sandbox, no log. All warm targets are measured in turn, in several rounds, and the median over the rounds is
-shown. A cold call asks for a new environment although others are idle; its time is from the first byte sent to the last byte
-received, so it holds the sandbox, the interpreter, the imports and the handler. A plain start is the same interpreter with the
-same imports, started and ended without a platform.
-`)
+	f.writeStarts(w)
+	f.writePhases(w, thaw.StartBoot, "Cold: booted", "On a platform without templates and spares.")
+	f.writePhases(w, thaw.StartFork, "Cold: forked", "From the version's template. A runtime that is not here cannot be forked; its first requests get spares.")
+	f.writeMemory(w)
+	f.writeForks(w)
+	f.writeBursts(w)
+	fmt.Fprint(w, method)
 }
+
+// method ends the page.
+//
+//go:embed method.md
+var method string
 
 func ms(d time.Duration) string {
 	v := float64(d) / float64(time.Millisecond)
@@ -54,56 +48,11 @@ func ms(d time.Duration) string {
 	return fmt.Sprintf("%.1f", v)
 }
 
-func verdict(met bool) string {
-	if met {
-		return "yes"
-	}
-	return "**no**"
-}
-
-func (f *findings) writeBudgets(w io.Writer) {
-	fmt.Fprint(w, "## Budgets\n\n| what | measured | compared with | ratio | budget | met |\n|---|---:|---:|---:|---:|---|\n")
-	for _, pair := range []struct{ function, relay string }{{"python-echo", "relay, Python"}, {"node-echo", "relay, Node"}} {
-		function, relay := f.warm(pair.function), f.warm(pair.relay)
-		ratio := float64(function.P50) / float64(relay.P50)
-		fmt.Fprintf(w, "| warm p50, %s, 1 connection | %s ms | %s %s ms | %.2f | %.2f | %s |\n",
-			function.Name, ms(function.P50), relay.Name, ms(relay.P50), ratio, warmBudget, verdict(ratio <= warmBudget))
-	}
-	for _, pair := range []struct{ function, relay string }{{"python-echo", "relay, Python"}, {"node-echo", "relay, Node"}} {
-		function, relay := f.warm(pair.function), f.warm(pair.relay)
-		ratio := function.PerSecond / relay.PerSecond
-		fmt.Fprintf(w, "| warm throughput, %s, %d connections | %.0f/s | %s %.0f/s | %.2f | %.2f | %s |\n",
-			function.Name, connections, function.PerSecond, relay.Name, relay.PerSecond, ratio, throughputBudget, verdict(ratio >= throughputBudget))
-	}
-	for i := range f.Cold {
-		c := &f.Cold[i]
-		if c.Example.Name != "go-lambda" {
-			continue
-		}
-		took := time.Duration(c.Boot.Total.Median * float64(time.Millisecond))
-		fmt.Fprintf(w, "| boot start, %s | %s ms | %s %s ms | %.2f | %s ms | %s |\n", c.Example.Name, ms(took), c.Example.Words, ms(c.Plain),
-			float64(took)/float64(c.Plain), ms(goBootBudget), verdict(took <= goBootBudget))
-	}
-	for _, budget := range []struct {
-		function string
-		budget   time.Duration
-	}{{"python-echo", 6 * time.Millisecond}, {"node-echo", 6 * time.Millisecond}, {"python-boto3", 10 * time.Millisecond}} {
-		for i := range f.Cold {
-			if c := &f.Cold[i]; c.Example.Name == budget.function {
-				took := time.Duration(c.Fork.Total.Median * float64(time.Millisecond))
-				fmt.Fprintf(w, "| fork start, %s | %s ms | %s %s ms | %.3f | %s ms | %s |\n", c.Example.Name, ms(took), c.Example.Words, ms(c.Plain),
-					float64(took)/float64(c.Plain), ms(budget.budget), verdict(took <= budget.budget))
-			}
-		}
-	}
-	fmt.Fprintf(w, "| platform start, new data | %s ms | | | %s ms | %s |\n", ms(f.Start), ms(startBudget), verdict(f.Start <= startBudget))
-	fmt.Fprintf(w, "| platform start, used data | %s ms | | | %s ms | %s |\n", ms(f.Restart), ms(startBudget), verdict(f.Restart <= startBudget))
-	fmt.Fprintf(w, "| platform idle, resident | %.1f MB | with every example deployed and used %.1f MB | | %d MB | %s |\n\n",
-		float64(f.IdleRSS)/(1<<20), float64(f.UsedRSS)/(1<<20), idleBudget>>20, verdict(f.IdleRSS <= idleBudget))
-}
-
 func (f *findings) writeWarm(w io.Writer) {
-	fmt.Fprintf(w, "## Warm\n\n| what | p50 | p95 | p99 | calls/s, %d connections |\n|---|---:|---:|---:|---:|\n", connections)
+	if len(f.Warm) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "## Warm\n\nOne connection; medians over the rounds.\n\n| what | p50 | p95 | p99 | calls/s, %d connections |\n|---|---:|---:|---:|---:|\n", connections)
 	for i := range f.Warm {
 		r := &f.Warm[i]
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %.0f |\n", r.Name, ms(r.P50), ms(r.P95), ms(r.P99), r.PerSecond)
@@ -111,33 +60,127 @@ func (f *findings) writeWarm(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-func (f *findings) writeCold(w io.Writer) {
-	fmt.Fprint(w, "## Cold: booted\n\n")
-	f.writeStarts(w, func(c *coldResult) *platform.Bench { return &c.Boot })
-	fmt.Fprint(w, "## Cold: forked\n\nPython and Node from their templates. The others cannot be forked and are booted here too; their first requests get spares.\n\n")
-	f.writeStarts(w, func(c *coldResult) *platform.Bench { return &c.Fork })
+// writeStarts writes every kind of start of every function.
+func (f *findings) writeStarts(w io.Writer) {
+	if len(f.Starts) == 0 {
+		return
+	}
+	fmt.Fprint(w, "## Starts\n\nFrom the first byte sent to the last byte received over HTTP. The ratio is of the medians, to the plain start of the same.\n\n"+
+		"| function | start | starts | p50 | p95 | p99 | ratio |\n|---|---|---:|---:|---:|---:|---:|\n")
+	for i := range f.Starts {
+		r := &f.Starts[i]
+		name, plain := r.Example.Name, r.p50(kindPlain)
+		for _, kind := range kinds {
+			s := r.Kinds[kind]
+			if s == nil || len(s.Took) == 0 {
+				continue
+			}
+			words := string(kind)
+			if kind == kindPlain {
+				words += " (`" + r.Example.Words + "`)"
+			}
+			fmt.Fprintf(w, "| %s | %s | %d%s | %s | %s | %s | %s |\n", name, words, len(s.Took), othersOf(s.Other),
+				ms(s.Took.percentile(50)), ms(s.Took.percentile(95)), ms(s.Took.percentile(99)), ratio(s.Took.percentile(50), plain))
+			name = ""
+		}
+	}
+	fmt.Fprintln(w)
 }
 
-func (f *findings) writeStarts(w io.Writer, of func(*coldResult) *platform.Bench) {
-	fmt.Fprint(w, "| function |")
+// othersOf names the starts that came to be in another way than was asked for.
+func othersOf(others map[thaw.StartKind]int) (text string) {
+	for _, kind := range kinds {
+		if n := others[kind]; n > 0 {
+			text += fmt.Sprintf(", and %d %s", n, kind)
+		}
+	}
+	return text
+}
+
+func ratio(a, b time.Duration) string {
+	if b == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.3f", float64(a)/float64(b))
+}
+
+// writePhases writes where one kind of start spends its time.
+func (f *findings) writePhases(w io.Writer, kind thaw.StartKind, title, words string) {
+	if !slices.ContainsFunc(f.Starts, func(r startResult) bool { return r.p50(kind) > 0 }) {
+		return
+	}
+	fmt.Fprintf(w, "## %s\n\n%s Medians of each phase.\n\n| function |", title, words)
 	for phase := range thaw.NumPhases {
 		fmt.Fprintf(w, " %s |", phase)
 	}
-	fmt.Fprint(w, " end to end | p95 | p99 | plain start of the same | ratio |\n|---|")
-	fmt.Fprint(w, strings.Repeat("---:|", int(thaw.NumPhases)+5), "\n")
-	for i := range f.Cold {
-		c := &f.Cold[i]
-		b := of(c)
-		fmt.Fprintf(w, "| %s |", c.Example.Name)
+	fmt.Fprint(w, " end to end | plain start of the same | ratio |\n|---|", strings.Repeat("---:|", int(thaw.NumPhases)+3), "\n")
+	for i := range f.Starts {
+		r := &f.Starts[i]
+		if r.p50(kind) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "| %s |", r.Example.Name)
 		for phase := range thaw.NumPhases {
-			if d, ok := b.Phases[phase.String()]; ok {
-				fmt.Fprintf(w, " %.2f |", d.Median)
+			if d := r.Kinds[kind].Phases[phase]; d > 0 {
+				fmt.Fprintf(w, " %.2f |", float64(d)/float64(time.Millisecond))
 			} else {
 				fmt.Fprint(w, " |")
 			}
 		}
-		plain := float64(c.Plain) / float64(time.Millisecond)
-		fmt.Fprintf(w, " %.1f | %.1f | %.1f | %.1f (`%s`) | %.2f |\n", b.Total.Median, b.Total.P95, b.Total.P99, plain, c.Example.Words, b.Total.Median/plain)
+		fmt.Fprintf(w, " %s | %s | %s |\n", ms(r.p50(kind)), ms(r.p50(kindPlain)), ratio(r.p50(kind), r.p50(kindPlain)))
+	}
+	fmt.Fprintln(w)
+}
+
+func mb(n int64) string { return fmt.Sprintf("%.2f", float64(n)/(1<<20)) }
+
+func (f *findings) writeMemory(w io.Writer) {
+	if len(f.Memory) == 0 {
+		return
+	}
+	fmt.Fprint(w, "## Memory of an idle environment\n\nMB each. Private are the private pages of its processes, kernel is the kernel's own memory for it, its /tmp included.\n\n"+
+		"| function | environments | fresh: private | kernel | after one event: private | kernel |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, m := range f.Memory {
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s |\n", m.Function, m.Environments, mb(m.Fresh.Private), mb(m.Fresh.Kernel), mb(m.Served.Private), mb(m.Served.Kernel))
+	}
+	fmt.Fprintln(w)
+}
+
+func (f *findings) writeForks(w io.Writer) {
+	if len(f.Forks) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "## Forks, sustained\n\n%d connections ask for a new environment each time; it serves the event and ends.\n\n"+
+		"| function | for | forks/s | other starts | refused | plain starts/s | ratio |\n|---|---:|---:|---:|---:|---:|---:|\n", forkConnections)
+	for _, r := range f.Forks {
+		fmt.Fprintf(w, "| %s | %s | %.0f | %d | %d | %.1f | %.2f |\n", r.Function, r.Length, r.PerSecond, r.Other, r.Refused, r.Plain, r.PerSecond/r.Plain)
+	}
+	fmt.Fprintln(w)
+}
+
+func (f *findings) writeBursts(w io.Writer) {
+	if len(f.Bursts) == 0 {
+		return
+	}
+	fmt.Fprint(w, "## Bursts\n\nSimultaneous first requests to a function that was just deployed and has two spares. An environment that has answered is free for the "+
+		"next\nrequest of the burst, hence the warm ones.\n\n"+
+		"| function | at once | p50 | p99 | max | spare | fork | boot | warm | refused | max ÷ plain start |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	for i := range f.Bursts {
+		b := &f.Bursts[i]
+		fmt.Fprintf(w, "| %s | %d |", b.Function, b.Size)
+		if len(b.Took) == 0 {
+			fmt.Fprint(w, " | | |")
+		} else {
+			fmt.Fprintf(w, " %s | %s | %s |", ms(b.Took.percentile(50)), ms(b.Took.percentile(99)), ms(b.Took.percentile(100)))
+		}
+		for _, kind := range []thaw.StartKind{thaw.StartSpare, thaw.StartFork, thaw.StartBoot, thaw.StartWarm} {
+			fmt.Fprintf(w, " %d |", b.Kinds[kind])
+		}
+		worst := time.Duration(0)
+		if len(b.Took) > 0 {
+			worst = b.Took.percentile(100)
+		}
+		fmt.Fprintf(w, " %d | %s |\n", b.Refused, ratio(worst, f.starts(b.Function).p50(kindPlain)))
 	}
 	fmt.Fprintln(w)
 }

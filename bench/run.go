@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,9 +21,6 @@ const (
 	callsPerRound    = 2000
 	connections      = 16
 	throughputLength = 2 * time.Second
-	bootRuns         = 30
-	forkRuns         = 200
-	plainRuns        = 10
 	platformStarts   = 10
 	idleBefore       = 3 * time.Second
 )
@@ -36,19 +32,14 @@ type warmResult struct {
 	PerSecond     float64       // at 16 connections
 }
 
-// coldResult is what a new environment for each call cost.
-type coldResult struct {
-	Example platform.Example
-	Boot    platform.Bench // without templates and spares
-	Fork    platform.Bench // as the platform does it: forked where the runtime can be
-	Plain   time.Duration
-}
-
 // findings are all that one run measured.
 type findings struct {
 	Machine  machine
 	Warm     []warmResult
-	Cold     []coldResult
+	Starts   []startResult
+	Memory   []memoryResult
+	Forks    []forkRate
+	Bursts   []burst
 	Start    time.Duration // from exec to the first answer, fresh data directory
 	Restart  time.Duration // the same with a data directory that was used before
 	IdleRSS  int64         // bytes, nothing deployed
@@ -65,6 +56,14 @@ func (f *findings) warm(name string) *warmResult {
 	return &f.Warm[i]
 }
 
+func (f *findings) starts(name string) *startResult {
+	i := slices.IndexFunc(f.Starts, func(r startResult) bool { return r.Example.Name == name })
+	if i < 0 {
+		return &startResult{}
+	}
+	return &f.Starts[i]
+}
+
 func run(ctx context.Context, o *options) error {
 	report, err := platform.Doctor(ctx, o.binary)
 	if err != nil {
@@ -78,23 +77,29 @@ func run(ctx context.Context, o *options) error {
 	if f.Machine, err = look(ctx, o.binary, &report); err != nil {
 		return err
 	}
-	say("plain starts")
-	for i := range examples {
-		plain, err := examples[i].PlainStart(ctx, o.scale(plainRuns))
-		if err != nil {
+	for _, part := range []struct {
+		name    string
+		measure func() error
+	}{
+		{"platform", func() error { return measurePlatform(ctx, o, f) }},
+		{"starts", func() error { return measureStarts(ctx, o, examples, f) }},
+		{"memory", func() error { return measureMemory(ctx, o, examples, f) }},
+		{"forks", func() error { return measureForks(ctx, o, examples, f) }},
+		{"bursts", func() error { return measureBursts(ctx, o, examples, f) }},
+		{"warm", func() error {
+			measure := func(p *platform.Platform) error { return measureCalls(ctx, o, p, examples, f) }
+			if o.config == "" {
+				return withSettings(ctx, o, defaultSpares, measure)
+			}
+			return withPlatform(ctx, o, measure)
+		}},
+	} {
+		if !o.wants(part.name) {
+			continue
+		}
+		if err := part.measure(); err != nil {
 			return err
 		}
-		f.Cold = append(f.Cold, coldResult{Example: examples[i], Plain: plain})
-	}
-	say("platform starts")
-	if err := measureStarts(ctx, o, f); err != nil {
-		return err
-	}
-	if err := measureBoots(ctx, o, f); err != nil {
-		return err
-	}
-	if err := withPlatform(ctx, o, func(p *platform.Platform) error { return measureCalls(ctx, o, p, examples, f) }); err != nil {
-		return err
 	}
 	var page strings.Builder
 	f.write(&page)
@@ -108,7 +113,12 @@ func run(ctx context.Context, o *options) error {
 	return os.WriteFile(o.out, []byte(page.String()), 0o644)
 }
 
-func say(what string) { fmt.Fprintln(os.Stderr, "measuring:", what) }
+var began = time.Now()
+
+// say tells how far the run is.
+func say(what string) {
+	fmt.Fprintf(os.Stderr, "%4.0f s: measuring %s\n", time.Since(began).Seconds(), what)
+}
 
 // withPlatform runs fn against a platform with a data directory of its own, which is gone afterwards.
 func withPlatform(ctx context.Context, o *options, fn func(*platform.Platform) error) error {
@@ -153,8 +163,8 @@ func showEnd(log *os.File) {
 	}
 }
 
-// measureStarts measures starts with fresh and with used data directories, and the memory of an idle platform.
-func measureStarts(ctx context.Context, o *options, f *findings) error {
+// measurePlatform measures starts with fresh and with used data directories, and the memory of an idle platform.
+func measurePlatform(ctx context.Context, o *options, f *findings) error {
 	start := func(dir string) (took time.Duration, err error) {
 		err = withData(ctx, o, dir, func(p *platform.Platform) error { took = p.Ready; return nil })
 		return took, err
@@ -193,54 +203,27 @@ func measureStarts(ctx context.Context, o *options, f *findings) error {
 // residentMemory is the VmRSS of a process, in bytes.
 func residentMemory(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			return kb << 10, err
-		}
-	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+	return sumKB(text, "VmRSS:"), err
 }
 
-// bootsOnly is the configuration of a platform that neither forks nor keeps spares.
-const bootsOnly = "environments:\n  templates: 0\n  spares: 0\n"
+// defaultSpares is the platform's own default, for platforms that need other settings than the defaults only elsewhere.
+const defaultSpares = "  spares: 2\n"
 
-// measureBoots measures every example on a platform that boots each environment.
-func measureBoots(ctx context.Context, o *options, f *findings) error {
+// withSettings runs fn against a platform with settings of environments, indented lines of YAML, and otherwise the defaults:
+// what is given with -config is not for it.
+func withSettings(ctx context.Context, o *options, environments string, fn func(*platform.Platform) error) error {
 	file, err := os.CreateTemp("", "thaw-bench-*.yaml")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(file.Name())
-	if _, err := file.WriteString(bootsOnly); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	if err := file.Close(); err != nil {
+	_, err = file.WriteString("runtimes:\n  nearest: true\nenvironments:\n" + environments)
+	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
 	own := *o
 	own.config = file.Name()
-	return withPlatform(ctx, &own, func(p *platform.Platform) error {
-		for i := range f.Cold {
-			c := &f.Cold[i]
-			say("boots of " + c.Example.Name)
-			if err := measureCold(ctx, p, &c.Example, &c.Boot, o.scale(bootRuns)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// measureCold deploys an example and has it serve events from new environments.
-func measureCold(ctx context.Context, p *platform.Platform, e *platform.Example, result *platform.Bench, runs int) error {
-	if err := p.Deploy(ctx, e); err != nil {
-		return err
-	}
-	return p.Run(ctx, result, "bench", "cold", e.Name, "--count", strconv.Itoa(runs), "--payload", event)
+	return withPlatform(ctx, &own, fn)
 }
 
 // echoes are the examples whose warm path is measured: they answer the event and nothing else.
@@ -263,14 +246,17 @@ func measureCalls(ctx context.Context, o *options, p *platform.Platform, example
 		defer server.stop()
 		add(b.name, &server.target)
 	}
-	for i := range f.Cold {
-		c := &f.Cold[i]
-		say("forks of " + c.Example.Name)
-		if err := measureCold(ctx, p, &c.Example, &c.Fork, o.scale(forkRuns)); err != nil {
+	for i := range examples {
+		e := &examples[i]
+		if err := p.Deploy(ctx, e); err != nil {
 			return err
 		}
-		if slices.Contains(echoes, c.Example.Name) {
-			add(c.Example.Name, &target{url: p.URL + "/2015-03-31/functions/" + c.Example.Name + "/invocations"})
+		t := &target{url: invokeURL(p, e.Name)}
+		if _, err := sequential(ctx, t, 1); err != nil {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+		if slices.Contains(echoes, e.Name) {
+			add(e.Name, t)
 		}
 	}
 	if err := measureWarm(ctx, o, targets, order, f); err != nil {
@@ -292,10 +278,7 @@ func interpreterOf(examples []platform.Example, language string) string {
 }
 
 func measureWarm(ctx context.Context, o *options, targets map[string]*target, order []string, f *findings) error {
-	length := throughputLength
-	if o.quick {
-		length /= 4
-	}
+	length := o.shorten(throughputLength)
 	measured := map[string][]warmResult{}
 	for round := range rounds {
 		for _, name := range order {

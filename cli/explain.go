@@ -68,12 +68,15 @@ var startWords = map[thaw.StartKind]string{
 // barWidth is the waterfall's width in characters.
 const barWidth = 40
 
-// writeExplanation draws the start and the phases: one line per phase that took time, with a bar that begins where the
+// writeExplanation draws a function's start and the phases: one line per phase that took time, with a bar that begins where the
 // phase before it ended.
-func writeExplanation(w io.Writer, inv *invocation) {
+func writeExplanation(w io.Writer, name string, inv *invocation) {
 	fmt.Fprintf(w, "start        %s", first(startWords[inv.StartKind], string(inv.StartKind)))
 	if inv.Cause != "" {
 		fmt.Fprintf(w, ", because %s (%s)", first(causeWords[inv.Cause], "of "+string(inv.Cause)), inv.Cause)
+	}
+	if inv.StartKind == thaw.StartBoot {
+		fmt.Fprintf(w, "\nnot forked   thaw get %s tells why", name)
 	}
 	fmt.Fprintf(w, "\nenvironment  %s\nrequest      %s\n", inv.Environment, inv.RequestID)
 	fmt.Fprintf(w, "memory       %d MB of %d MB\n", inv.MaxMemory, inv.Memory)

@@ -165,6 +165,8 @@ func (f *fakePlatform) get(w http.ResponseWriter, r *http.Request) {
 // fakeTemplates are what the functions of these names have; every other has a template.
 var fakeTemplates = map[string]string{
 	"building": `{"state":"building"}`,
+	"evicted":  `{"state":"evicted","reasons":["the machine was short of memory; it is made again when there is enough"],"init_ms":87.1}`,
+	"failing":  `{"state":"failed","reasons":["3 forks in a row failed, the last one: sandbox: no room; it is tried again, attempt 2 of 10"],"init_ms":87.1}`,
 	"off":      `{"state":"off","reasons":["the tag thaw:snapshot is off"]}`,
 	"unsafe":   `{"state":"unsafe","reasons":["it is connected to db.example:5432","it runs a thread called reporter"],"init_ms":87.1}`,
 }
@@ -178,7 +180,7 @@ func (f *fakePlatform) native(w http.ResponseWriter, r *http.Request) {
 	case name == "unseen":
 		f.fail(w, 500, "ServiceException", "The state cannot be read.")
 	default:
-		fmt.Fprintf(w, `{"name":%q,"function_version":"$LATEST","state":"Active","template":%s,"environments":{"busy":1,"idle":2,"spares":2,"starts":0}}`,
+		fmt.Fprintf(w, `{"name":%q,"function_version":"$LATEST","state":"Active","template":%s,"environments":{"busy":1,"idle":2,"spares":2,"wanted":4,"starts":0}}`,
 			name, first(fakeTemplates[name], `{"state":"ready","init_ms":412.4}`))
 	}
 }

@@ -20,6 +20,7 @@ type functionView struct {
 		Busy   int `json:"busy"`
 		Idle   int `json:"idle"`
 		Spares int `json:"spares"`
+		Wanted int `json:"wanted"`
 		Starts int `json:"starts"`
 	} `json:"environments"`
 }
@@ -36,7 +37,8 @@ func (p *program) get() *cobra.Command {
 		Use:   "get NAME",
 		Short: "Show how a function's environments are made, and why they are not forked",
 		Long: `Show what a function has on this platform: whether its environments are forked from an initialised template, how
-much that saves each start, why not if they are not, and how many environments there are.`,
+much that saves each start, why not if they are not, and how many environments there are: those that serve, those that have
+served and wait, and the spares, which have served nothing yet, beside the number that the function's bursts ask for.`,
 		Args:              oneArgument("a function's name"),
 		ValidArgsFunction: p.completeFunction,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,8 +51,8 @@ much that saves each start, why not if they are not, and how many environments t
 				return nil
 			}
 			fmt.Fprintf(p.io.Out, "%s is %s\n", view.Name, view.State)
-			fmt.Fprintf(p.io.Out, "environments: %d busy, %d idle, %d spare, %d starting\n",
-				view.Environments.Busy, view.Environments.Idle, view.Environments.Spares, view.Environments.Starts)
+			fmt.Fprintf(p.io.Out, "environments: %d busy, %d idle, %d spare (%d wanted), %d starting\n",
+				view.Environments.Busy, view.Environments.Idle, view.Environments.Spares, view.Environments.Wanted, view.Environments.Starts)
 			p.writeTemplate("starts: ", "  ", &view.Template)
 			return nil
 		},

@@ -177,7 +177,7 @@ func (p *program) showInvoke(name string, f *invokeFlags, out *lambda.InvokeOutp
 			if inv == nil {
 				fmt.Fprintf(p.io.Err, "note: the platform at %s does not explain starts\n", p.target())
 			} else {
-				writeExplanation(p.io.Err, inv)
+				writeExplanation(p.io.Err, name, inv)
 			}
 		}
 	}

@@ -195,7 +195,7 @@ func FuzzParseInvocation(f *testing.F) {
 			return
 		}
 		var out bytes.Buffer
-		writeExplanation(&out, inv)
+		writeExplanation(&out, "f", inv)
 		for line := range strings.SplitSeq(out.String(), "\n") {
 			if strings.Count(line, "█") > barWidth {
 				t.Errorf("bar too long: %s", line)

@@ -114,7 +114,7 @@ func TestParseInvoke(t *testing.T) {
 		request.ClientContext != `{"custom":{}}` || request.TraceID != "Root=1-2-3" || string(request.Payload) != "{}" {
 		t.Errorf("%+v, %q, %v", request, kind, err)
 	}
-	if request, kind, err := parse(f, map[string]string{"X-Amz-Invocation-Type": "DryRun", "X-Amz-Log-Type": "None"}, nil); err != nil || kind != "DryRun" || request.LogTail || len(request.Payload) != 0 {
+	if request, kind, err := parse(f, map[string]string{"X-Amz-Invocation-Type": "DryRun", "X-Amz-Log-Type": "None", "X-Thaw-Start": "spare"}, nil); err != nil || kind != "DryRun" || !request.Spare || request.Forced || request.LogTail || len(request.Payload) != 0 {
 		t.Errorf("%+v, %q, %v", request, kind, err)
 	}
 	for _, test := range []struct {
@@ -247,10 +247,11 @@ func FuzzExplanation(f *testing.F) {
 // nothing is a catalog without functions, and a Placer without environments.
 type nothing struct{}
 
-func (nothing) Function(string) (*thaw.Function, bool)     { return nil, false }
-func (nothing) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
-func (nothing) Release(placement.Lease)                    {}
-func (nothing) Wake(*thaw.Version)                         {}
+func (nothing) Function(string) (*thaw.Function, bool)      { return nil, false }
+func (nothing) Idle(*thaw.Version) (placement.Lease, bool)  { return placement.Lease{}, false }
+func (nothing) Release(placement.Lease)                     {}
+func (nothing) Spare(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
+func (nothing) Wake(*thaw.Version)                          {}
 func (nothing) Provisioned(*thaw.Version) (placement.Lease, bool) {
 	return placement.Lease{}, false
 }

@@ -141,7 +141,12 @@ func parseInvoke(r *http.Request, name string, request *invoke.Request, buffer *
 		request.ClientContext = string(context)
 	}
 	request.TraceID = r.Header.Get(headerTrace)
-	request.Forced = r.Header.Get("X-Thaw-Start") == "forced"
+	switch r.Header.Get("X-Thaw-Start") {
+	case "forced":
+		request.Forced = true
+	case "spare":
+		request.Spare = true
+	}
 	request.Payload, err = readBody(r, buffer)
 	return kind, err
 }

@@ -36,6 +36,7 @@ type Request struct {
 	RequestID     string
 	LogTail       bool // collect the log's last 4 KB
 	Forced        bool // serve from a new environment that is not kept
+	Spare         bool // serve from a spare, if one is parked, although others may be idle
 	Start         time.Time
 }
 
@@ -59,6 +60,7 @@ type Placer interface {
 	// Provisioned gives an idle provisioned environment, if there is one, and never waits.
 	Provisioned(v *thaw.Version) (placement.Lease, bool)
 	Idle(v *thaw.Version) (placement.Lease, bool)
+	Spare(v *thaw.Version) (placement.Lease, bool)
 	Acquire(ctx context.Context, v *thaw.Version, forced bool) (placement.Lease, error)
 	Release(l placement.Lease)
 	// Wake has an inactive version made ready again, in the background.
@@ -122,7 +124,7 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	placed := time.Now()
 	rec.Phases.Set(thaw.PhaseAdmit, r.Start, r.Start, placed)
 	for {
-		held, err := i.acquire(ctx, &d, u, r.Forced)
+		held, err := i.acquire(ctx, &d, u, r)
 		if err != nil {
 			return run.notPlaced(err, placed)
 		}
@@ -148,9 +150,9 @@ type holding struct {
 
 // acquire takes what is ready first: a provisioned environment, then with a permit an idle one, then whatever start or
 // environment comes first, for a bounded time. The common case, an idle one, needs no timer.
-func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, forced bool) (held holding, err error) {
+func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Request) (held holding, err error) {
 	v := d.Version
-	if len(d.Function.Provisioned) > 0 && !forced {
+	if len(d.Function.Provisioned) > 0 && !r.Forced && !r.Spare {
 		if held.lease, held.provisioned = i.cfg.Placer.Provisioned(v); held.provisioned {
 			u.provisioned.Add(1)
 			return held, nil
@@ -163,8 +165,13 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, forced 
 	if held.spilled {
 		u.counted.spilled.Add(1)
 	}
-	if !forced {
-		var ok bool
+	var ok bool
+	if r.Spare {
+		if held.lease, ok = i.cfg.Placer.Spare(v); ok {
+			return held, nil
+		}
+	}
+	if !r.Forced {
 		if held.lease, ok = i.cfg.Placer.Idle(v); ok {
 			return held, nil
 		}
@@ -177,7 +184,7 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, forced 
 	start := sandbox.InitTimeout + time.Duration(v.Timeout)*time.Second
 	waiting, cancel := context.WithTimeout(ctx, placeLimit+start)
 	defer cancel()
-	if held.lease, err = i.cfg.Placer.Acquire(waiting, v, forced); err != nil {
+	if held.lease, err = i.cfg.Placer.Acquire(waiting, v, r.Forced); err != nil {
 		held.permit.release()
 	}
 	return held, err

@@ -236,8 +236,9 @@ type emptyPlacer struct{}
 func (emptyPlacer) Provisioned(*thaw.Version) (placement.Lease, bool) {
 	return placement.Lease{}, false
 }
-func (emptyPlacer) Idle(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
-func (emptyPlacer) Wake(*thaw.Version)                         {}
+func (emptyPlacer) Idle(*thaw.Version) (placement.Lease, bool)  { return placement.Lease{}, false }
+func (emptyPlacer) Spare(*thaw.Version) (placement.Lease, bool) { return placement.Lease{}, false }
+func (emptyPlacer) Wake(*thaw.Version)                          {}
 
 // placer is a Placer that starts what its function gives.
 type placer struct {

@@ -10,6 +10,7 @@ import (
 	"thaw"
 	"thaw/sandbox"
 	"thaw/telemetry"
+	"thaw/warm"
 )
 
 // Instance is an environment and the log stream that belongs to it.
@@ -18,6 +19,8 @@ type Instance struct {
 	Stream *telemetry.Stream
 
 	release func() // lets the package go
+	epoch   uint64 // its fleet's when its start began
+	bytes   uint64 // what it held when it was ready; zero: not looked at
 	out     bool   // in a request's hands; guarded by its fleet's mu
 	// provisioned: one of its version's provisioned concurrency.
 	provisioned bool
@@ -37,6 +40,8 @@ func keyOf(v *thaw.Version) fleetKey {
 // fleet holds the environments of one fleetKey.
 type fleet struct {
 	key fleetKey
+	// floor and ceiling bound how many spares are wanted.
+	floor, ceiling int
 
 	mu      sync.Mutex
 	idle    []idleInstance // the most recently used last
@@ -46,6 +51,13 @@ type fleet struct {
 	cause    thaw.Cause
 	spares   int  // spares being made
 	hopeless bool // the last spare could not be made
+	bursts   warm.Bursts
+	// startTook and startBytes are the last spare's: how long its start took, and the memory that it then held.
+	startTook  time.Duration
+	startBytes uint64
+	epoch      uint64 // spares of an earlier one are not kept
+	// used is when a request last gave an environment back, or what is remembered of it; Unix µs.
+	used atomic.Int64
 	// lastStart is when something was last started or taken unserved for a request, or the fleet was made; Unix µs.
 	lastStart atomic.Int64
 	noted     atomic.Bool // the freezer will look at this fleet
@@ -58,7 +70,10 @@ type fleet struct {
 
 type idleInstance struct {
 	instance *Instance
-	since    time.Time
+	// since is when it became idle. Spares have none: they are frozen at once, and evicted before any other.
+	since time.Time
+	// made is when a spare was ready.
+	made time.Time
 }
 
 // waiter is a request without an environment yet.
@@ -90,109 +105,55 @@ func (f *fleet) take() *Instance {
 	return instance
 }
 
-// lease describes a claimed environment. cause is why the request had to wait for it, empty if it did not.
-func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
-	l := Lease{Instance: instance, Kind: thaw.StartWarm, fleet: f}
-	if instance.Served > 0 {
-		return l
-	}
-	f.lastStart.Store(time.Now().UnixMicro())
-	l.Kind, l.Cause = thaw.StartBoot, cause
-	switch {
-	case cause == "":
-		l.Kind, l.Cause = thaw.StartSpare, f.spareCause()
-	case instance.Forked:
-		l.Kind = thaw.StartFork
-	}
-	return l
-}
-
-// spareCause says why a request got a spare and not a warm environment.
-func (f *fleet) spareCause() thaw.Cause {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.busy > 1 {
-		return thaw.CauseScaleOut
-	}
-	return f.cause
-}
-
-// wantsSpare reports whether one more spare is to be made, and counts it as being made.
-func (f *fleet) wantsSpare(want int) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.retired || f.hopeless {
-		return false
-	}
-	if f.spares+f.spareCount() >= want {
-		return false
-	}
-	f.spares++
-	return true
-}
-
-// addSpare keeps a spare, or gives it to a request that waits. It reports false when the fleet is retired.
-func (f *fleet) addSpare(instance *Instance) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.spares--
-	f.hopeless = false
-	f.live[instance.ID] = instance
-	if len(f.waiters) > 0 {
-		return f.offerLocked(instance, time.Time{})
-	}
-	if f.retired {
-		return false
-	}
-	f.keepSpare(instance)
-	return true
-}
-
-// spareCounts counts the spares that are ready and those being made.
-func (f *fleet) spareCounts() (ready, making int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.spareCount(), f.spares
-}
-
-// spareCount counts the spares. The caller holds f.mu.
-func (f *fleet) spareCount() (n int) {
-	for _, i := range f.idle {
-		if i.instance.Served == 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// takeSpare pops a spare, nil if there is none.
-func (f *fleet) takeSpare() *Instance {
+// takeUnserved pops a spare for a request, nil if there is none.
+func (f *fleet) takeUnserved() *Instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for n, i := range f.idle {
 		if i.instance.Served == 0 {
 			f.idle = slices.Delete(f.idle, n, n+1)
-			delete(f.live, i.instance.ID)
+			f.handOut(i.instance)
 			return i.instance
 		}
 	}
 	return nil
 }
 
-// spareFailed ends wantsSpare without a spare. hopeless: no more are tried before a start has gone well.
-func (f *fleet) spareFailed(hopeless bool) {
+// lease describes a claimed environment. cause is why the request had to wait for it, empty if it did not.
+func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
+	l := Lease{Instance: instance, Kind: thaw.StartWarm, fleet: f}
+	if instance.Served > 0 {
+		return l
+	}
+	now := time.Now()
+	f.lastStart.Store(now.UnixMicro())
+	l.Kind, l.Cause = thaw.StartBoot, cause
+	switch {
+	case cause == "":
+		l.Kind, l.Cause = thaw.StartSpare, f.spareTaken(now)
+	case instance.Forked:
+		l.Kind = thaw.StartFork
+	}
+	return l
+}
+
+// spareTaken takes note of a request that found no environment that had served, and says why.
+func (f *fleet) spareTaken(now time.Time) thaw.Cause {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.spares--
-	f.hopeless = f.hopeless || hopeless
+	f.bursts = f.bursts.Add(now)
+	if f.busy > 1 {
+		return thaw.CauseScaleOut
+	}
+	return f.cause
 }
 
 // counts counts the fleet's environments.
-func (f *fleet) counts() Counts {
+func (f *fleet) counts(now time.Time) Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	spares := f.spareCount()
-	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Starts: f.starts + f.spares}
+	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Wanted: f.wanted(now), Starts: f.starts + f.spares}
 }
 
 // queue adds a waiter and says why its start is not warm, and whether it needs an order of its own: it does not while
@@ -208,6 +169,7 @@ func (f *fleet) queue(w *waiter) (cause thaw.Cause, order bool) {
 	case f.busy+f.starts > 0:
 		cause = thaw.CauseScaleOut
 	}
+	f.bursts = f.bursts.Add(time.Now())
 	f.waiters = append(f.waiters, w)
 	if len(f.waiters) <= f.shared {
 		return cause, false
@@ -331,7 +293,7 @@ func (f *fleet) cancel(w *waiter, err error) {
 }
 
 // offer hands an environment that is not claimed to the oldest waiter, or keeps it idle. It reports false when the
-// fleet is retired: the caller then closes the environment.
+// fleet is retired, or the environment a spare that is not wanted any more: the caller then closes it.
 func (f *fleet) offer(instance *Instance, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -351,17 +313,15 @@ func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
 		return false
 	}
 	if instance.Served == 0 {
-		f.keepSpare(instance)
+		if instance.epoch != f.epoch {
+			return false
+		}
+		// Before those that have served, which are used first.
+		f.idle = slices.Insert(f.idle, 0, idleInstance{instance: instance, made: now})
 		return true
 	}
 	f.idle = append(f.idle, idleInstance{instance: instance, since: now})
 	return true
-}
-
-// keepSpare puts an environment behind those that have served, so that those are used first. The caller holds f.mu.
-func (f *fleet) keepSpare(instance *Instance) {
-	// The zero time has it frozen at once, and evicted before any other.
-	f.idle = slices.Insert(f.idle, 0, idleInstance{instance: instance})
 }
 
 // giveBack is offer for an environment that was handed out.
@@ -369,6 +329,7 @@ func (f *fleet) giveBack(instance *Instance, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.takeBack(instance)
+	f.used.Store(now.UnixMicro())
 	return f.offerLocked(instance, now)
 }
 
@@ -400,15 +361,20 @@ func (f *fleet) lost(instance *Instance, cause thaw.Cause) bool {
 	return true
 }
 
-// expire pops the environments that have been idle since before the given instant or have died, oldest first.
-func (f *fleet) expire(before time.Time) []*Instance {
+// expire pops the environments that have been idle since before the given instant or have died, oldest first. Of the
+// spares it pops those that were made before it and are more than there should be now.
+func (f *fleet) expire(before, now time.Time) []*Instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	surplus := f.spareCount() - f.wanted(now)
 	var gone []*Instance
 	kept := f.idle[:0]
 	for _, i := range f.idle {
 		switch {
-		case !i.since.IsZero() && i.since.Before(before): // spares have no time; a start that came too late has one
+		case i.since.IsZero() && surplus > 0 && i.made.Before(before):
+			surplus--
+			gone = append(gone, i.instance)
+		case !i.since.IsZero() && i.since.Before(before):
 			f.cause = thaw.CauseIdleExpired
 			gone = append(gone, i.instance)
 		case !i.instance.Usable():
@@ -501,3 +467,6 @@ func (f *fleet) over() bool {
 	defer f.mu.Unlock()
 	return f.retired && len(f.live) == 0 && f.starts+f.spares == 0
 }
+
+// lastUse is when the function was last used, as far as is known.
+func (f *fleet) lastUse() time.Time { return time.UnixMicro(max(f.used.Load(), f.lastStart.Load())) }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,12 +55,16 @@ type Config struct {
 	KeepAlive time.Duration
 	// FreezeAfter is how long an environment is idle before it is frozen.
 	FreezeAfter time.Duration
-	// Spares is how many environments that have served nothing are kept ready for each version.
+	// Spares is how many environments that have served nothing are kept ready for each version at least; 0: none are made.
 	Spares int
+	// MaxVersionSpares is how many there may be for a version whose requests come in bursts; Spares if that is more.
+	MaxVersionSpares int
 	// MaxSpares bounds them over all versions of this node.
 	MaxSpares int
 	// MaxTemplates bounds the templates of this node.
 	MaxTemplates int
+	// Recent is the file that keeps, over a restart, when which function was used. Empty: it is forgotten.
+	Recent string
 	// AvailableMemory is the share of the machine's memory that is available now, 0 to 1. Nil: always enough.
 	AvailableMemory func() float64
 }
@@ -71,6 +76,7 @@ type Placer struct {
 	mu     sync.RWMutex
 	fleets map[fleetKey]*fleet
 	last   map[string]lastVersion // per function: what ran here last, for the cause of the next start
+	recent map[string]usage       // per function: its use before the fleet that it has now
 	count  int                    // environments made, being made or being closed
 	closed bool                   // Run is over
 
@@ -80,8 +86,11 @@ type Placer struct {
 	closing chan ending
 
 	wishMu sync.Mutex
-	wishes map[string]struct{} // functions whose template and spares are to be looked after
-	wished chan struct{}       // a token whenever there is one
+	wishes map[string]time.Time // functions whose template and spares are to be looked after, and their last use
+	wished chan struct{}        // a token whenever there is one
+
+	urgent atomic.Int32 // environments being made that a request ordered
+	owed   atomic.Bool  // for want of memory, something was given up or not made
 
 	freezeMu sync.Mutex
 	unfrozen []*fleet // fleets that may hold environments to be frozen, each once
@@ -118,7 +127,8 @@ func New(cfg Config) *Placer {
 		last:      map[string]lastVersion{},
 		starts:    make(chan start, cfg.MaxEnvironments),
 		templates: map[fleetKey]*held{},
-		wishes:    map[string]struct{}{},
+		recent:    map[string]usage{},
+		wishes:    map[string]time.Time{},
 		wished:    make(chan struct{}, 1),
 		closing:   make(chan ending, cfg.MaxEnvironments),
 	}
@@ -141,9 +151,22 @@ func (p *Placer) Idle(v *thaw.Version) (Lease, bool) {
 		if instance.Claim() {
 			l := f.lease(instance, "")
 			if l.Kind != thaw.StartWarm {
-				p.wish(v.Function)
+				p.wish(v.Function, time.Now())
 			}
 			return l, true
+		}
+		p.end(f, instance, thaw.CauseCrashed)
+	}
+	return Lease{}, false
+}
+
+// Spare gives an environment that has served nothing yet although others may be idle, if one is parked, and never waits.
+func (p *Placer) Spare(v *thaw.Version) (Lease, bool) {
+	f := p.fleetOf(v)
+	for instance := f.takeUnserved(); instance != nil; instance = f.takeUnserved() {
+		if instance.Claim() {
+			p.wish(v.Function, time.Now())
+			return f.lease(instance, ""), true
 		}
 		p.end(f, instance, thaw.CauseCrashed)
 	}
@@ -249,8 +272,8 @@ func (p *Placer) fleetOf(v *thaw.Version) *fleet {
 	if f = p.fleets[key]; f != nil {
 		return f
 	}
-	f = &fleet{key: key, cause: thaw.CauseFirst, live: map[string]*Instance{}}
-	f.lastStart.Store(time.Now().UnixMicro())
+	f = &fleet{key: key, floor: p.cfg.Spares, ceiling: p.cfg.MaxVersionSpares, cause: thaw.CauseFirst, live: map[string]*Instance{}}
+	f.recall(p.recent[v.Function], v.LastModified)
 	if last, ok := p.last[v.Function]; ok {
 		switch {
 		case last.code != v.Code.SHA256:
@@ -385,6 +408,7 @@ func (p *Placer) Run(ctx context.Context) error {
 	for range builders {
 		work.Go(func() error { p.grant(ctx); return nil })
 	}
+	p.recollect()
 	work.Go(func() error { p.tend(ctx); return nil })
 	work.Go(func() error { return p.reconcile(ctx) })
 	err := work.Wait()
@@ -420,18 +444,20 @@ var errShutdown = &thaw.Error{Code: thaw.CodeService, Message: "The platform is 
 
 // carryOut makes one environment and hands it over.
 func (p *Placer) carryOut(ctx context.Context, s start) {
+	defer p.wish(s.version.Function, time.Now()) // no spares are made while a request waits
 	if !s.fleet.begin(s.waiter) {
 		p.unreserve()
 		return
 	}
-	instance, err := p.start(ctx, s.version)
+	p.urgent.Add(1)
+	instance, err := p.start(ctx, s.fleet, s.version)
+	p.urgent.Add(-1)
 	if err != nil {
 		p.unreserve()
 		s.fleet.failed(s.waiter, err)
 		return
 	}
 	s.fleet.started(s.waiter, instance)
-	p.wish(s.version.Function)
 	if s.waiter.alone {
 		if !s.fleet.handTo(s.waiter, instance) {
 			p.end(s.fleet, instance, "")
@@ -446,15 +472,25 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 }
 
 // start makes an environment in the cheapest way there is.
-func (p *Placer) start(ctx context.Context, v *thaw.Version) (*Instance, error) {
-	if t := p.forkable(v); t != nil {
-		instance, err := p.fork(ctx, t, v)
-		if err == nil || ctx.Err() != nil {
-			return instance, err
+func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version) (instance *Instance, err error) {
+	epoch := f.currentEpoch() // before the template is chosen, so that none of an old template passes for new
+	if h := p.forkable(v); h != nil {
+		instance, err = p.fork(ctx, h.template, v)
+		if err != nil && ctx.Err() != nil {
+			return nil, err
 		}
-		p.cfg.Log.Warn("cannot fork an environment; it is booted", "function", v.Function, "error", err)
+		p.forked(v, h, err)
+		if err != nil {
+			p.cfg.Log.Warn("cannot fork an environment; it is booted", "function", v.Function, "error", err)
+		}
 	}
-	return p.boot(ctx, v)
+	if instance == nil {
+		if instance, err = p.boot(ctx, v); err != nil {
+			return nil, err
+		}
+	}
+	instance.epoch = epoch
+	return instance, nil
 }
 
 // fork makes an environment from a template.
@@ -462,12 +498,37 @@ func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version
 	release := p.cfg.Packages.Retain(v.Code.SHA256)
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
+	begin := time.Now()
+	if v.SnapStarted() {
+		version := t.RuntimeVersion()
+		stream.Write(begin, "", telemetry.AppendRestoreStart(nil, version, p.runtimeARN(version)))
+	}
 	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v})
+	if v.SnapStarted() {
+		now := time.Now()
+		status, errorType := initStatus(err)
+		stream.Write(now, "", telemetry.AppendRestoreReport(nil, now.Sub(begin), status, errorType))
+	}
 	if err != nil {
 		release()
 		return nil, err
 	}
 	return &Instance{Environment: env, Stream: stream, release: release}, nil
+}
+
+// initStatus is how the platform's log lines call the end of an init or a restore: "error" with its type, "timeout", or
+// nothing for success.
+func initStatus(err error) (status, errorType string) {
+	failure, ok := errors.AsType[*sandbox.InitError](err)
+	switch {
+	case err == nil:
+		return "", ""
+	case !ok:
+		return "error", "" // not the function's
+	case failure.TimedOut:
+		return "timeout", ""
+	}
+	return "error", failure.Type
 }
 
 // boot brings the code here and boots an environment. When init fails it is tried once more under the function's own
@@ -507,10 +568,7 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 		if !ok {
 			return nil, err
 		}
-		status, errorType := "error", failure.Type
-		if failure.TimedOut {
-			status, errorType = "timeout", ""
-		}
+		status, errorType := initStatus(err)
 		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
 		if phase == "invoke" {
 			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id}

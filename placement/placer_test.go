@@ -344,7 +344,7 @@ func TestIdleIsFrozenThawedAndExpired(t *testing.T) {
 	}
 	serve(t, l)
 	r.Release(l)
-	r.expireIdle(time.Now().Add(time.Minute))
+	r.expireIdle(time.Now().Add(time.Minute), time.Now())
 	eventually(t, "the expired environment ends", func() bool { return r.driver.Open.Load() == 0 })
 	l = r.acquire(t, v, false)
 	wantStart(t, l, thaw.StartBoot, thaw.CauseIdleExpired)
@@ -470,8 +470,16 @@ func TestSparesAreKeptAndUsedAfterWarmOnes(t *testing.T) {
 	wantStart(t, other, thaw.StartSpare, thaw.CauseScaleOut)
 	serve(t, other)
 	r.Release(again)
+	eventually(t, "that spare is replaced too", spares(2))
+	spare, ok := r.Spare(v)
+	if !ok {
+		t.Fatal("no spare is given although two are parked")
+	}
+	wantStart(t, spare, thaw.StartSpare, thaw.CauseScaleOut)
+	serve(t, spare)
+	r.Release(spare)
 	r.Release(other)
-	r.expireIdle(time.Now().Add(time.Hour))
+	r.expireIdle(time.Now().Add(time.Hour), time.Now())
 	eventually(t, "what has served expires, and the spares stay", func() bool {
 		c := r.Report(v).Environments
 		return c.Idle == 0 && c.Spares == 2 && r.driver.Open.Load() == 2
@@ -500,7 +508,7 @@ func TestSparesAreBoundedOverAllFunctions(t *testing.T) {
 	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares = 2 }) // at most 3 in all
 	total := func() (n int) {
 		for _, f := range r.allFleets() {
-			n += f.counts().Spares
+			n += f.counts(time.Now()).Spares
 		}
 		return n
 	}
@@ -509,40 +517,5 @@ func TestSparesAreBoundedOverAllFunctions(t *testing.T) {
 		newest = r.deploy(name, "code", 1)
 		eventually(t, "it has a spare", func() bool { return r.Report(newest).Environments.Spares > 0 })
 	}
-	eventually(t, "the newest has two", func() bool { return r.Report(newest).Environments.Spares == 2 })
 	eventually(t, "there are three in all", func() bool { return total() == 3 })
-}
-
-func TestShortMemoryTakesSparesFirstThenIdle(t *testing.T) {
-	var available atomic.Int64 // per cent
-	available.Store(100)
-	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) {
-		c.Spares = 2
-		c.AvailableMemory = func() float64 { return float64(available.Load()) / 100 }
-	})
-	v := r.deploy("f", "code", 1)
-	l := r.acquire(t, v, false)
-	serve(t, l)
-	r.Release(l)
-	eventually(t, "one has served and two are spare", func() bool {
-		c := r.Report(v).Environments // a start that came too late for its request may be a third
-		return c.Idle == 1 && c.Spares >= 2 && c.Starts == 0
-	})
-	step := func() { // the platform itself looks once a second
-		available.Store(1)
-		r.relieve()
-		available.Store(100)
-	}
-	step()
-	if c := r.Report(v).Environments; c.Idle != 1 || c.Spares != 0 {
-		t.Errorf("the first step leaves %+v", c)
-	}
-	step()
-	if c := r.Report(v).Environments; c.Idle != 0 {
-		t.Errorf("the second step leaves %+v", c)
-	}
-	l = r.acquire(t, v, false)
-	wantStart(t, l, thaw.StartBoot, thaw.CauseEvicted)
-	serve(t, l)
-	r.Release(l)
 }

@@ -1,45 +1,56 @@
 package placement
 
-import "thaw"
+import (
+	"time"
 
-// lowMemory is the share of the machine's memory below which the platform gives some back.
+	"thaw"
+)
+
+// lowMemory is the share of the machine's memory below which the platform gives some back. Above twice that it makes
+// things ahead again.
 const lowMemory = 0.08
 
-// relieve gives memory back while the machine is short of it, a step at each call: the spares of the function that has
-// started nothing for longest, then the environment that has been idle longest, then the template used least recently.
-func (p *Placer) relieve() {
-	if p.cfg.AvailableMemory == nil || p.cfg.AvailableMemory() >= lowMemory {
+// relieve gives memory back while the machine is short of it, a step at each call: the spares of the function whose spares
+// are worth least, then the environment that has been idle longest, then the template used least recently. When there is
+// enough again, it has templates and spares made again.
+func (p *Placer) relieve(now time.Time) {
+	if p.cfg.AvailableMemory == nil {
 		return
 	}
-	p.mu.Lock()
-	var idlest *fleet
-	for _, f := range p.fleets {
-		if f.counts().Spares > 0 && (idlest == nil || f.lastStart.Load() < idlest.lastStart.Load()) {
-			idlest = f
-		}
+	available := p.cfg.AvailableMemory()
+	if available >= 2*lowMemory && p.owed.Swap(false) {
+		p.restore()
 	}
-	if idlest != nil {
+	if available >= lowMemory {
+		return
+	}
+	p.owed.Store(true)
+	p.mu.Lock()
+	if least, _ := p.leastWorth(nil, now); least != nil {
 		p.mu.Unlock()
-		for spare := idlest.takeSpare(); spare != nil; spare = idlest.takeSpare() {
+		for spare := least.takeSpare(); spare != nil; spare = least.takeSpare() {
 			p.bury(ending{instance: spare})
 		}
 		return
 	}
-	evicted := p.evictOldest()
-	var key fleetKey
-	var oldest *held
-	if evicted == nil {
-		key, oldest = p.leastUsedTemplate()
-		delete(p.templates, key)
-	}
-	p.mu.Unlock()
-	switch {
-	case evicted != nil:
+	if evicted := p.evictOldest(); evicted != nil {
+		p.mu.Unlock()
 		p.cfg.Log.Warn("an idle environment ends: the machine is short of memory", "function", evicted.Version.Function, "cause", thaw.CauseEvicted)
 		p.bury(ending{instance: evicted})
-	case oldest != nil:
+		return
+	}
+	key, gone := p.evictTemplate("the machine was short of memory; it is made again when there is enough")
+	p.mu.Unlock()
+	if gone != nil {
 		p.cfg.Log.Warn("a template ends: the machine is short of memory", "function", key.function)
-		p.closeHeld(key, oldest)
+		p.closeTemplate(key, gone)
+	}
+}
+
+// restore wishes for the templates and spares of every function that has run here.
+func (p *Placer) restore() {
+	for _, f := range p.allFleets() {
+		p.wish(f.key.function, f.lastUse())
 	}
 }
 

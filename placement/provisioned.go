@@ -1,6 +1,10 @@
 package placement
 
-import "thaw"
+import (
+	"time"
+
+	"thaw"
+)
 
 // Provisioned gives an idle provisioned environment of a version, if there is one, and never waits.
 func (p *Placer) Provisioned(v *thaw.Version) (Lease, bool) {
@@ -15,7 +19,7 @@ func (p *Placer) Provisioned(v *thaw.Version) (Lease, bool) {
 }
 
 // Wake has an inactive version made ready again, in the background.
-func (p *Placer) Wake(v *thaw.Version) { p.wish(v.Function) }
+func (p *Placer) Wake(v *thaw.Version) { p.wish(v.Function, time.Now()) }
 
 // takeProvisioned pops the most recently used idle provisioned environment, nil if there is none.
 func (f *fleet) takeProvisioned() *Instance {

@@ -17,6 +17,7 @@ import (
 const (
 	freezeEvery = 25 * time.Millisecond
 	expireEvery = time.Second
+	keepEvery   = 10 * time.Second
 )
 
 // reconcilers bounds how many functions are prepared at the same time.
@@ -31,6 +32,9 @@ func (p *Placer) tend(ctx context.Context) {
 	defer freeze.Stop()
 	expire := time.NewTicker(expireEvery)
 	defer expire.Stop()
+	keep := time.NewTicker(keepEvery)
+	defer keep.Stop()
+	defer p.keepRecent()
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,9 +42,11 @@ func (p *Placer) tend(ctx context.Context) {
 		case now := <-freeze.C:
 			p.freezeIdle(now.Add(-p.cfg.FreezeAfter))
 		case now := <-expire.C:
-			p.expireIdle(now.Add(-p.cfg.KeepAlive))
-			p.renewTemplates()
-			p.relieve()
+			p.expireIdle(now.Add(-p.cfg.KeepAlive), now)
+			p.renewTemplates(now)
+			p.relieve(now)
+		case <-keep.C:
+			p.keepRecent()
 		}
 	}
 }
@@ -65,9 +71,9 @@ func (p *Placer) freezeIdle(before time.Time) {
 	}
 }
 
-func (p *Placer) expireIdle(before time.Time) {
+func (p *Placer) expireIdle(before, now time.Time) {
 	for _, f := range p.allFleets() {
-		p.buryAll(f.expire(before))
+		p.buryAll(f.expire(before, now))
 		p.forget(f)
 	}
 }
@@ -119,7 +125,10 @@ func (p *Placer) reconcile(ctx context.Context) error {
 			return
 		}
 		if !needsPreparation(c.Function) {
-			p.wish(c.Name)
+			if c.Function.Running != nil {
+				p.dropUnsettled(c.Function)
+				p.wish(c.Name, p.lastUse(c.Function))
+			}
 			return
 		}
 		select {
@@ -149,6 +158,7 @@ func (p *Placer) retireReplaced(name string) {
 		if ok && f.Running != nil && f.Running.Generation == fleet.key.generation {
 			continue
 		}
+		p.remember(fleet)
 		p.buryAll(fleet.retire())
 		p.forget(fleet)
 	}
@@ -160,6 +170,7 @@ func (p *Placer) retireReplaced(name string) {
 		p.dropTemplates(name, 0)
 		p.mu.Lock()
 		delete(p.last, name)
+		delete(p.recent, name)
 		p.mu.Unlock()
 	}
 }
@@ -206,7 +217,7 @@ func (p *Placer) prepare(ctx context.Context, f *thaw.Function) error {
 	if err != nil {
 		return err
 	}
-	if err := p.buildTemplate(ctx, f, v); err != nil && ctx.Err() == nil {
+	if err := p.buildTemplate(ctx, f, v, time.Now()); err != nil && ctx.Err() == nil {
 		p.cfg.Log.Error("cannot make a template", "function", f.Name, "error", err)
 	}
 	return nil

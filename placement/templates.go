@@ -2,6 +2,9 @@ package placement
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"thaw"
@@ -10,20 +13,47 @@ import (
 	"thaw/template"
 )
 
-// builders bounds how many templates and spares are made at the same time in the background.
-const builders = 2
+const (
+	// maxForkFailures is how many forks of a template may fail in a row before it is dropped: each costs a request its
+	// time, and the boot as well.
+	maxForkFailures = 3
+	// maxAttempts bounds how often a template is made for a version as long as none comes to be of use.
+	maxAttempts = 10
+	// maxBackoff bounds the pause between attempts.
+	maxBackoff = 2 * time.Minute
+)
 
-// held is what is known of a version's template, and the template itself if there is one.
+// held is what is known of a version's template, and the template itself if there is one. All but the atomic fields is
+// guarded by the Placer's mu.
+//
+//	building ──▶ ready ──▶ evicted ──▶ building     when the function starts something, or memory is there again
+//	    │          │
+//	    │          └──▶ failed ───────▶ building    when its process ended, or its forks fail: after a pause
+//	    ├──▶ failed                                 the platform's failure: as above; the function's: for good
+//	    └──▶ off · unsupported · unsafe             for good: until code, configuration or tags change
 type held struct {
 	template *template.Template
 	report   template.Report
 	release  func() // lets the package go
 	used     time.Time
+	settings template.Settings
+	attempts int       // that have led to nothing of use
+	retry    time.Time // when the next one is due; zero: it is not tried again
+
+	failed atomic.Int32 // forks that failed since one went well
+	proved atomic.Bool  // a fork went well
 }
 
-// forkable gives a version's template if it has one that lives. One that has died is dropped and made again in the
-// background.
-func (p *Placer) forkable(v *thaw.Version) *template.Template {
+// backoff is the pause after a number of attempts. The first is repeated at once: most failures are over then.
+func backoff(attempts int) time.Duration {
+	if attempts <= 1 {
+		return 0
+	}
+	return min(time.Second<<min(attempts-2, 10), maxBackoff)
+}
+
+// forkable gives a version's template if it has one that lives. One that has died is made again in the background.
+func (p *Placer) forkable(v *thaw.Version) *held {
 	key := keyOf(v)
 	p.mu.Lock()
 	h := p.templates[key]
@@ -32,49 +62,126 @@ func (p *Placer) forkable(v *thaw.Version) *template.Template {
 		return nil
 	}
 	if h.template.Usable() {
-		h.used = time.Now()
 		p.mu.Unlock()
-		return h.template
+		return h
 	}
-	delete(p.templates, key)
 	p.mu.Unlock()
-	p.closeHeld(key, h)
-	p.wish(v.Function)
+	p.failTemplate(key, h, "its process has ended")
 	return nil
 }
 
-// buildTemplate makes a version's template, unless what it would find is known already.
-func (p *Placer) buildTemplate(ctx context.Context, f *thaw.Function, v *thaw.Version) error {
+// forked takes note of how a fork ended. After some failures in a row the template is of no use.
+func (p *Placer) forked(v *thaw.Version, h *held, err error) {
+	if err == nil {
+		h.failed.Store(0)
+		h.proved.Store(true)
+		return
+	}
+	if n := h.failed.Add(1); n >= maxForkFailures {
+		p.failTemplate(keyOf(v), h, template.Explain(fmt.Sprintf("%d forks in a row failed, the last one", n), err))
+	}
+}
+
+// failTemplate drops a template that is of no use and plans when to try again.
+func (p *Placer) failTemplate(key fleetKey, h *held, reason string) {
+	p.mu.Lock()
+	if p.templates[key] != h {
+		p.mu.Unlock()
+		return
+	}
+	next := h.without(template.StateFailed, reason)
+	if h.proved.Load() {
+		next.attempts = 0
+	}
+	next.postpone(time.Now())
+	p.templates[key] = next
+	p.mu.Unlock()
+	p.cfg.Log.Warn("a template is dropped", "function", key.function, "because", next.report.Reasons)
+	p.closeTemplate(key, h.template)
+	p.wish(key.function, h.used)
+}
+
+// without is what is known of a version once its template is gone, which the caller closes.
+func (h *held) without(state template.State, reason string) *held {
+	return &held{
+		report:  template.Report{State: state, Reasons: []string{reason}, InitMS: h.report.InitMS},
+		release: h.release, used: h.used, settings: h.settings, attempts: h.attempts,
+	}
+}
+
+// postpone counts an attempt that failed for the platform's reasons, and plans the next.
+func (h *held) postpone(now time.Time) {
+	if h.attempts++; h.attempts >= maxAttempts {
+		h.retry = time.Time{}
+		h.tell(fmt.Sprintf("after %d attempts it is not tried again before the function changes or the platform starts", h.attempts))
+		return
+	}
+	h.retry = now.Add(backoff(h.attempts))
+	h.tell(fmt.Sprintf("it is tried again, attempt %d of %d", h.attempts+1, maxAttempts))
+}
+
+// tell adds to the last reason. Reports that have been given out stay as they are.
+func (h *held) tell(more string) {
+	reasons := slices.Clone(h.report.Reasons)
+	if last := len(reasons) - 1; last >= 0 {
+		reasons[last] += "; " + more
+	}
+	h.report.Reasons = reasons
+}
+
+// due reports whether a template is to be made although something is known of it.
+func (h *held) due(now time.Time) bool {
+	return h.report.State == template.StateEvicted || !h.retry.IsZero() && !now.Before(h.retry)
+}
+
+// buildTemplate makes a version's template, unless what it would find is known already. used is when the function was
+// last used: the node's templates are those of the functions that were used last.
+func (p *Placer) buildTemplate(ctx context.Context, f *thaw.Function, v *thaw.Version, used time.Time) error {
 	key := keyOf(v)
 	p.mu.Lock()
-	if p.templates[key] != nil || p.closed {
+	h := &held{report: template.Report{State: template.StateBuilding}, used: used, settings: template.SettingsOf(f.Tags)}
+	switch known := p.templates[key]; {
+	case p.closed || known != nil && !known.due(time.Now()):
+		if known != nil && known.used.Before(used) {
+			known.used = used
+		}
 		p.mu.Unlock()
 		return nil
-	}
-	h := &held{report: template.Report{State: template.StateBuilding}, release: p.cfg.Packages.Retain(v.Code.SHA256), used: time.Now()}
-	p.templates[key] = h
-	p.mu.Unlock()
-
-	built, report, err := p.makeTemplate(ctx, f, v)
-	if err != nil {
-		report.State = template.StateFailed
-		if len(report.Reasons) == 0 {
-			report.Reasons = []string{"the platform could not make it; the operator's log says why"}
+	case !p.roomForTemplate(used):
+		h.report = template.Report{State: template.StateEvicted, Reasons: []string{p.noRoom()}}
+		fallthrough
+	default:
+		if known != nil {
+			h.attempts, h.release = known.attempts, known.release
+		} else {
+			h.release = p.cfg.Packages.Retain(v.Code.SHA256)
 		}
 	}
+	p.templates[key] = h
+	p.mu.Unlock()
+	if h.report.State == template.StateEvicted {
+		return nil
+	}
+
+	built, report, err := p.makeTemplate(ctx, f, v)
 	p.mu.Lock()
 	wanted := p.templates[key] == h && !p.closed
 	if wanted {
 		h.template, h.report = built, report
+		if err != nil {
+			h.report.State = template.StateFailed
+			if len(report.Reasons) == 0 {
+				h.report.Reasons = []string{"the platform could not make it; the operator's log says why"}
+			}
+			h.postpone(time.Now())
+		}
 	}
 	evicted, old := p.surplusTemplate()
 	p.mu.Unlock()
 	if !wanted { // whoever took it out of the map has let the package go
-		p.closeHeld(key, &held{template: built, release: func() {}})
+		p.closeTemplate(key, built)
 	}
-	if old != nil {
-		p.closeHeld(evicted, old)
-	}
+	p.closeTemplate(evicted, old)
 	return err
 }
 
@@ -89,16 +196,54 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	}
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" { // init runs
+	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
+	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" || template.WantsArchive(plan, f.Tags) { // init runs
 		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	}
-	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
-	return template.Build(ctx, p.cfg.Sandbox, plan, p.cfg.Sandbox.Account.FunctionARN(v.Function, ""), f.Tags)
+	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, "")
+	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
+	if err != nil {
+		return built, report, err
+	}
+	made, why, err := template.Archive(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
+	switch last := len(report.Reasons) - 1; {
+	case why != "":
+		p.cfg.Log.Warn("a version starts without a class-data archive", "function", v.Function, "because", why)
+		report.Reasons = append(report.Reasons, why)
+	case made != "" && last >= 0:
+		report.Reasons[last] += "; " + made
+	}
+	return built, report, err
 }
 
-// surplusTemplate takes out the template that was used least recently, if there are more than the bound. The caller
-// holds p.mu.
-func (p *Placer) surplusTemplate() (fleetKey, *held) {
+// templateKnown reports whether it is known what template a version has, if any.
+func (p *Placer) templateKnown(key fleetKey) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	h := p.templates[key]
+	return h != nil && h.report.State != template.StateBuilding
+}
+
+// roomForTemplate reports whether a template of a function that was used at the given time would stay. The caller holds
+// p.mu.
+func (p *Placer) roomForTemplate(used time.Time) bool {
+	n, older := 0, false
+	for _, h := range p.templates {
+		if h.template != nil || h.report.State == template.StateBuilding {
+			n++
+			older = older || h.used.Before(used)
+		}
+	}
+	return n < p.cfg.MaxTemplates || older
+}
+
+func (p *Placer) noRoom() string {
+	return fmt.Sprintf("this node keeps at most %d templates (environments.templates), and other functions were used more recently; it is made when the function starts something", p.cfg.MaxTemplates)
+}
+
+// surplusTemplate takes away the template that was used least recently, if there are more than the bound. The caller
+// holds p.mu and closes it.
+func (p *Placer) surplusTemplate() (fleetKey, *template.Template) {
 	n := 0
 	for _, h := range p.templates {
 		if h.template != nil {
@@ -108,27 +253,50 @@ func (p *Placer) surplusTemplate() (fleetKey, *held) {
 	if n <= p.cfg.MaxTemplates {
 		return fleetKey{}, nil
 	}
-	key, oldest := p.leastUsedTemplate()
-	delete(p.templates, key)
-	return key, oldest
+	return p.evictTemplate(p.noRoom())
 }
 
-// leastUsedTemplate finds the template that was used least recently, nil if there is none. The caller holds p.mu.
-func (p *Placer) leastUsedTemplate() (key fleetKey, oldest *held) {
+// evictTemplate takes away the template that was used least recently, nil if there is none. The caller holds p.mu and
+// closes it.
+func (p *Placer) evictTemplate(reason string) (key fleetKey, gone *template.Template) {
+	var oldest *held
 	for k, h := range p.templates {
 		if h.template != nil && (oldest == nil || h.used.Before(oldest.used)) {
 			key, oldest = k, h
 		}
 	}
-	return key, oldest
+	if oldest == nil {
+		return fleetKey{}, nil
+	}
+	p.templates[key] = oldest.without(template.StateEvicted, reason)
+	return key, oldest.template
 }
 
 // dropTemplates ends the templates, and forgets the reports, of a function's generations other than one.
 func (p *Placer) dropTemplates(function string, except uint64) {
+	p.dropIf(func(key fleetKey, _ *held) bool { return key.function == function && key.generation != except })
+}
+
+// dropUnsettled ends what was made of a function under other tags than it has now: its template and its spares.
+func (p *Placer) dropUnsettled(f *thaw.Function) {
+	settings := template.SettingsOf(f.Tags)
+	changed := p.dropIf(func(key fleetKey, h *held) bool { return key.function == f.Name && h.settings != settings })
+	if !changed {
+		return
+	}
+	for _, fleet := range p.allFleets() {
+		if fleet.key.function == f.Name {
+			p.buryAll(fleet.renew())
+		}
+	}
+}
+
+// dropIf ends templates and forgets their reports, and reports whether there were any.
+func (p *Placer) dropIf(unwanted func(fleetKey, *held) bool) bool {
 	p.mu.Lock()
 	gone := map[fleetKey]*held{}
 	for key, h := range p.templates {
-		if key.function == function && key.generation != except {
+		if unwanted(key, h) {
 			gone[key] = h
 			delete(p.templates, key)
 		}
@@ -137,145 +305,39 @@ func (p *Placer) dropTemplates(function string, except uint64) {
 	for key, h := range gone {
 		p.closeHeld(key, h)
 	}
+	return len(gone) > 0
 }
 
-// renewTemplates drops the templates whose process has died while nobody forked, and has them made again.
-func (p *Placer) renewTemplates() {
+// renewTemplates finds the templates whose process has died while nobody forked, and those to be tried again.
+func (p *Placer) renewTemplates(now time.Time) {
 	p.mu.Lock()
 	dead := map[fleetKey]*held{}
 	for key, h := range p.templates {
-		if h.template != nil && !h.template.Usable() {
+		switch {
+		case h.template != nil && !h.template.Usable():
 			dead[key] = h
-			delete(p.templates, key)
+		case !h.retry.IsZero() && h.due(now):
+			p.wish(key.function, h.used)
 		}
 	}
 	p.mu.Unlock()
 	for key, h := range dead {
-		p.closeHeld(key, h)
-		p.wish(key.function)
+		p.failTemplate(key, h, "its process has ended")
 	}
 }
 
 func (p *Placer) closeHeld(key fleetKey, h *held) {
-	if h.template != nil {
-		if err := h.template.Close(); err != nil {
-			p.cfg.Log.Error("cannot close a template", "function", key.function, "error", err)
-		}
-	}
+	p.closeTemplate(key, h.template)
 	h.release()
 }
 
-// wish asks for a function's template and spares to be made in the background.
-func (p *Placer) wish(function string) {
-	p.wishMu.Lock()
-	p.wishes[function] = struct{}{}
-	p.wishMu.Unlock()
-	select {
-	case p.wished <- struct{}{}:
-	default:
-	}
-}
-
-func (p *Placer) nextWish() (function string, ok bool) {
-	p.wishMu.Lock()
-	defer p.wishMu.Unlock()
-	for function = range p.wishes {
-		delete(p.wishes, function)
-		return function, true
-	}
-	return "", false
-}
-
-// grant makes what was wished for, until ctx ends.
-func (p *Placer) grant(ctx context.Context) {
-	for {
-		function, ok := p.nextWish()
-		if !ok {
-			select {
-			case <-ctx.Done():
-				return
-			case <-p.wished:
-				// One token may stand for several wishes: pass it on.
-				select {
-				case p.wished <- struct{}{}:
-				default:
-				}
-				if function, ok = p.nextWish(); !ok {
-					select {
-					case <-p.wished:
-					default:
-					}
-					continue
-				}
-			}
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		p.warmUp(ctx, function)
-	}
-}
-
-// warmUp makes a function's template and fills up its spares.
-func (p *Placer) warmUp(ctx context.Context, function string) {
-	f, ok := p.cfg.Store.Function(function)
-	if !ok || f.Running == nil {
+func (p *Placer) closeTemplate(key fleetKey, t *template.Template) {
+	if t == nil {
 		return
 	}
-	if err := p.buildTemplate(ctx, f, f.Running); err != nil && ctx.Err() == nil {
-		p.cfg.Log.Error("cannot make a template", "function", function, "error", err)
+	if err := t.Close(); err != nil {
+		p.cfg.Log.Error("cannot close a template", "function", key.function, "error", err)
 	}
-	fleet := p.fleetOf(f.Running)
-	for ctx.Err() == nil && !p.shortOfMemory() && fleet.wantsSpare(p.cfg.Spares) {
-		if !p.reserveSpare(fleet) {
-			fleet.spareFailed(false)
-			return
-		}
-		instance, err := p.start(ctx, f.Running)
-		if err != nil {
-			p.unreserve()
-			fleet.spareFailed(true)
-			return
-		}
-		if !fleet.addSpare(instance) {
-			p.end(fleet, instance, "")
-			continue
-		}
-		p.noteUnfrozen(fleet)
-	}
-}
-
-// reserveSpare takes a place for a spare of f. The node's spares are bounded, and the last quarter of its places is kept
-// for requests; over the bound, a function that has not started anything for longer gives one of its spares up.
-func (p *Placer) reserveSpare(f *fleet) bool {
-	p.mu.Lock()
-	if p.closed || p.count >= p.cfg.MaxEnvironments*3/4 {
-		p.mu.Unlock()
-		return false
-	}
-	total := 0
-	var idlest *fleet
-	for _, other := range p.fleets {
-		ready, making := other.spareCounts()
-		total += ready + making // this one's is among those being made
-		if ready > 0 && (idlest == nil || other.lastStart.Load() < idlest.lastStart.Load()) {
-			idlest = other
-		}
-	}
-	var gone *Instance
-	if total > p.cfg.MaxSpares {
-		if idlest == nil || idlest.lastStart.Load() >= f.lastStart.Load() {
-			p.mu.Unlock()
-			return false
-		}
-		gone = idlest.takeSpare()
-	}
-	p.count++
-	p.mu.Unlock()
-	if gone != nil {
-		p.bury(ending{instance: gone})
-	}
-	return true
 }
 
 // Report tells what a function's current version has on this node.
@@ -288,7 +350,7 @@ func (p *Placer) Report(v *thaw.Version) Report {
 		r.Template = h.report
 	}
 	if f := p.fleets[key]; f != nil {
-		r.Environments = f.counts()
+		r.Environments = f.counts(time.Now())
 	}
 	return r
 }
@@ -304,5 +366,6 @@ type Counts struct {
 	Busy   int `json:"busy"`
 	Idle   int `json:"idle"`   // have served and wait
 	Spares int `json:"spares"` // have served nothing yet
+	Wanted int `json:"wanted"` // spares that there should be
 	Starts int `json:"starts"` // being made
 }

@@ -37,7 +37,7 @@ type Config struct {
 
 // Interpreter is one language interpreter on the host.
 type Interpreter struct {
-	Language string `json:"language"` // python, nodejs, ruby or java
+	Language string `json:"language"` // python, nodejs, ruby, java or dotnet
 	Version  string `json:"version"`  // as the interpreter says it: 3.11.2
 	Path     string `json:"path"`     // the binary itself, without links
 	// Prefix is what an environment needs bound besides the host's /usr, at the same place; empty within /usr.
@@ -56,7 +56,7 @@ type Registry struct {
 }
 
 // oldest is the first version of each language that its bootstrap supports.
-var oldest = map[string]string{"python": "3.8", "nodejs": "14", "ruby": "2.7", "java": "8"}
+var oldest = map[string]string{"python": "3.8", "nodejs": "14", "ruby": "2.7", "java": "8", "dotnet": "6"}
 
 // executables are the file names under which interpreters are looked for. The prefix spares most files the pattern.
 var executables = []struct {
@@ -66,6 +66,7 @@ var executables = []struct {
 	{"python", "python3", regexp.MustCompile(`^python3(\.\d+)?$`)},
 	{"nodejs", "node", regexp.MustCompile(`^node(js)?(-?\d+)?$`)},
 	{"java", "java", regexp.MustCompile(`^java$`)},
+	{"dotnet", "dotnet", regexp.MustCompile(`^dotnet$`)},
 	{"ruby", "ruby", regexp.MustCompile(`^ruby(-?\d+(\.\d+)*)?$`)},
 }
 
@@ -75,6 +76,7 @@ var managed = []string{
 	".asdf/installs/python/*/bin", ".asdf/installs/nodejs/*/bin", ".asdf/installs/ruby/*/bin",
 	".local/share/mise/installs/python/*/bin", ".local/share/mise/installs/node/*/bin", ".local/share/mise/installs/ruby/*/bin",
 	".sdkman/candidates/java/*/bin", ".jdks/*/bin", ".asdf/installs/java/*/bin", ".local/share/mise/installs/java/*/bin",
+	".dotnet", ".asdf/installs/dotnet/*", ".local/share/mise/dotnet-root",
 	".local/share/uv/python/*/bin", ".local/share/fnm/node-versions/*/installation/bin", ".volta/tools/image/node/*/bin",
 }
 
@@ -86,6 +88,7 @@ var managerRoots = map[string]string{
 	"ASDF_DATA_DIR": "installs/*/*/bin",
 	"JAVA_HOME":     "bin",
 	"SDKMAN_DIR":    "candidates/java/*/bin",
+	"DOTNET_ROOT":   ".",
 }
 
 const versionTimeout = 5 * time.Second
@@ -105,7 +108,7 @@ func Discover(ctx context.Context, cfg Config) (*Registry, error) {
 	if err := learnVersions(ctx, filepath.Join(cfg.Dir, "interpreters.json"), found); err != nil {
 		return nil, err
 	}
-	found = slices.DeleteFunc(found, func(in Interpreter) bool { return in.Version == "" })
+	found = slices.DeleteFunc(eachVersion(found), func(in Interpreter) bool { return in.Version == "" })
 	for i := range found {
 		judge(&found[i])
 	}
@@ -150,15 +153,10 @@ func (r *Registry) Check(runtime string) error {
 // resolve takes an identifier apart and refuses what no interpreter could help.
 func (r *Registry) resolve(runtime string) (identifier, error) {
 	id, ok := parseIdentifier(runtime)
-	switch {
-	case !ok:
+	if !ok {
 		return id, thaw.Errorf(thaw.CodeInvalidParameterValue,
 			"Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s] or be a valid ARN",
 			runtime, strings.Join(identifiers, ", "))
-	case id.language == "dotnet":
-		return id, thaw.Errorf(thaw.CodeInvalidParameterValue,
-			"The runtime %s is known but this build of thaw does not run it: it runs python, nodejs, ruby, java, provided.al2, provided.al2023 and go1.x. A custom runtime (provided.al2023) can carry its own .NET runtime.",
-			runtime)
 	}
 	return id, nil
 }
@@ -199,6 +197,7 @@ func searchDirs(cfg Config) []string {
 	dirs := slices.Clone(cfg.Extra)
 	dirs = append(dirs, "/usr/bin", "/usr/local/bin")
 	dirs = append(dirs, glob("/usr/lib/jvm/*/bin")...)
+	dirs = append(dirs, "/usr/share/dotnet", "/usr/lib/dotnet", "/usr/lib64/dotnet", "/usr/local/share/dotnet")
 	if cfg.Getenv == nil {
 		return dirs
 	}
@@ -277,7 +276,7 @@ func learnVersions(ctx context.Context, cacheFile string, found []Interpreter) e
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for i, in := range found {
-		info, err := os.Stat(in.Path)
+		info, err := os.Stat(versionFile(&in))
 		if err != nil {
 			continue
 		}
@@ -330,8 +329,11 @@ func askVersion(ctx context.Context, in Interpreter) string {
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	args := []string{"--version"}
-	if in.Language == "ruby" {
+	switch in.Language {
+	case "ruby":
 		args = []string{"--disable-gems", "--version"}
+	case "dotnet":
+		args = []string{"--list-runtimes"} // its --version is the SDK's
 	}
 	cmd := exec.CommandContext(ctx, in.Path, args...)
 	cmd.Env = []string{}
@@ -340,6 +342,9 @@ func askVersion(ctx context.Context, in Interpreter) string {
 	out, err := cmd.Output()
 	if err != nil {
 		return ""
+	}
+	if in.Language == "dotnet" {
+		return dotnetVersions(string(out))
 	}
 	return versionPattern.FindString(string(out))
 }
@@ -351,16 +356,21 @@ func judge(in *Interpreter) {
 	}
 	if !strings.HasPrefix(in.Path, "/usr/") {
 		prefix := filepath.Dir(filepath.Dir(in.Path))
+		folder := filepath.Base(filepath.Dir(in.Path)) == "bin"
+		if in.Language == "dotnet" {
+			prefix, folder = filepath.Dir(in.Path), true
+		}
 		library := map[string]string{
 			"python": "lib/python" + minor(in.Version) + "/os.py",
 			"nodejs": "include/node",
 			"ruby":   "lib/ruby/" + minor(in.Version) + ".0",
 			"java":   "release",
+			"dotnet": dotnetFramework + "/" + in.Version,
 		}[in.Language]
 		_, err := os.Stat(filepath.Join(prefix, library))
 		switch {
 		// A folder that is not an installation of its own may hold anything, so it is not shown to functions.
-		case err == nil && filepath.Base(filepath.Dir(in.Path)) == "bin" && prefix != "/":
+		case err == nil && folder && prefix != "/":
 			in.Prefix = prefix
 		case in.Language == "nodejs":
 			in.Prefix = in.Path // one binary, whole by itself

@@ -76,7 +76,7 @@ func TestCheck(t *testing.T) {
 		"python3.10":      "to run it with python 3.9.18.",
 		"ruby3.3":         "no usable ruby interpreter",
 		"java21":          "no usable java interpreter",
-		"dotnet8":         "does not run it",
+		"dotnet8":         "no usable dotnet interpreter",
 		"cobol85":         "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [",
 	} {
 		err := r.Check(runtime)

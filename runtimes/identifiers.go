@@ -34,6 +34,7 @@ func parseIdentifier(name string) (identifier, bool) {
 			if language == "java" {
 				version, _, _ = strings.Cut(version, ".") // what follows names the operating system
 			}
+			version = strings.TrimPrefix(version, "core") // dotnetcore3.1
 			return identifier{name, language, version}, true
 		}
 	}
@@ -66,6 +67,8 @@ func (id identifier) environ(in *Interpreter) []string {
 	case "java":
 		// As for Ruby; Java takes none of the locale when one part of it is not installed.
 		return []string{"LC_ALL=C.UTF-8"}
+	case "dotnet":
+		return dotnetEnviron(in, id.version)
 	}
 	return nil
 }

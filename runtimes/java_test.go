@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -251,31 +252,36 @@ func TestJavaArchive(t *testing.T) {
 		t.Run(in.Version, func(t *testing.T) {
 			r := &Registry{cfg: Config{Dir: t.TempDir()}, interpreters: []Interpreter{in}, prepared: map[string]string{}}
 			v := javaVersionOf("example.Methods::echo")
-			v.Runtime = "java" + major(in.Version)
-			if _, known := parseIdentifier(v.Runtime); !known {
-				t.Skip("AWS has no " + v.Runtime)
+			launch := func() *Launch {
+				l, err := r.launchJava(t.Context(), v, &in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
 			}
+			plain := launch()
+			code := javaTask(t, plain, classes[0])
 			file := filepath.Join(t.TempDir(), "function.jsa")
-			l, err := r.ArchiveLaunch(t.Context(), v, file)
-			if err != nil {
-				t.Fatal(err)
+			dry := *plain
+			// Outside a sandbox, the file has another place and nobody passes it on.
+			dry.Args = slices.Clone(plain.ArchiveArgs[len(archiveShell):])
+			for i, arg := range dry.Args {
+				dry.Args[i] = strings.Replace(arg, newArchive, file, 1)
 			}
-			code := javaTask(t, l, classes[0])
-			c := startRuntime(t, l, v, code)
+			c := startRuntime(t, &dry, v, code)
 			runSteps(testContext(t), t, c, [][2]string{{"event", "{}"}, {"response", "{}"}})
 			c.conn.Close()
 			if status := c.wait(t); status != "exit status 0" {
 				t.Fatalf("%s: %q", status, c.output.all())
 			}
-			plain, err := r.Launch(t.Context(), v, classes[0])
-			if err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(plain.Archive), 0o755), os.Rename(file, plain.Archive)); err != nil {
 				t.Fatal(err)
 			}
 			loads := func(with *Launch) (string, []string) {
 				trace := filepath.Join(t.TempDir(), "loads")
 				with.Args = slices.Insert(slices.Clone(with.Args), 1, "-Xlog:class+load:file="+trace)
 				for i, arg := range with.Args {
-					with.Args[i] = strings.Replace(arg, ArchiveTarget, file, 1)
+					with.Args[i] = strings.Replace(arg, archiveTarget, plain.Archive, 1)
 				}
 				c := startRuntime(t, with, v, code)
 				runSteps(testContext(t), t, c, [][2]string{{"event", "{}"}, {"response", "{}"}})
@@ -287,8 +293,8 @@ func TestJavaArchive(t *testing.T) {
 				}
 				return string(text), c.output.all()
 			}
-			with := plain.WithArchive(file)
-			if bind := with.Binds[len(with.Binds)-1]; bind != (Bind{file, ArchiveTarget}) || len(with.Binds) != len(plain.Binds)+1 {
+			with := launch()
+			if bind := with.Binds[len(with.Binds)-1]; bind != (Bind{plain.Archive, archiveTarget}) || len(with.Binds) != len(plain.Binds)+1 {
 				t.Fatalf("%+v", with.Binds)
 			}
 			text, _ := loads(with)
@@ -297,23 +303,55 @@ func TestJavaArchive(t *testing.T) {
 					t.Errorf("%s was not taken from the archive", class)
 				}
 			}
-			if err := os.WriteFile(file, []byte("not an archive"), 0o644); err != nil {
+			if err := os.WriteFile(plain.Archive, []byte("not an archive"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if _, output := loads(plain.WithArchive(file)); len(output) > 0 {
+			if _, output := loads(launch()); len(output) > 0 {
 				t.Errorf("with a bad archive: %q", output)
 			}
 			if text, _ := loads(plain); !strings.Contains(text, javaMain+" source: shared objects file (top)") {
 				t.Error("the runtime client was not taken from its own archive")
 			}
+			v.Generation++
+			if other := launch(); other.Archive == plain.Archive || len(other.Binds) != len(plain.Binds) {
+				t.Error("another generation of the version uses the archive")
+			}
 		})
 	}
-	if l, err := new(Registry).ArchiveLaunch(t.Context(), &thaw.Version{Runtime: "provided.al2023"}, "x"); l != nil || err != nil {
-		t.Errorf("a runtime without archives: %v, %v", l, err)
+}
+
+// TestSweepArchives keeps the archives of versions that are named, and young files.
+func TestSweepArchives(t *testing.T) {
+	r := &Registry{cfg: Config{Dir: t.TempDir()}}
+	if err := r.SweepArchives(nil); err != nil {
+		t.Fatalf("without a folder: %v", err)
 	}
-	python := &Launch{Version: "python:3.11.2"}
-	if python.WithArchive("x") != python {
-		t.Error("a runtime without archives takes one")
+	dir := filepath.Join(r.cfg.Dir, archivesDir)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	kept, gone := javaVersionOf("a.B"), javaVersionOf("a.B")
+	gone.Generation = 7
+	old := time.Now().Add(-2 * archiveYouth)
+	names := []string{archivePrefix(kept) + "1.jsa", archivePrefix(gone) + "1.jsa", ".new-1", ".new-2"}
+	for i, name := range names {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if i < 3 {
+			if err := os.Chtimes(file, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := r.SweepArchives([]*thaw.Version{kept}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false, false, true} {
+		if got := isFile(filepath.Join(dir, names[i])); got != want {
+			t.Errorf("%s is there: %v", names[i], got)
+		}
 	}
 }
 

@@ -32,8 +32,11 @@ func TestLaunchInterpreter(t *testing.T) {
 		if in.Language == "nodejs" && !slices.Contains(l.Args, "--max-old-space-size=900") {
 			t.Errorf("%v", l.Args)
 		}
-		if in.Language == "nodejs" && (!slices.Contains(l.TemplateArgs, "--single-threaded") || l.TemplateArgs[len(l.TemplateArgs)-1] != "--template") ||
-			in.Language != "nodejs" && !slices.Equal(l.TemplateArgs, l.Args) {
+		want := map[string][]string{
+			"nodejs": slices.Concat(l.Args[:1], []string{"--single-threaded"}, l.Args[1:], []string{"--template"}),
+			"python": append(slices.Clone(l.Args), "--template"), "ruby": l.Args,
+		}
+		if !slices.Equal(l.TemplateArgs, want[in.Language]) {
 			t.Errorf("%s: a template is started by %v", name, l.TemplateArgs)
 		}
 		for _, file := range append([]string{nativeFile}, bootstrapFiles[in.Language]...) {

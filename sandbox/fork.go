@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"thaw/runtimes"
@@ -30,6 +32,9 @@ func (e *Environment) Park(ctx context.Context) (hazards []string, err error) {
 	}
 	err = parker.Park(ctx)
 	e.output.drain("")
+	if errors.Is(err, io.EOF) {
+		return nil, e.awaitExit()
+	}
 	if err != nil {
 		return nil, err
 	}

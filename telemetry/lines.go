@@ -12,7 +12,16 @@ import (
 
 // AppendInitStart is written when an environment is made.
 func AppendInitStart(dst []byte, runtimeVersion, runtimeARN string) []byte {
-	dst = append(dst, "INIT_START Runtime Version: "...)
+	return appendRuntime(append(dst, "INIT_START "...), runtimeVersion, runtimeARN)
+}
+
+// AppendRestoreStart is written instead of INIT_START when an environment is forked with SnapStart.
+func AppendRestoreStart(dst []byte, runtimeVersion, runtimeARN string) []byte {
+	return appendRuntime(append(dst, "RESTORE_START "...), runtimeVersion, runtimeARN)
+}
+
+func appendRuntime(dst []byte, runtimeVersion, runtimeARN string) []byte {
+	dst = append(dst, "Runtime Version: "...)
 	dst = append(dst, runtimeVersion...)
 	dst = append(dst, "\tRuntime Version ARN: "...)
 	dst = append(dst, runtimeARN...)
@@ -25,6 +34,22 @@ func AppendInitReport(dst []byte, length time.Duration, phase, status, errorType
 	dst = appendMillis(dst, length)
 	dst = append(dst, " ms\tPhase: "...)
 	dst = append(dst, phase...)
+	return appendStatus(dst, status, errorType)
+}
+
+// AppendRestoreReport ends what AppendRestoreStart began. status is empty for a restore that succeeded, else "error" or
+// "timeout" (AWS, Lambda execution environment lifecycle, failures during the Restore phase).
+func AppendRestoreReport(dst []byte, length time.Duration, status, errorType string) []byte {
+	dst = append(dst, "RESTORE_REPORT Restore Duration: "...)
+	dst = appendMillis(dst, length)
+	dst = append(dst, " ms"...)
+	if status == "" {
+		return append(dst, '\n')
+	}
+	return appendStatus(dst, status, errorType)
+}
+
+func appendStatus(dst []byte, status, errorType string) []byte {
 	dst = append(dst, "\tStatus: "...)
 	dst = append(dst, status...)
 	if errorType != "" {

@@ -37,6 +37,11 @@ func TestLines(t *testing.T) {
 			"INIT_REPORT Init Duration: 10.17 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError\n"},
 		{"init timeout", string(AppendInitReport(nil, 9999790*time.Microsecond, "init", "timeout", "")),
 			"INIT_REPORT Init Duration: 9999.79 ms\tPhase: init\tStatus: timeout\n"},
+		{"restore start", string(AppendRestoreStart(nil, "java:11.v20", "arn:x")), "RESTORE_START Runtime Version: java:11.v20\tRuntime Version ARN: arn:x\n"},
+		{"restore", string(AppendRestoreReport(nil, 398970*time.Microsecond, "", "")), "RESTORE_REPORT Restore Duration: 398.97 ms\n"},
+		{"restore error", string(AppendRestoreReport(nil, 1236040*time.Microsecond, "error", "Runtime.ExitError")),
+			"RESTORE_REPORT Restore Duration: 1236.04 ms\tStatus: error\tError Type: Runtime.ExitError\n"},
+		{"restore timeout", string(AppendRestoreReport(nil, 1236040*time.Microsecond, "timeout", "")), "RESTORE_REPORT Restore Duration: 1236.04 ms\tStatus: timeout\n"},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s:\n got %q\nwant %q", test.name, test.got, test.want)

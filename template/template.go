@@ -42,7 +42,8 @@ const (
 	StateOff         State = "off"         // by tag
 	StateUnsupported State = "unsupported" // the runtime cannot be forked, or this machine cannot
 	StateUnsafe      State = "unsafe"      // what init left behind cannot be shared by forks
-	StateFailed      State = "failed"      // init, a hook or the warm-up failed
+	StateFailed      State = "failed"      // init, a hook, the warm-up or its forks failed
+	StateEvicted     State = "evicted"     // it made room: for memory, or for templates used more recently
 )
 
 // Report is what users are told about a version's template.
@@ -69,6 +70,17 @@ func initLimit(v *thaw.Version) time.Duration {
 		return max(130*time.Second, time.Duration(v.Timeout)*time.Second)
 	}
 	return 3 * sandbox.InitTimeout
+}
+
+// Settings are what a function's tags decide about its template. Templates of equal settings are interchangeable.
+type Settings struct {
+	Off    bool
+	Warmup string // the event; empty: none
+}
+
+// SettingsOf reads a function's tags.
+func SettingsOf(tags map[string]string) Settings {
+	return Settings{Off: tags[TagSnapshot] == "off", Warmup: string(Warmup(tags))}
 }
 
 // Warmup is the event that a function's tags ask for, nil if they ask for none.
@@ -125,11 +137,19 @@ func none(ctx context.Context, state State, what string, err error) (*Template, 
 	if errors.Is(err, sandbox.ErrNoTemplates) {
 		return nil, Report{State: StateUnsupported, Reasons: []string{err.Error()}}, nil
 	}
-	failure, ok := errors.AsType[*thaw.FunctionError](err)
-	if !ok {
-		return nil, Report{State: StateFailed, Reasons: []string{what + ": " + err.Error()}}, err
+	report := Report{State: state, Reasons: []string{Explain(what, err)}}
+	if _, ok := errors.AsType[*thaw.FunctionError](err); ok {
+		err = nil
 	}
-	return nil, Report{State: state, Reasons: []string{what + ": " + sentence(failure)}}, nil
+	return nil, report, err
+}
+
+// Explain says what failed and why, in one sentence without its full stop.
+func Explain(what string, err error) string {
+	if failure, ok := errors.AsType[*thaw.FunctionError](err); ok {
+		return what + ": " + sentence(failure)
+	}
+	return what + ": " + err.Error()
 }
 
 // sentence is a function's failure on one line.
@@ -161,6 +181,9 @@ func (t *Template) Fork(ctx context.Context, plan *sandbox.Plan) (*sandbox.Envir
 	whole.Launch, whole.CodeDir, whole.InitLimit = t.launch, t.dir, sandbox.RestoreTimeout
 	return t.env.Fork(ctx, t.cfg, &whole)
 }
+
+// RuntimeVersion is what INIT_START showed of the template's runtime.
+func (t *Template) RuntimeVersion() string { return t.launch.Version }
 
 // Usable reports whether the process still lives.
 func (t *Template) Usable() bool { return t.env.Usable() }

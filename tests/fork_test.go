@@ -37,7 +37,7 @@ type standing struct {
 		InitMS  float64  `json:"init_ms"`
 	} `json:"template"`
 	Environments struct {
-		Busy, Idle, Spares, Starts int
+		Busy, Idle, Spares, Wanted, Starts int
 	} `json:"environments"`
 }
 

@@ -75,8 +75,10 @@ type environmentConfig struct {
 	Starters int `yaml:"starters"`
 	// Ready is how many empty sandboxes wait for their function.
 	Ready int `yaml:"ready"`
-	// Spares is how many environments that have served nothing are kept ready for each version.
+	// Spares is how many environments that have served nothing are kept ready for each version at least; 0: none are made.
 	Spares int `yaml:"spares"`
+	// MaxVersionSpares is how many a version may have whose requests come in bursts; Spares if that is more.
+	MaxVersionSpares int `yaml:"max_version_spares"`
 	// MaxSpares bounds them over all functions.
 	MaxSpares int `yaml:"max_spares"`
 	// Templates bounds the processes that environments are forked from.
@@ -106,7 +108,7 @@ func defaults() config {
 		CodeCache: code.DefaultMaxBytes,
 		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
-			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxSpares: 50, Templates: 100,
+			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxVersionSpares: 10, MaxSpares: 50, Templates: 100,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
 			Concurrency: 1000,
 		},
@@ -212,6 +214,7 @@ func (c *config) validate() error {
 	within("environments.starters", c.Environments.Starters, 1, 256)
 	within("environments.ready", c.Environments.Ready, 0, 256)
 	within("environments.spares", c.Environments.Spares, 0, 100)
+	within("environments.max_version_spares", c.Environments.MaxVersionSpares, 0, 1000)
 	within("environments.max_spares", c.Environments.MaxSpares, 0, 10_000)
 	within("environments.templates", c.Environments.Templates, 0, 10_000)
 	within("environments.concurrency", c.Environments.Concurrency, 1, 1_000_000)

@@ -147,10 +147,14 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
 		AvailableMemory: availableMemory,
-		Spares:          cfg.Environments.Spares, MaxSpares: cfg.Environments.MaxSpares, MaxTemplates: cfg.Environments.Templates,
+		Spares:          cfg.Environments.Spares, MaxVersionSpares: cfg.Environments.MaxVersionSpares, MaxSpares: cfg.Environments.MaxSpares,
+		MaxTemplates: cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
 	})
 	g.run(ctx, "placement", placer.Run)
+	g.run(ctx, "archive sweep", func(ctx context.Context) error { return sweepArchives(ctx, store, registry, log) })
 	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency})
+
+	g.run(ctx, "limits", invoker.Run)
 
 	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, placer, invoker)
 	if err != nil {
@@ -293,22 +297,46 @@ func sweepPackages(ctx context.Context, store *state.Store, cache *code.Cache, l
 
 // packagesInUse is the set of the digests that functions refer to.
 func packagesInUse(store *state.Store) map[string]bool {
-	const page = 500
 	wanted := map[string]bool{}
+	for _, v := range versionsInUse(store) {
+		wanted[v.Code.SHA256] = true
+	}
+	return wanted
+}
+
+// versionsInUse are the versions that run, or shall.
+func versionsInUse(store *state.Store) (versions []*thaw.Version) {
+	const page = 500
 	for after := ""; ; {
 		functions := store.Functions(after, page)
 		for _, f := range functions {
-			wanted[f.Config.Code.SHA256] = true
+			versions = append(versions, &f.Config)
 			if f.Running != nil {
-				wanted[f.Running.Code.SHA256] = true
+				versions = append(versions, f.Running)
 			}
 			for i := range f.Published {
-				wanted[f.Published[i].Code.SHA256] = true
+				versions = append(versions, &f.Published[i])
 			}
 			after = f.Name
 		}
 		if len(functions) < page {
-			return wanted
+			return versions
+		}
+	}
+}
+
+// sweepArchives drops the class-data archives of versions that are no more.
+func sweepArchives(ctx context.Context, store *state.Store, registry *runtimes.Registry, log *slog.Logger) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := registry.SweepArchives(versionsInUse(store)); err != nil {
+			log.Warn("cannot sweep class-data archives", "error", err)
 		}
 	}
 }

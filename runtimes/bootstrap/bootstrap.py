@@ -20,6 +20,7 @@ TRACE_ID = b"_X_AMZN_TRACE_ID"
 
 request_id = None
 tenant_id = None
+park = None  # the names of park.py, in a process that was started as a template
 
 
 class Fault(Exception):
@@ -172,6 +173,8 @@ def log_error(error):
 
 def set_up_logging(logging):
     """Gives the root logger AWS's handler. Runs right after the function's code has imported logging."""
+    if not hasattr(logging, "getLogger"):
+        return  # a module of the function's own
 
     class LambdaLoggerHandler(logging.Handler):
         def emit(self, record):
@@ -189,28 +192,31 @@ def set_up_logging(logging):
     logging.getLogger().addHandler(handler)
 
 
-class LoggingWatch:
-    """An importer that finds nothing itself; it sets logging up as soon as that has been imported."""
+class ImportWatch:
+    """An importer that finds nothing itself; it calls what waits for a module as soon as that has been imported."""
+
+    waiting = {"logging": set_up_logging}
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        if name != "logging":
+        after = cls.waiting.pop(name, None)
+        if after is None:
             return None
-        sys.meta_path.remove(cls)
+        if not cls.waiting:
+            sys.meta_path.remove(cls)
         for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
+            spec = finder.find_spec(name, path, target) if finder is not cls else None
             if spec is not None:
                 break
         else:
             return None
         execute = spec.loader.exec_module
 
-        def execute_and_set_up(module):
+        def execute_and_call(module):
             execute(module)
-            if hasattr(module, "getLogger"):
-                set_up_logging(module)
+            after(module)
 
-        spec.loader.exec_module = execute_and_set_up
+        spec.loader.exec_module = execute_and_call
         return spec
 
 
@@ -398,14 +404,17 @@ def encode(text):
     return text.encode("utf-8", "backslashreplace")
 
 
-def become_template(channel):
-    """Waits to be forked. It returns in each environment that is."""
+def load_park():
     from _frozen_importlib_external import SourcelessFileLoader
 
-    loader = SourcelessFileLoader("park", os.path.join(os.path.dirname(__file__), "park.pyc"))
     space = {"__file__": __file__}
-    exec(loader.get_code("park"), space)
-    space["park"](channel, sys.modules[__name__])
+    exec(SourcelessFileLoader("park", os.path.join(os.path.dirname(__file__), "park.pyc")).get_code("park"), space)
+    return space
+
+
+def become_template(channel):
+    """Waits to be forked. It returns in each environment that is."""
+    park["park"](channel, sys.modules[__name__])
     LambdaContext.read_environment()
 
 
@@ -468,8 +477,12 @@ def set_up_process():
     site_packages = "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2]
     first = [root, site_packages, "/opt/python", os.path.dirname(__file__)]
     sys.path[:] = first + [entry for entry in sys.path if entry not in first]
+    sys.meta_path.insert(0, ImportWatch)
+    if len(sys.argv) > 1:  # --template
+        global park
+        park = load_park()
+        ImportWatch.waiting.update(park["AFTER_IMPORT"])
     sys.argv = [main.__code__.co_filename]
-    sys.meta_path.insert(0, LoggingWatch)
 
 
 def set_trace_id(trace_id):

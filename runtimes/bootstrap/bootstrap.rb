@@ -240,12 +240,7 @@ class LambdaRuntime
   end
 
   def receive
-    data = @buffer
-    @channel.readpartial(65_536, data)
-    data << @channel.readpartial(65_536) while data.bytesize < HEADER
-    _, meta_size, body_size = data.unpack('CNN')
-    size = HEADER + meta_size + body_size
-    data << @channel.readpartial([size - data.bytesize, 1_048_576].min) while data.bytesize < size
+    data, meta_size, body_size = read_frame
     if data.start_with?('P')
       park
       return receive
@@ -253,6 +248,16 @@ class LambdaRuntime
     meta = data.byteslice(HEADER, meta_size).force_encoding(Encoding::UTF_8)
     body = data.byteslice(HEADER + meta_size, body_size).force_encoding(Encoding::UTF_8)
     [meta.split("\0", -1), body]
+  end
+
+  def read_frame
+    data = @buffer
+    @channel.readpartial(65_536, data)
+    data << @channel.readpartial(65_536) while data.bytesize < HEADER
+    _, meta_size, body_size = data.unpack('CNN')
+    size = HEADER + meta_size + body_size
+    data << @channel.readpartial([size - data.bytesize, 1_048_576].min) while data.bytesize < size
+    [data, meta_size, body_size]
   rescue EOFError, SystemCallError
     exit!(0) # the host has gone
   end

@@ -11,7 +11,8 @@ module LambdaPark
       $stderr.flush
       GC.start
       GC.compact if GC.respond_to?(:compact)
-      generators = ObjectSpace.each_object(Random).to_a
+      generators = ObjectSpace.each_object(Random).reject { |generator| chosen?(generator.seed) }
+      shared = chosen?(Random.seed) ? [Random.seed, draws] : nil
       send_frame.call('P')
       variables = wait
       # This is an environment from here on.
@@ -22,7 +23,7 @@ module LambdaPark
         ENV[name] = value
       end
       ENV.delete('LC_CTYPE') if ENV['LC_CTYPE'] == 'C.UTF-8' # as at the start: it was for Ruby alone
-      reseed(generators)
+      reseed(generators, shared)
       send_frame.call('R', up.to_s)
     end
 
@@ -56,9 +57,33 @@ module LambdaPark
       LambdaFork.become
     end
 
+    # A generator that the function has given a number like 42 is the function's own: each environment goes on with its sequence,
+    # as one that was booted does. A larger seed may come from a clock or from random bytes, and was then meant to differ.
+    def chosen?(seed)
+      seed.abs < 100_000_000
+    end
+
+    # How many words the function has drawn from Ruby's own generator since it was given its seed, as far as it is not too many to
+    # be drawn again; nil otherwise.
+    def draws
+      reached = Random.new(Random.seed)
+      (0..10_000).find do |_|
+        next true if same_state?(reached)
+
+        reached.bytes(4)
+        false
+      end
+    end
+
+    def same_state?(generator)
+      %i[state left].all? { |part| Random.__send__(part) == generator.__send__(part) }
+    end
+
     # Ruby's own generator is renewed by its fork; those that the function made go on where they were.
-    def reseed(generators)
+    def reseed(generators, shared)
       Random.srand
+      seed, drawn = shared
+      Random.srand(seed).then { Random.bytes(4 * drawn) } if drawn
       generators.each { |generator| generator.__send__(:initialize_copy, Random.new) }
       return unless defined?(OpenSSL::Random)
 

@@ -48,6 +48,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -229,6 +230,26 @@ static int spawn(struct child *c)
 	close(c->control);
 	sigprocmask(SIG_SETMASK, &c->mask, NULL);
 	return 0;
+}
+
+// What setitimer and alarm set is for one process: a fork has none of it. The template's are taken out while it is parked, and
+// each environment gets what was left of them.
+static struct itimerval held[3]; // by ITIMER_REAL, ITIMER_VIRTUAL and ITIMER_PROF
+
+static void hold_timers(void)
+{
+	const struct itimerval none = { { 0, 0 }, { 0, 0 } };
+	struct itimerval t;
+	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++)
+		if (setitimer(which, &none, &t) == 0 && timerisset(&t.it_value))
+			held[which] = t;
+}
+
+static void resume_timers(void)
+{
+	for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++)
+		if (timerisset(&held[which].it_value))
+			setitimer(which, &held[which], NULL);
 }
 
 // wait_request gives the control socket of the next environment.
@@ -446,6 +467,7 @@ static char *become(struct child *c, uint32_t *size)
 	sigprocmask(SIG_SETMASK, &c->mask, NULL);
 	if (say(CHANNEL, STARTED, 0, 0) < 0)
 		_exit(0);
+	resume_timers();
 	variables[s.variables] = 0;
 	*size = s.variables;
 	return variables;
@@ -491,9 +513,18 @@ static PyObject *python_park(PyObject *self, PyObject *none)
 	}
 }
 
+// python_hold is for the time before park: a signal handler that takes longer than its timer would not let it come.
+static PyObject *python_hold(PyObject *self, PyObject *none)
+{
+	(void)self, (void)none;
+	hold_timers();
+	return PyBytes_FromStringAndSize("", 0);
+}
+
 EXPORT PyObject *PyInit_fork(void)
 {
 	static struct method methods[] = {
+		{ "hold", python_hold, METH_NOARGS, "Stops the timers of setitimer until the process has been forked." },
 		{ "park", python_park, METH_NOARGS, "Waits to be forked; returns KEY=value variables, each with a NUL, in the new process." },
 		{ NULL, NULL, 0, NULL },
 	};
@@ -556,6 +587,7 @@ static napi_value node_park(napi_env env, void *info)
 	if (napi_get_uv_event_loop(env, &loop))
 		return NULL;
 	include_memory();
+	hold_timers();
 	for (;;) {
 		c.control = wait_request();
 		if (!spawn(&c))
@@ -648,6 +680,7 @@ static struct go ruby_go;
 static VALUE ruby_wait(VALUE self)
 {
 	(void)self;
+	hold_timers();
 	ruby_child.control = wait_request();
 	return RUBY_ZERO;
 }

@@ -61,6 +61,8 @@ type Driver struct {
 	spares chan *shim
 	wanted chan struct{} // a token whenever a spare was taken
 
+	forkLimit time.Duration // how long a fork may take
+
 	// fail and observe are the tests' hooks: an error from fail makes that step fail; observe hears how long one took.
 	fail    func(Step) error
 	observe func(Step, time.Duration)
@@ -97,6 +99,8 @@ func New(ctx context.Context, cfg Config) (_ *Driver, err error) {
 		spares: make(chan *shim, cfg.Spares),
 		wanted: make(chan struct{}, 1),
 		live:   map[sandbox.Process]struct{}{},
+
+		forkLimit: sandbox.RestoreTimeout,
 	}
 	if d.logf == nil {
 		d.logf = func(string, ...any) {}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +21,8 @@ type forked struct {
 	template *template
 }
 
-// Fork follows the picture in runtimes/native/fork.c. Errors are *StepError, ErrEnded, or the context's.
+// Fork follows the picture in runtimes/native/fork.c. Errors are *StepError, ErrEnded, or the context's. It takes RestoreTimeout
+// at most. A template that does not answer by then, or that was found to lie, is ended.
 func (t *template) Fork(ctx context.Context, spec *sandbox.ForkSpec) (sandbox.Process, error) {
 	switch {
 	case spec.MemoryMB < 1:
@@ -44,7 +44,15 @@ func (t *template) Fork(ctx context.Context, spec *sandbox.ForkSpec) (sandbox.Pr
 	f := &fork{template: t, driver: d, spec: spec}
 	f.process = &process{driver: d, shim: &shim{group: noGroup{}}, quota: cpuQuota(spec.MemoryMB), done: make(chan struct{})}
 	defer f.letGo()
-	if err := f.run(ctx); err != nil {
+	limited, cancel := context.WithTimeout(ctx, d.forkLimit)
+	defer cancel()
+	if err := f.run(limited); err != nil {
+		err = d.refused(err, sysctl) // a setting can change while the template lives
+		if errors.Is(err, errLied) || errors.Is(err, sandbox.ErrNoTemplates) || limited.Err() != nil && ctx.Err() == nil {
+			d.logf("sandbox: end a template, since a fork of it failed: %v", err)
+			t.Kill() // which also ends what it has kept of the fork to itself
+			f.borrowed = false
+		}
 		return nil, errors.Join(err, f.undo())
 	}
 	p := &forked{process: f.process, template: t}
@@ -87,6 +95,7 @@ type fork struct {
 	mounts  []*os.File
 	runtime int      // host pid
 	maker   *os.File // pidfd of the template's intermediate
+	place   string   // the environment's cgroups, as /proc/PID/cgroup has them
 }
 
 // letGo tells the template that it is not needed any more.
@@ -126,7 +135,7 @@ func (f *fork) run(ctx context.Context) error {
 		return err
 	}
 	if err := d.step(StepForkFiles, func() (err error) {
-		if f.mounts, err = f.template.files.makePrivate(s.id, f.spec.TmpMB); err != nil {
+		if f.mounts, err = f.template.files.makePrivate(ctx, s.id, f.spec.TmpMB); err != nil {
 			return err
 		}
 		if s.group.boundsMemory() {
@@ -149,7 +158,7 @@ func (f *fork) run(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	err := d.step(StepForkRequest, func() error { return f.template.request(control) })
+	err := d.step(StepForkRequest, func() error { return f.template.request(ctx, control) })
 	control.Close()
 	if err != nil {
 		return err
@@ -187,11 +196,20 @@ func (f *fork) openControl() (*os.File, error) {
 }
 
 // request asks the template for one fork.
-func (t *template) request(control *os.File) error {
+func (t *template) request(ctx context.Context, control *os.File) error {
 	t.asking.Lock()
 	defer t.asking.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	deadline, _ := ctx.Deadline()
+	t.channel.SetWriteDeadline(deadline) // its end is full when it takes no requests
+	stop := context.AfterFunc(ctx, func() { t.channel.SetWriteDeadline(time.Unix(1, 0)) })
 	_, _, err := t.channel.WriteMsgUnix([]byte{forkRequest}, unix.UnixRights(int(control.Fd())), nil)
 	runtime.KeepAlive(control)
+	if !stop() && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return err
 }
 
@@ -208,11 +226,19 @@ func (f *fork) leaveTemplate(ctx context.Context) error {
 			return fmt.Errorf("pidfd_open: %w", err)
 		}
 		f.maker = os.NewFile(uintptr(pidfd), "pidfd")
-		return nil
+		return f.isTemplates(maker)
 	}); err != nil {
 		return err
 	}
-	if err := d.step(StepForkAttach, func() error { return s.group.attach(maker) }); err != nil {
+	if err := d.step(StepForkAttach, func() (err error) {
+		if err := s.group.attach(maker); err != nil {
+			return err
+		}
+		if f.place, err = placeOf(maker); err == nil && exited(pidfdOf(f.maker)) {
+			err = errMakerEnded // and the number may be another's
+		}
+		return err
+	}); err != nil {
 		return err
 	}
 	if err := d.step(StepForkMaps, func() error {
@@ -246,6 +272,9 @@ func (f *fork) leaveTemplate(ctx context.Context) error {
 		pidfd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 		if err != nil {
 			return fmt.Errorf("pidfd_open: %w", err)
+		}
+		if err := f.isFirst(pid); err != nil {
+			return errors.Join(err, unix.Close(pidfd))
 		}
 		s.pid, s.pidfd, s.ended = pid, os.NewFile(uintptr(pidfd), "pidfd"), make(chan struct{})
 		go s.follow()
@@ -283,7 +312,7 @@ func (f *fork) furnish(ctx context.Context) error {
 	return d.step(StepForkWatch, func() error {
 		pid, err := f.hear(ctx, s.conn, replyStarted)
 		if err == nil && pid != s.pid { // and so its pid was not another process's when it was opened
-			err = errors.New("pid 1 is another process")
+			err = fmt.Errorf("%w: pid 1 is another process", errLied)
 		}
 		if err != nil {
 			return err
@@ -351,7 +380,7 @@ func (f *fork) startRuntime(ctx context.Context) error {
 		if err := f.makerEnds(ctx); err != nil {
 			return err
 		}
-		return verify(f.runtime, f.process.shim.id)
+		return f.verify()
 	})
 }
 
@@ -381,7 +410,8 @@ func setPassCred(c *net.UnixConn, on int) error {
 // hear waits for a reply of one kind, and gives the host pid of its sender.
 func (f *fork) hear(ctx context.Context, c *net.UnixConn, want byte) (int, error) {
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
-	b, oob := make([]byte, replySize), make([]byte, 64)
+	// There is room for the sender's credentials, which come first, and for no descriptor: any would stay open here.
+	b, oob := make([]byte, replySize), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
 	if !stop() && ctx.Err() != nil {
 		return 0, ctx.Err()
@@ -390,8 +420,11 @@ func (f *fork) hear(ctx context.Context, c *net.UnixConn, want byte) (int, error
 		return 0, err
 	}
 	kind, err := parseForkReply(b[:n])
+	if _, failed := errors.AsType[*StepError](err); err != nil && !failed {
+		err = fmt.Errorf("%w: %w", errLied, err)
+	}
 	if err == nil && kind != want {
-		err = fmt.Errorf("heard %c for %c", kind, want)
+		err = fmt.Errorf("%w: heard %q for %q", errLied, kind, want)
 	}
 	if err != nil {
 		return 0, err
@@ -408,33 +441,6 @@ func (f *fork) hear(ctx context.Context, c *net.UnixConn, want byte) (int, error
 	return 0, errors.New("the kernel did not tell who spoke")
 }
 
-// verify looks at a runtime before anything is handed to it: the one user of its own, no capability, and both filters.
-func verify(pid int, id uint32) error {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return err
-	}
-	ids := strings.Repeat(fmt.Sprintf(" %d", id), 4)
-	want := map[string]string{"Uid:": ids, "Gid:": ids, "Groups:": "", "NoNewPrivs:": " 1", "Seccomp:": " 2", "Seccomp_filters:": " 2",
-		"CapInh:": " 0000000000000000", "CapPrm:": " 0000000000000000", "CapEff:": " 0000000000000000", "CapBnd:": " 0000000000000000", "CapAmb:": " 0000000000000000"}
-	for line := range strings.Lines(string(status)) {
-		words := strings.Fields(line)
-		if len(words) == 0 {
-			continue
-		}
-		have, is := want[words[0]]
-		if got := strings.Join(words[1:], " "); is && got != strings.TrimSpace(have) {
-			return fmt.Errorf("the runtime has %s %s", words[0], got)
-		}
-		delete(want, words[0])
-	}
-	delete(want, "Seccomp_filters:") // Linux before 5.9 does not count them
-	if len(want) > 0 {
-		return fmt.Errorf("the kernel does not tell %v", want)
-	}
-	return nil
-}
-
 // borrowLimit bounds the wait for a pid 1 that is about to leave the template's memory.
 const borrowLimit = 5 * time.Second
 
@@ -444,7 +450,7 @@ func (f *fork) undo() error {
 	s := f.process.shim
 	if f.borrowed {
 		s.conn.SetReadDeadline(time.Now().Add(borrowLimit))
-		if _, _, _, _, err := s.conn.ReadMsgUnix(make([]byte, replySize), make([]byte, 64)); errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := s.conn.Read(make([]byte, replySize)); errors.Is(err, os.ErrDeadlineExceeded) {
 			f.driver.logf("sandbox: end a template that does not finish a fork")
 			f.template.Kill()
 		}
@@ -455,5 +461,5 @@ func (f *fork) undo() error {
 	if f.process.channel != nil {
 		f.process.channel.Close()
 	}
-	return errors.Join(empty(context.Background(), s.group), f.process.undo(), f.template.leave()) //nolint:forbidigo // its caller may have given up; what it made has to go all the same
+	return errors.Join(clearOut(context.Background(), s.group), f.process.undo(), f.template.leave()) //nolint:forbidigo // its caller may have given up; what it made has to go all the same
 }

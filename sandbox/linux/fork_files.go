@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +52,7 @@ func (o *originals) close() {
 }
 
 // makePrivate makes the folders of an environment, mounted nowhere yet, in privateDirs' order.
-func (o *originals) makePrivate(id uint32, tmpMB int) (mounts []*os.File, err error) {
+func (o *originals) makePrivate(ctx context.Context, id uint32, tmpMB int) (mounts []*os.File, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(mounts) //nolint:errcheck // nothing was mounted yet
@@ -72,7 +74,7 @@ func (o *originals) makePrivate(id uint32, tmpMB int) (mounts []*os.File, err er
 		if o[i] == nil {
 			continue
 		}
-		if err := copyTree(o[i], m, int(id)); err != nil {
+		if err := copyTree(ctx, o[i], m, int(id)); err != nil {
 			return mounts, fmt.Errorf("copy what init left in %s: %w", dir, err)
 		}
 	}
@@ -100,71 +102,169 @@ func makeTmpfs(options map[string]string, attributes int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "tmpfs"), nil
 }
 
-// copyTree copies files, folders and symbolic links with mode and times, for the owner id. Sockets, pipes and further names of
-// a file are not copied as such: a socket belongs to a process, and each name gets a file of its own. The source stands
-// still, and its names are not followed out of it.
-func copyTree(from *os.Root, mount *os.File, id int) error {
+// maxDepth bounds how far folders may be nested in what is copied.
+const maxDepth = 128
+
+var errTooDeep = fmt.Errorf("folders are nested deeper than %d", maxDepth)
+
+// copier copies what init left in one private folder, for the owner id: files with their holes, names and modes, folders and
+// symbolic links. Sockets and pipes are left out, since they belong to processes. The template may be running user code in
+// spite of its bootstrap, so the source can change at any time: nothing is looked up outside of it, nothing but regular files is
+// read, and ctx ends the work.
+type copier struct {
+	id    int
+	top   *os.Root          // of the copy
+	first map[uint64]string // for files with several names, by inode: where the copy is
+}
+
+func copyTree(ctx context.Context, from *os.Root, mount *os.File, id int) error {
 	to, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", mount.Fd()))
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	var folders []string // whose times change while they are filled
-	err = fs.WalkDir(from.FS(), ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
+	c := &copier{id: id, top: to, first: map[uint64]string{}}
+	return c.entries(ctx, from, to, "", 0)
+}
+
+// entries copies what is in a folder; at is its name below the top.
+func (c *copier) entries(ctx context.Context, from, to *os.Root, at string, depth int) error {
+	if depth > maxDepth {
+		return errTooDeep
+	}
+	dir, err := from.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(256)
+		for _, name := range names {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := c.entry(ctx, from, to, name, at, depth); err != nil {
+				return err
+			}
 		}
-		info, err := from.Lstat(name)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		switch mode := info.Mode(); {
-		case mode.IsDir():
-			folders = append(folders, name)
-			err = to.Mkdir(name, 0o700)
-		case mode.IsRegular():
-			err = copyContent(from, to, name)
-		case mode&fs.ModeSymlink != 0:
-			var link string
-			if link, err = from.Readlink(name); err == nil {
-				err = to.Symlink(link, name)
+	}
+}
+
+func (c *copier) entry(ctx context.Context, from, to *os.Root, name, at string, depth int) error {
+	info, err := from.Lstat(name)
+	if err != nil {
+		return err
+	}
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		err = c.folder(ctx, from, to, name, path.Join(at, name), depth)
+	case mode.IsRegular():
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			if copied, ok := c.first[st.Ino]; ok {
+				return c.top.Link(copied, path.Join(at, name))
 			}
-			if err == nil {
-				err = to.Lchown(name, id, id)
-			}
-			return err
-		default:
-			return nil
+			c.first[st.Ino] = path.Join(at, name)
+		}
+		err = c.file(ctx, from, to, name)
+	case mode&fs.ModeSymlink != 0:
+		link, err := from.Readlink(name)
+		if err == nil {
+			err = to.Symlink(link, name)
 		}
 		if err == nil {
-			err = to.Lchown(name, id, id)
-		}
-		if err == nil {
-			err = to.Chmod(name, info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
-		}
-		if err == nil && !info.IsDir() {
-			err = to.Chtimes(name, info.ModTime(), info.ModTime())
+			err = to.Lchown(name, c.id, c.id)
 		}
 		return err
-	})
-	for _, name := range folders {
-		if info, serr := from.Lstat(name); serr == nil {
-			err = errors.Join(err, to.Chtimes(name, info.ModTime(), info.ModTime()))
-		}
+	default:
+		return nil
+	}
+	if err == nil {
+		err = to.Lchown(name, c.id, c.id)
+	}
+	if err == nil {
+		err = to.Chmod(name, info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
+	}
+	if err == nil { // of a folder too, after it has been filled
+		err = to.Chtimes(name, info.ModTime(), info.ModTime())
 	}
 	return err
 }
 
-func copyContent(from, to *os.Root, name string) error {
-	source, err := from.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+func (c *copier) folder(ctx context.Context, from, to *os.Root, name, at string, depth int) error {
+	if err := to.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	source, err := from.OpenRoot(name)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	target, err := to.OpenFile(path.Clean(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	target, err := to.OpenRoot(name)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(target, source)
-	return errors.Join(err, target.Close())
+	defer target.Close()
+	return c.entries(ctx, source, target, at, depth+1)
+}
+
+func (c *copier) file(ctx context.Context, from, to *os.Root, name string) error {
+	source, err := from.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	info, err := source.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%q is not what it was", name)
+	}
+	target, err := to.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(copyContent(ctx, source, target, info.Size()), target.Close())
+}
+
+// copyStep is how many bytes are copied between two looks at the context.
+const copyStep = 16 << 20
+
+// copyContent leaves holes what they are: a sparse file may be larger than /tmp.
+func copyContent(ctx context.Context, source, target *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		data, err := source.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // a hole up to the end
+			break
+		}
+		if err != nil {
+			return err
+		}
+		end, err := source.Seek(data, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		for at = data; at < end; at += copyStep {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if _, err := source.Seek(at, io.SeekStart); err != nil {
+				return err
+			}
+			if _, err := target.Seek(at, io.SeekStart); err != nil {
+				return err
+			}
+			if _, err := io.CopyN(target, source, min(copyStep, end-at)); err != nil {
+				return err
+			}
+		}
+		at = end
+	}
+	return target.Truncate(size)
 }

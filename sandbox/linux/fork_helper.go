@@ -21,6 +21,8 @@ type forking struct {
 	filter []byte // a template's
 	second []byte // what is installed on top in what it forks
 
+	told sync.Once // why templates cannot be forked here
+
 	mu     sync.Mutex // guards helper's conversation: one message, one reply
 	helper *shim
 }

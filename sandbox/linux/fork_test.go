@@ -93,7 +93,7 @@ func initialise(t testing.TB, d *Driver, spec *sandbox.Spec) *parked {
 	conn := runtimes.NewFrames(p.Channel()).(runtimes.Parker)
 	if err := conn.WaitInit(within(t)); err != nil {
 		p.Close()
-		t.Fatalf("init: %v\n%s", err, log())
+		t.Fatalf("init: %v, exit %+v\n%s", err, p.Exit(), log())
 	}
 	return &parked{p, conn, log}
 }

@@ -3,6 +3,9 @@ package linux
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,19 +22,19 @@ const (
 	enoughTime       = 90 * time.Second
 )
 
-// draws are functions whose answer has one value of each generator that init has already used.
+// draws are functions whose answer has two draws, of one value of each generator that init has already used.
 var draws = map[string]function{
 	"python": {runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
-import hashlib, os, random, secrets, ssl, tempfile, uuid, _random
+import hashlib, os, random, secrets, ssl, tempfile, time, uuid, _random
 class Own(random.Random): pass
-own, fixed, plain, hidden = random.Random(), Own(42), _random.Random(7), {'list': [(random.Random(5),)]}
+own, fixed, plain, hidden = random.Random(), Own(time.time()), _random.Random(7), {'list': [(random.Random(),)]}
 system = random.SystemRandom()
 def draw():
     return dict(random=random.random(), gauss=random.gauss(0, 1), own=own.random(), own_gauss=own.gauss(0, 1), fixed=fixed.random(), plain=plain.random(), hidden=hidden['list'][0][0].random(),
         system=system.random(), secrets=secrets.token_hex(16), openssl=ssl.RAND_bytes(16).hex(), uuid1=str(uuid.uuid1()), clock=str(uuid.uuid1())[19:], uuid4=str(uuid.uuid4()),
         urandom=os.urandom(16).hex(), name=next(tempfile._get_candidate_names()))
 draw()
-def handler(event, context): return draw()
+def handler(event, context): return [draw(), draw()]
 `}},
 	"node": {runtime: "nodejs20.x", handler: "app.handler", files: map[string]string{"app.js": `
 const crypto = require('crypto'), vm = require('vm');
@@ -43,20 +46,20 @@ function draw() {
     web: Buffer.from(crypto.webcrypto.getRandomValues(new Uint8Array(16))).toString('hex'), fresh: vm.runInNewContext('Math.random()') };
 }
 draw();
-exports.handler = async () => ({ ...draw(), context: vm.runInContext('Math.random()', context) });
+exports.handler = async () => [1, 2].map(() => ({ ...draw(), context: vm.runInContext('Math.random()', context) }));
 `}},
 	"ruby": {runtime: "ruby3.2", handler: "app.handler", files: map[string]string{"app.rb": `
 require 'securerandom'
 require 'openssl'
 OWN = Random.new
-FIXED = Random.new(42)
+FIXED = Random.new(Random.new_seed)
 def draw
   { rand: rand, kernel: Random.rand, shuffle: (1..100).to_a.shuffle.join(','), own: OWN.rand, fixed: FIXED.rand, hex: SecureRandom.hex, uuid: SecureRandom.uuid, number: SecureRandom.random_number,
     openssl: OpenSSL::Random.random_bytes(16).unpack1('H*'), urandom: Random.urandom(16).unpack1('H*') }
 end
 draw
 def handler(event:, context:)
-  draw
+  [draw, draw]
 end`}},
 }
 
@@ -82,23 +85,23 @@ func TestGeneratorsDiffer(t *testing.T) {
 						return err
 					}
 					defer c.Close()
-					for range 2 {
-						answer, err := c.conn.Invoke(context.Background(), &runtimes.Event{RequestID: "r", Payload: []byte("1")})
-						if err != nil {
-							return err
-						}
-						var values map[string]json.RawMessage
-						if err := json.Unmarshal(answer, &values); err != nil {
-							return err
-						}
-						mu.Lock()
+					answer, err := c.conn.Invoke(context.Background(), &runtimes.Event{RequestID: "r", Payload: []byte("1")})
+					if err != nil {
+						return err
+					}
+					var drawn []map[string]json.RawMessage
+					if err := json.Unmarshal(answer, &drawn); err != nil {
+						return err
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					for _, values := range drawn {
 						for name, value := range values {
 							if seen[name] == nil {
 								seen[name] = map[string]bool{}
 							}
 							seen[name][string(value)] = true
 						}
-						mu.Unlock()
 					}
 					return nil
 				})
@@ -116,6 +119,96 @@ func TestGeneratorsDiffer(t *testing.T) {
 				}
 			}
 			t.Logf("%d generators in %d environments", len(seen), forks)
+		})
+	}
+}
+
+// seeded are functions whose init has given generators seeds of its own; their answer is what comes next.
+var seeded = map[string]function{
+	"python": {runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
+import copy, random
+own, drawn, renewed = random.Random(42), random.Random(7), random.Random(42)
+random.seed(1); random.random(); random.gauss(0, 1); drawn.random()
+renewed.seed()
+fresh = random.Random()
+class Own(random.Random): pass
+mine, restored = Own(3), random.Random(5)
+restored.setstate(fresh.getstate())
+def handler(event, context):
+    return dict(chosen=[own.random(), drawn.random(), mine.random(), random.gauss(0, 1), random.random()], fresh=[fresh.random(), renewed.random(), restored.random()])
+`}},
+	"numpy": {runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
+import sys
+sys.path.append('/usr/lib/python3/dist-packages')
+import numpy
+numpy.random.seed(seed=42); numpy.random.rand()
+own, fresh = numpy.random.default_rng(42), numpy.random.default_rng()
+legacy = numpy.random.RandomState(); legacy.randn()
+def handler(event, context):
+    return dict(chosen=[own.random(), numpy.random.rand(), numpy.random.randn()], fresh=[fresh.random(), legacy.randn(), legacy.rand()])
+`}},
+	"numpy without a seed": {runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
+import sys
+sys.path.append('/usr/lib/python3/dist-packages')
+import numpy
+numpy.random.randn()
+def handler(event, context):
+    return dict(chosen=[], fresh=[numpy.random.randn(), numpy.random.rand(), numpy.random.default_rng().random()])
+`}},
+	"ruby": {runtime: "ruby3.2", handler: "app.handler", files: map[string]string{"app.rb": `
+srand(42)
+3.times { rand }
+OWN, FRESH = Random.new(7), Random.new
+OWN.rand
+def handler(event:, context:)
+  { chosen: [rand, OWN.rand], fresh: [FRESH.rand] }
+end`}},
+}
+
+// A seed that the function has chosen decides in a fork what it decides in an environment that was booted.
+func TestChosenSeeds(t *testing.T) {
+	needRoot(t)
+	d := open(t)
+	for name, f := range seeded {
+		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(name, "numpy") {
+				if _, err := os.Stat("/usr/lib/python3/dist-packages/numpy"); err != nil {
+					t.Skip("numpy is not installed: apt-get install python3-numpy")
+				}
+			}
+			spec := specOf(t, f)
+			spec.Template = false
+			booted := start(t, d, spec)
+			conn := runtimes.NewFrames(booted.Channel())
+			if err := conn.WaitInit(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			type answer struct{ Chosen, Fresh []float64 }
+			ask := func(c runtimes.Conn) (a answer) {
+				b, err := c.Invoke(within(t), &runtimes.Event{RequestID: "r", Payload: []byte("1")})
+				if err == nil {
+					err = json.Unmarshal(b, &a)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return a
+			}
+			want := ask(conn)
+			seen := want.Fresh
+			p := park(t, d, specOf(t, f))
+			for range 3 {
+				got := ask(mustFork(t, p).conn)
+				if !slices.Equal(got.Chosen, want.Chosen) {
+					t.Errorf("fork: %v, boot: %v", got.Chosen, want.Chosen)
+				}
+				for _, value := range got.Fresh {
+					if slices.Contains(seen, value) {
+						t.Errorf("%v came twice: %v", value, got.Fresh)
+					}
+				}
+				seen = append(seen, got.Fresh...)
+			}
 		})
 	}
 }

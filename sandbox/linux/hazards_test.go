@@ -37,7 +37,25 @@ func TestHazards(t *testing.T) {
 		{"a pipe", "python3.11", "import os\np = os.pipe()", []string{"init holds a pipe"}},
 		{"shared memory", "python3.11", "import mmap\nm = mmap.mmap(-1, 4096)", []string{"init holds memory that all environments would share (anonymous)"}},
 		{"a semaphore", "python3.11", "import multiprocessing\nl = multiprocessing.Lock()", []string{"init holds memory that all environments would share (/dev/shm/*)"}},
-		{"a lock", "python3.11", "import fcntl\nf = open('/tmp/lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)", []string{"init keeps /tmp/lock open for writing", "init holds a lock on /tmp/lock"}},
+		{"a lock", "python3.11", "import fcntl\nf = open('/tmp/lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX)", []string{"init holds a lock on /tmp/lock", "init keeps /tmp/lock open for writing"}},
+		{"a lock on a file that is read", "python3.11", "import fcntl\nf = open('/var/task/app.py'); fcntl.flock(f, fcntl.LOCK_SH)", []string{"init holds a lock on /var/task/app.py"}},
+		{"a lock on memory", "python3.11", "import fcntl, os\nf = os.memfd_create('m'); fcntl.lockf(f, fcntl.LOCK_EX)", []string{"init holds a lock on /memfd:m", "init holds memory that all environments would share (/memfd:m)"}},
+		{"a native thread", "python3.11", "import ctypes, threading, time\ndef work():\n    ctypes.CDLL(None).prctl(15, b'grpc_global_tim', 0, 0, 0)\n    time.sleep(1000)\nthreading.Thread(target=work, daemon=True).start()", []string{"1 thread is running after init (grpc_global_tim)"}},
+		{"a connection over IPv6", "python3.11", "import socket\nl = socket.socket(socket.AF_INET6); l.bind(('::1', 0)); l.listen(); s = socket.create_connection(l.getsockname()[:2])", []string{"init listens on TCP port *", "init opened a TCP connection to [::1]:*"}},
+		{"a unix socket", "python3.11", "import socket\nl = socket.socket(socket.AF_UNIX); l.bind('/tmp/s'); l.listen()", []string{"init holds the Unix socket /tmp/s"}},
+		{"inotify", "python3.11", "import ctypes\nctypes.CDLL(None).inotify_init()", []string{"init holds an inotify instance (it watches files)"}},
+		{"an eventfd", "python3.11", "import os\ne = os.eventfd(0)", []string{"init holds an eventfd"}},
+		{"a timerfd", "python3.11", "import ctypes\nctypes.CDLL(None).timerfd_create(1, 0)", []string{"init holds a timerfd"}},
+		{"a signalfd", "python3.11", "import ctypes\nctypes.CDLL(None).signalfd(-1, bytes(128), 0)", []string{"init holds a signalfd"}},
+		{"a pidfd", "python3.11", "import os\np = os.pidfd_open(os.getpid())", []string{"init holds a pidfd"}},
+		{"a namespace", "python3.11", "import os\np = os.open('/proc/self/ns/net', os.O_RDONLY)", []string{"init holds a kernel object (net:*"}},
+		{"a posix timer", "python3.11", "import ctypes\nctypes.CDLL(None).timer_create(1, None, ctypes.byref(ctypes.c_void_p()))", []string{"init left a timer (timer_create)"}},
+		{"alarms", "python3.11", "import signal\nsignal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)", nil},
+		{"a named pipe", "python3.11", "import os\nos.mkfifo('/tmp/p'); p = os.open('/tmp/p', os.O_RDONLY | os.O_NONBLOCK)", []string{"init keeps the named pipe /tmp/p open"}},
+		{"a file of /proc", "python3.11", "f = open('/proc/self/status')", []string{"init keeps /proc/*/status open, a file of the kernel's"}},
+		{"shared memory that is read", "python3.11", "import mmap\nopen('/tmp/m', 'w').write('x' * 4096)\nwith open('/tmp/m') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)", []string{"init holds memory that all environments would share (/tmp/m)"}},
+		{"shared memory without a name", "python3.11", "import mmap, os\nf = os.memfd_create('m'); os.ftruncate(f, 4096); m = mmap.mmap(f, 4096); os.close(f)", []string{"init holds memory that all environments would share (/memfd:m)"}},
+		{"code that is mapped", "python3.11", "import mmap\nwith open('/var/task/app.py') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)", nil},
 		{"a deleted file", "python3.11", "import tempfile\nf = tempfile.TemporaryFile()", []string{"init keeps /tmp/* open for writing, which it has deleted"}},
 		{"node: nothing", "nodejs20.x", "require('http'); require('fs').readFile('/etc/passwd', () => {}); require('crypto'); require('dns').lookup('localhost', () => {})", nil},
 		{"node: timers", "nodejs20.x", "setInterval(() => {}, 1)", nil},
@@ -92,6 +110,30 @@ func hello(runtime, code string) function {
 		return function{runtime: runtime, handler: "app.handler", files: map[string]string{"app.js": code + "\nexports.handler = async (event) => event;\n"}}
 	}
 	return function{runtime: runtime, handler: "app.handler", files: map[string]string{"app.rb": code + "\ndef handler(event:, context:)\n  event\nend\n"}}
+}
+
+// What no sandbox can make, for its filter, or the kernel does not have yet, is told as well.
+func TestDescriptorsInWords(t *testing.T) {
+	for link, want := range map[string]string{
+		"anon_inode:[io_uring]": "init holds an io_uring", "anon_inode:[userfaultfd]": "init holds a userfaultfd", "anon_inode:[fanotify]": "init holds a fanotify group",
+		"anon_inode:bpf-map": "init holds a kernel object (bpf-map)", "socket:[7]": "init holds a socket", "socket:[8]": "told", "pidfd:[9]": "init holds a kernel object (pidfd:[9])",
+	} {
+		if got := tellObject(link, map[string]string{"8": "told"}); got != want {
+			t.Errorf("%s: %q, want %q", link, got, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"7f00-7f01 rw-s 00000000 00:01 7 anon_inode:[io_uring]":   "init holds memory that all environments would share (anon_inode:[io_uring])",
+		"7f00-7f01 rw-s 00000000 00:01 7 /[aio] (deleted)":        "init holds memory that all environments would share (/[aio])",
+		"7f00-7f01 ---s 00000000 00:01 7 /SYSV00000000 (deleted)": "init holds memory that all environments would share (/SYSV00000000)",
+		"7f00-7f01 r--s 00000000 fe:00 7 /usr/lib/a b":            "",
+		"7f00-7f01 rw-p 00000000 00:00 0 ":                        "",
+		"7f00-7f01 rw-s 00000000 00:00 0 /dev/zero (deleted)":     "init holds memory that all environments would share (anonymous)",
+	} {
+		if got := tellMapping(line); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
 }
 
 func TestSocketsInWords(t *testing.T) {

@@ -184,7 +184,8 @@ func (p *process) watch() {
 	// What pid 1 said last is still in the socket. It says nothing when it was killed itself.
 	p.shim.conn.SetReadDeadline(time.Now().Add(time.Second))
 	for {
-		r, _, err := p.shim.receive()
+		r, files, err := p.shim.receive()
+		closeAll(files) //nolint:errcheck // pid 1 sends none now; a template that has kept the socket could
 		if err != nil {
 			break
 		}

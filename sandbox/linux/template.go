@@ -167,7 +167,7 @@ func (t *template) watch() {
 	close(t.done)
 }
 
-// Park freezes the runtime.
+// Park freezes the runtime, after a trial of what the kernel can refuse its forks. errors.Is tells sandbox.ErrNoTemplates apart.
 func (t *template) Park() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,9 +177,18 @@ func (t *template) Park() error {
 	if t.parked {
 		return nil
 	}
+	// What else goes wrong in a trial is the template's fault, and its forks will tell.
+	if err := t.driver.refused(t.driver.step(StepForkUnshare, t.try), sysctl); errors.Is(err, sandbox.ErrNoTemplates) {
+		return err
+	}
 	files, err := openOriginals(t.runtime)
 	if err != nil {
 		return fmt.Errorf("sandbox: look at the template's files: %w", err)
+	}
+	// Its number cannot have become another process's before it was looked at if it is its own still.
+	if pid, err := onlyChild(t.shim.pid); err != nil || pid != t.runtime {
+		files.close()
+		return ErrEnded
 	}
 	if err := t.Freeze(); err != nil {
 		files.close()

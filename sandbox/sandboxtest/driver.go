@@ -22,6 +22,11 @@ type Runtime struct {
 	Init func(spec *sandbox.Spec, output io.Writer) error
 	// Handle answers one event. Its error ends the process with exit status 1.
 	Handle func(spec *sandbox.Spec, event []byte, output io.Writer) ([]byte, error)
+	// Last runs when the host has shut its side of the channel for writing, and gives the exit status; nil is a process that
+	// is killed by it.
+	Last func(channel io.Writer) int
+	// Fork runs before a fork of a template is ready. Its error fails the fork.
+	Fork func() error
 }
 
 // Driver counts what it starts.
@@ -30,10 +35,46 @@ type Driver struct {
 	Started atomic.Int64 // starts so far
 	Open    atomic.Int64 // processes that have not been closed
 	Frozen  atomic.Int64 // processes that are frozen now
+
+	Templates atomic.Int64 // of the processes that have not been closed, those started as templates
 }
 
 // Start starts a goroutine.
 func (d *Driver) Start(_ context.Context, spec *sandbox.Spec) (sandbox.Process, error) {
+	p, err := d.start(d.Runtime, spec)
+	if err != nil || !spec.Template {
+		return p, err
+	}
+	d.Templates.Add(1)
+	return &template{process: p}, nil
+}
+
+// template is a process that is not copied when it is forked: its forks begin anew, without init.
+type template struct {
+	*process
+	once sync.Once
+}
+
+func (t *template) Hazards() ([]string, error) { return nil, nil }
+func (t *template) Park() error                { return nil }
+
+func (t *template) Fork(_ context.Context, spec *sandbox.ForkSpec) (sandbox.Process, error) {
+	runtime := t.driver.Runtime
+	runtime.Init = nil
+	if runtime.Fork != nil {
+		if err := runtime.Fork(); err != nil {
+			return nil, err
+		}
+	}
+	return t.driver.start(runtime, &sandbox.Spec{ID: spec.ID, Env: spec.Env, MemoryMB: spec.MemoryMB, TmpMB: spec.TmpMB})
+}
+
+func (t *template) Close() error {
+	t.once.Do(func() { t.driver.Templates.Add(-1) })
+	return t.process.Close()
+}
+
+func (d *Driver) start(runtime Runtime, spec *sandbox.Spec) (*process, error) {
 	host, inside, err := socketpair()
 	if err != nil {
 		return nil, err
@@ -45,7 +86,7 @@ func (d *Driver) Start(_ context.Context, spec *sandbox.Spec) (sandbox.Process, 
 	p := &process{driver: d, host: host, inside: inside, output: r, writer: w, done: make(chan struct{})}
 	d.Started.Add(1)
 	d.Open.Add(1)
-	go p.run(d.Runtime, spec)
+	go p.run(runtime, spec)
 	return p, nil
 }
 
@@ -76,7 +117,17 @@ func (p *process) run(r Runtime, spec *sandbox.Spec) {
 		return
 	}
 	for {
-		event, err := p.receive()
+		kind, event, err := p.receive()
+		if err == nil && kind == framePark {
+			err = p.send(framePark, nil)
+			if err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, io.EOF) && r.Last != nil {
+			p.exit.Code = r.Last(p.inside)
+			return
+		}
 		if err != nil {
 			p.exit.Signal = syscall.SIGKILL.String()
 			return
@@ -103,14 +154,17 @@ func (p *process) send(kind byte, body []byte) error {
 	return err
 }
 
-func (p *process) receive() ([]byte, error) {
+// framePark is the kind of the frames that ask a process to be a template, and say that it is.
+const framePark = 'P'
+
+func (p *process) receive() (kind byte, body []byte, err error) {
 	var head [9]byte
 	if _, err := io.ReadFull(p.inside, head[:]); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	rest := make([]byte, binary.BigEndian.Uint32(head[1:])+binary.BigEndian.Uint32(head[5:]))
-	_, err := io.ReadFull(p.inside, rest)
-	return rest[binary.BigEndian.Uint32(head[1:]):], err
+	_, err = io.ReadFull(p.inside, rest)
+	return head[0], rest[binary.BigEndian.Uint32(head[1:]):], err
 }
 
 func (p *process) Channel() *net.UnixConn   { return p.host }

@@ -1,5 +1,5 @@
 // Command demo shows thaw to somebody who has just built it: it starts the platform, deploys the examples, invokes each
-// cold and warm through the AWS API, prints what each phase cost beside a plain start of the same, and keeps the
+// in new environments and in warm ones through the AWS API, prints what each phase cost beside a plain start of the same, and keeps the
 // platform up until it is interrupted.
 package main
 
@@ -10,8 +10,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,7 +24,7 @@ import (
 )
 
 // shown are the examples that the demo deploys. The last two need a JDK and cargo and are left out without.
-var shown = []string{"python-boto3", "node-npm", "go-lambda", "java-hello", "rust-hello"}
+var shown = []string{"python-boto3", "node-s3", "ruby-echo", "go-lambda", "java-hello", "rust-hello"}
 
 // How many invocations a line of the table stands for.
 const (
@@ -35,7 +37,7 @@ func main() {
 	once := flag.Bool("once", false, "end after the table, and leave nothing behind")
 	binary := flag.String("thaw", "bin/thaw", "path of thaw")
 	examples := flag.String("examples", "bin/examples", "directory of the built examples")
-	config := flag.String("config", "", "configuration file; empty: the embedded defaults")
+	config := flag.String("config", "scripts/demo/thaw.yaml", "configuration file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *binary, *examples, *config, *once)
@@ -131,8 +133,9 @@ func run(ctx context.Context, binary, root, config string, once bool) (err error
 		return nil
 	}
 	log.release(os.Stderr, false)
-	fmt.Printf("\nThe platform is up at %s and keeps its data in ./%s. Ctrl-C stops it.\nTry in another terminal:\n\n", p.URL, cfg.Data)
+	fmt.Printf("\nThe platform is up at %s and keeps its data in ./%s, with the settings of\n%s. Ctrl-C stops it.\nTry in another terminal:\n\n", p.URL, cfg.Data, cfg.File)
 	fmt.Printf("  %s invoke python-boto3 --payload '{\"key\":\"report.pdf\"}' --explain\n", binary)
+	fmt.Printf("  %s get python-boto3\n", binary)
 	fmt.Printf("  %s bench cold go-lambda\n", binary)
 	fmt.Printf("  eval \"$(%s env)\" && aws lambda list-functions\n\n", binary)
 	select {
@@ -179,11 +182,22 @@ func show(ctx context.Context, p *platform.Platform, examples []platform.Example
 		if err := p.Run(ctx, &warm, "bench", "warm", e.Name, "--count", fmt.Sprint(warmRuns)); err != nil {
 			return err
 		}
-		line(&table, e.Name, "cold", &cold, fmt.Sprintf("%10.1f  %s", float64(plain[e.Name].Microseconds())/1000, e.Words))
+		line(&table, e.Name, kind(cold.Starts), &cold, fmt.Sprintf("%10.1f  %s", float64(plain[e.Name].Microseconds())/1000, e.Words))
 		line(&table, "", "warm", &warm, "")
 	}
 	fmt.Print(table.String())
 	return nil
+}
+
+// kind names how most of some starts came about; starts are counted by kind and cause ("fork forced").
+func kind(starts map[string]int) string {
+	names := slices.Sorted(maps.Keys(starts))
+	if len(names) == 0 {
+		return "none"
+	}
+	most := slices.MaxFunc(names, func(a, b string) int { return starts[a] - starts[b] })
+	name, _, _ := strings.Cut(most, " ")
+	return name
 }
 
 func line(w io.Writer, name, start string, b *platform.Bench, plain string) {
@@ -196,5 +210,5 @@ func line(w io.Writer, name, start string, b *platform.Bench, plain string) {
 		}
 		fmt.Fprintf(w, " %8.2f", d.Median)
 	}
-	fmt.Fprintf(w, " %10.2f  %s\n", b.Total.Median, strings.TrimSpace(plain))
+	fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf(" %10.2f  %s", b.Total.Median, strings.TrimSpace(plain)), " "))
 }

@@ -63,11 +63,23 @@ func Examples(report *cli.Report, root string) ([]Example, error) {
 		{Name: "python-echo", Runtime: pythonID, Handler: "app.handler", Memory: 1769, Plain: []string{python.Path, "-B", "-c", "import app"}, Words: "python3 -c 'import app'"},
 		{Name: "node-echo", Runtime: nodeID, Handler: "index.handler", Memory: 1769, Plain: []string{node.Path, "index.js"}, Words: "node index.js"},
 	}
+	examples = append(examples,
+		Example{Name: "python-numpy", Runtime: pythonID, Handler: "app.handler", Memory: 512, Plain: []string{python.Path, "-B", "-c", "import app"}, Words: "python3 -c 'import app'"},
+		Example{Name: "node-s3", Runtime: nodeID, Handler: "index.handler", Memory: 512, Plain: []string{node.Path, "index.mjs"}, Words: "node index.mjs"})
 	if java, err := Interpreter(report, "java"); err == nil {
 		major, _, _ := strings.Cut(java.Version, ".")
 		examples = append(examples, Example{
 			Name: "java-hello", Runtime: "java" + major, Handler: "example.Hello::handle", Memory: 512,
 			Plain: []string{java.Path, "-cp", ".", "example.Hello"}, Words: "java -cp . example.Hello (which has no main)",
+		}, Example{
+			Name: "java-gson", Runtime: "java" + major, Handler: "example.Order::handle", Memory: 512,
+			Plain: []string{java.Path, "-cp", ".:lib/gson.jar", "example.Order"}, Words: "java -cp .:lib/gson.jar example.Order",
+		})
+	}
+	if ruby, err := Interpreter(report, "ruby"); err == nil {
+		examples = append(examples, Example{
+			Name: "ruby-echo", Runtime: rubyID(ruby.Version), Handler: "lambda_function.handler", Memory: 1769,
+			Plain: []string{ruby.Path, "-r", "./lambda_function", "-e", ""}, Words: "ruby -r ./lambda_function -e ''",
 		})
 	}
 	examples = append(examples, Example{Name: "rust-hello", Runtime: "provided.al2023", Handler: "bootstrap", Memory: 512, Plain: []string{"./bootstrap"}, Words: "./bootstrap (exec only)"})
@@ -76,6 +88,16 @@ func Examples(report *cli.Report, root string) ([]Example, error) {
 	}
 	// scripts/examples.sh leaves out what this machine has no compiler for.
 	return slices.DeleteFunc(examples, func(e Example) bool { _, err := os.Stat(e.Dir); return err != nil }), nil
+}
+
+// rubyID is AWS's identifier for a version of Ruby, or the nearest where it has none: that needs runtimes.nearest.
+func rubyID(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+	minor := strings.Join(parts[:min(2, len(parts))], ".")
+	if minor == "3.0" || minor == "3.1" {
+		minor = "3.2"
+	}
+	return "ruby" + minor
 }
 
 // Deploy puts the example in force.
@@ -90,19 +112,22 @@ func (e *Example) endsByItself() bool {
 	return e.Runtime == "provided.al2023" || strings.HasPrefix(e.Runtime, "java")
 }
 
-// PlainStart is the median time from starting the example's plain command to its end, over runs runs.
+// PlainStart is the median of runs plain starts.
 func (e *Example) PlainStart(ctx context.Context, runs int) (time.Duration, error) {
-	return Median(runs, func() (time.Duration, error) {
-		cmd := exec.CommandContext(ctx, e.Plain[0], e.Plain[1:]...)
-		cmd.Dir = e.Dir
-		begin := time.Now()
-		err := cmd.Run()
-		took := time.Since(begin)
-		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && (!exited || !e.endsByItself()) {
-			return 0, fmt.Errorf("%s: %w", strings.Join(e.Plain, " "), err)
-		}
-		return took, ctx.Err()
-	})
+	return Median(runs, func() (time.Duration, error) { return e.StartPlain(ctx) })
+}
+
+// StartPlain is the time from starting the example's plain command to its end.
+func (e *Example) StartPlain(ctx context.Context) (time.Duration, error) {
+	cmd := exec.CommandContext(ctx, e.Plain[0], e.Plain[1:]...)
+	cmd.Dir = e.Dir
+	begin := time.Now()
+	err := cmd.Run()
+	took := time.Since(begin)
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && (!exited || !e.endsByItself()) {
+		return 0, fmt.Errorf("%s: %w", strings.Join(e.Plain, " "), err)
+	}
+	return took, ctx.Err()
 }
 
 // Median runs measure runs times, once more before to warm caches, and gives the median.

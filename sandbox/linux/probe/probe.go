@@ -47,7 +47,7 @@ func Probe(ctx context.Context) []Capability {
 	caps = append(caps, changeOfRoot(), seccomp())
 	limits := delegated()
 	caps = append(caps, controllers(limits)...)
-	caps = append(caps, memoryPeak(limits), networks(), whole(ctx))
+	caps = append(caps, memoryPeak(limits), networks(), forks(), whole(ctx))
 	return caps
 }
 
@@ -291,6 +291,11 @@ func networks() Capability {
 		}()
 	}()
 	return found(name, without, <-result, "")
+}
+
+// forks looks at what the kernel's settings let a template do. Only one that runs can try it; it does before it is used.
+func forks() Capability {
+	return found("forks", "every environment is booted: there are no templates", linux.ForkObstacle(), "no setting is in the way")
 }
 
 // whole makes a sandbox and runs a program in it: what the rest adds up to.

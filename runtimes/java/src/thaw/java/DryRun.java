@@ -18,7 +18,11 @@ final class DryRun {
             for (JarEntry entry = entries.getNextJarEntry(); entry != null; entry = entries.getNextJarEntry()) {
                 String name = entry.getName();
                 if (name.endsWith(".class")) {
-                    Class.forName(name.substring(0, name.length() - 6).replace('/', '.'));
+                    try {
+                        Class.forName(name.substring(0, name.length() - 6).replace('/', '.'));
+                    } catch (UnsupportedClassVersionError e) {
+                        // For a later Java.
+                    }
                 }
             }
         }

@@ -29,11 +29,15 @@ public final class Main {
         Channel channel = new Channel();
         long up = System.currentTimeMillis() * 1000;
         TaskLoader loader = new TaskLoader(System.getenv("LAMBDA_TASK_ROOT"), Main.class.getClassLoader());
+        if (archive) {
+            loader.remember();
+        }
         Thread.currentThread().setContextClassLoader(loader);
         Handler handler = load(loader, channel);
         channel.send('R', Long.toString(up), new byte[0], 0);
         while (serve(handler, channel, loader)) {}
         if (archive) {
+            loader.linkAll();
             System.exit(0);
         }
         Runtime.getRuntime().halt(0);

@@ -2,39 +2,31 @@ package thaw.java;
 
 import java.lang.reflect.Constructor;
 import java.lang.reflect.Method;
-import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** Records (Java 16), by reflection: this code runs on Java 8 too. */
-final class Records {
-    private static final Method IS_RECORD = find(Class.class, "isRecord");
-    private static final Method COMPONENTS = find(Class.class, "getRecordComponents");
+/** Records, which Java before 16 does not have: this class runs on Java 8 too, its subclass does not. */
+class Records {
+    private static final Records OF_THIS_JAVA = ofThisJava();
 
-    private Records() {}
-
-    private static Method find(Class<?> type, String name) {
-        try {
-            return type.getMethod(name);
-        } catch (NoSuchMethodException e) {
-            return null;
+    private static Records ofThisJava() {
+        String version = System.getProperty("java.specification.version");
+        if (version.startsWith("1.") || Integer.parseInt(version) < 16) {
+            return new Records();
         }
-    }
-
-    static boolean isRecord(Class<?> type) {
-        return IS_RECORD != null && (boolean) call(IS_RECORD, type);
+        try {
+            return (Records) Class.forName("thaw.java.RecordsOfJava16").getDeclaredConstructor().newInstance();
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     /** The components' accessors, by name and in order; null when type is no record. */
     static Map<String, Method> accessors(Class<?> type) {
-        if (!isRecord(type)) {
-            return null;
-        }
-        Map<String, Method> accessors = new LinkedHashMap<>();
-        for (Object component : (Object[]) call(COMPONENTS, type)) {
-            Method accessor = (Method) call(find(component.getClass(), "getAccessor"), component);
-            accessors.put(accessor.getName(), accessor);
-        }
-        return accessors;
+        return OF_THIS_JAVA.components(type);
+    }
+
+    Map<String, Method> components(Class<?> type) {
+        return null;
     }
 
     static Constructor<?> constructor(Class<?> type) {
@@ -50,14 +42,6 @@ final class Records {
             return constructor;
         } catch (NoSuchMethodException e) {
             throw new JsonException(type.getName() + " has no canonical constructor", e);
-        }
-    }
-
-    private static Object call(Method method, Object target) {
-        try {
-            return method.invoke(target);
-        } catch (ReflectiveOperationException e) {
-            throw new IllegalStateException(e);
         }
     }
 }

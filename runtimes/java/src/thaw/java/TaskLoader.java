@@ -7,12 +7,15 @@ import java.net.URLClassLoader;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 
 /**
  * Loads the function's classes where AWS looks for them: the task root, then the jars of its lib folder, then those of
  * layers. The packages that the runtime shares with functions come from the runtime, as on AWS, and its others are hidden:
- * so it need not open its jar to look for what only the function has, which costs 5 ms. A class-data archive holds what it loaded, found again by name and checksum, so that it also works for a task
- * root of class files, which the JVM's own class path does not allow.
+ * so it need not open its jar to look for what only the function has, which costs 5 ms. A class-data archive holds what
+ * it loaded, found again by name and checksum, so that it also works for a task root of class files, which the JVM's own
+ * class path does not allow.
  */
 final class TaskLoader extends URLClassLoader {
     static {
@@ -22,6 +25,7 @@ final class TaskLoader extends URLClassLoader {
     private static final String SHARED = "com.amazonaws.services.lambda.runtime.";
 
     private final ClassLoader own;
+    private volatile Queue<Class<?>> found; // null: nobody wants to know
 
     TaskLoader(String root, ClassLoader own) throws MalformedURLException {
         super(urls(root), own.getParent());
@@ -38,6 +42,35 @@ final class TaskLoader extends URLClassLoader {
             }
         }
         return super.loadClass(name, resolve);
+    }
+
+    @Override
+    protected Class<?> findClass(String name) throws ClassNotFoundException {
+        Class<?> type = super.findClass(name);
+        Queue<Class<?>> found = this.found;
+        if (found != null) {
+            found.add(type);
+        }
+        return type;
+    }
+
+    /** From now on it remembers what it loads, for linkAll. */
+    void remember() {
+        found = new ConcurrentLinkedQueue<>();
+    }
+
+    /**
+     * Links what was loaded: Java 17 archives no class of a loader like this one that is only loaded, and functions load
+     * many before they use them. Nothing is initialised.
+     */
+    void linkAll() {
+        for (Class<?> type : found.toArray(new Class<?>[0])) {
+            try {
+                type.getDeclaredConstructors(); // the way to link that every Java has
+            } catch (LinkageError | TypeNotPresentException e) {
+                // It names what the package lacks; the archive does without it.
+            }
+        }
     }
 
     /** The package itself and its logging, but not the events. */
