@@ -81,10 +81,10 @@ func versionNumber(s string) int {
 
 // InForce gives the version with that number as invocations may use it now, nil when there is none that can be.
 func (f *Function) InForce(number string) *Version {
-	if number == Latest {
-		return f.Running
+	v := f.Running
+	if number != Latest {
+		v = f.Version(number)
 	}
-	v := f.Version(number)
 	if v == nil || v.State != StateActive {
 		return nil
 	}
@@ -94,8 +94,8 @@ func (f *Function) InForce(number string) *Version {
 // AllInForce lists every version that invocations may use now: Latest first, then by number.
 func (f *Function) AllInForce() []*Version {
 	all := make([]*Version, 0, 1+len(f.Published))
-	if f.Running != nil {
-		all = append(all, f.Running)
+	if v := f.InForce(Latest); v != nil {
+		all = append(all, v)
 	}
 	for i := range f.Published {
 		if f.Published[i].State == StateActive {

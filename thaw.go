@@ -16,7 +16,8 @@ type Function struct {
 	// Config is what the control API shows and changes: the newest accepted configuration of $LATEST.
 	Config Version `json:"config"`
 	// Running is what invocations use: the newest configuration whose update has ended in success. It is nil until
-	// the function has become Active once, and equals Config except while an update is in progress or has failed.
+	// the function has become Active once, and equals Config except while an update is in progress or has failed. It is
+	// not in force while its state is Inactive, or Pending after that.
 	Running *Version `json:"running,omitempty"`
 	// Tags are the function's own, not a version's.
 	Tags map[string]string `json:"tags,omitempty"`

@@ -162,9 +162,11 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Requ
 	if held.permit, err = i.permits.take(d.Function, u); err != nil {
 		return held, err
 	}
-	if held.spilled {
-		u.counted.spilled.Add(1)
-	}
+	defer func() {
+		if err == nil && held.spilled {
+			u.counted.spilled.Add(1)
+		}
+	}()
 	var ok bool
 	if r.Spare {
 		if held.lease, ok = i.cfg.Placer.Spare(v); ok {
@@ -186,8 +188,14 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Requ
 	defer cancel()
 	if held.lease, err = i.cfg.Placer.Acquire(waiting, v, r.Forced); err != nil {
 		held.permit.release()
+		return held, err
 	}
-	return held, err
+	if held.lease.Provisioned { // one became free first, so that this is no invocation on demand
+		held.permit.release()
+		held.permit, held.provisioned, held.spilled = permit{}, true, false
+		u.provisioned.Add(1)
+	}
+	return held, nil
 }
 
 func (i *Invoker) release(held *holding, u *usage) {

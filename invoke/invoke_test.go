@@ -29,6 +29,8 @@ type catalog map[string]*thaw.Function
 
 func (c catalog) Function(name string) (*thaw.Function, bool) { f, ok := c[name]; return f, ok }
 
+func (catalog) Functions(string, int) []*thaw.Function { return nil }
+
 func (catalog) UpdateFunction(context.Context, string, func(*thaw.Function) error) (*thaw.Function, error) {
 	return nil, state.ErrNotFound
 }

@@ -22,7 +22,7 @@ type Instance struct {
 	epoch   uint64 // its fleet's when its start began
 	bytes   uint64 // what it held when it was ready; zero: not looked at
 	out     bool   // in a request's hands; guarded by its fleet's mu
-	// provisioned: one of its version's provisioned concurrency.
+	// provisioned: one of its version's provisioned concurrency. It changes under its fleet's mu, in nobody's hands.
 	provisioned bool
 }
 
@@ -32,6 +32,9 @@ type fleetKey struct {
 	version    string
 	generation uint64
 }
+
+// name is the function's name qualified by the version, which lasts over generations.
+func (k fleetKey) name() string { return k.function + ":" + k.version }
 
 func keyOf(v *thaw.Version) fleetKey {
 	return fleetKey{function: v.Function, version: v.Number, generation: v.Generation}
@@ -66,6 +69,8 @@ type fleet struct {
 	starts    int         // environments ordered or being made
 	shared    int         // of these, those that any request may get
 	booting   int         // of the shared ones, those being made
+
+	capacity capacity // its provisioned environments
 }
 
 type idleInstance struct {
@@ -121,7 +126,7 @@ func (f *fleet) takeUnserved() *Instance {
 
 // lease describes a claimed environment. cause is why the request had to wait for it, empty if it did not.
 func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
-	l := Lease{Instance: instance, Kind: thaw.StartWarm, fleet: f}
+	l := Lease{Instance: instance, Kind: thaw.StartWarm, Provisioned: instance.provisioned, fleet: f}
 	if instance.Served > 0 {
 		return l
 	}
@@ -129,6 +134,8 @@ func (f *fleet) lease(instance *Instance, cause thaw.Cause) Lease {
 	f.lastStart.Store(now.UnixMicro())
 	l.Kind, l.Cause = thaw.StartBoot, cause
 	switch {
+	case l.Provisioned:
+		l.Kind = thaw.StartProvisioned
 	case cause == "":
 		l.Kind, l.Cause = thaw.StartSpare, f.spareTaken(now)
 	case instance.Forked:
@@ -153,7 +160,7 @@ func (f *fleet) counts(now time.Time) Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	spares := f.spareCount()
-	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Wanted: f.wanted(now), Starts: f.starts + f.spares}
+	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Wanted: f.wanted(now), Starts: f.starts + f.spares + f.capacity.starts, Provisioned: len(f.capacity.idle)}
 }
 
 // queue adds a waiter and says why its start is not warm, and whether it needs an order of its own: it does not while
@@ -312,6 +319,9 @@ func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
 	if f.retired {
 		return false
 	}
+	if instance.provisioned {
+		return f.capacity.keep(instance, now)
+	}
 	if instance.Served == 0 {
 		if instance.epoch != f.epoch {
 			return false
@@ -355,6 +365,7 @@ func (f *fleet) lost(instance *Instance, cause thaw.Cause) bool {
 	}
 	f.takeBack(instance)
 	delete(f.live, instance.ID)
+	f.capacity.lose(instance)
 	if cause != "" {
 		f.cause = cause
 	}
@@ -427,14 +438,22 @@ func (f *fleet) retire() []*Instance {
 		gone = append(gone, i.instance)
 	}
 	f.idle = nil
-	return gone
+	f.capacity.wanted = 0
+	return append(gone, f.surplusProvisioned()...)
+}
+
+// revive undoes retire, for a version that has come back from Inactive.
+func (f *fleet) revive() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retired = false
 }
 
 // shutDown retires the fleet, tells everybody who waits, and gives out every environment, busy ones too.
 func (f *fleet) shutDown(err error) []*Instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.retired, f.idle = true, nil
+	f.retired, f.idle, f.capacity = true, nil, capacity{}
 	for _, w := range f.waiters {
 		w.got <- result{err: err}
 	}
@@ -449,7 +468,7 @@ func (f *fleet) shutDown(err error) []*Instance {
 func (f *fleet) unfrozen(before time.Time) (old []*Instance, more bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, i := range f.idle {
+	for _, i := range slices.Concat(f.idle, f.capacity.idle) {
 		switch {
 		case !i.instance.Idle():
 		case i.since.Before(before):
@@ -465,7 +484,7 @@ func (f *fleet) unfrozen(before time.Time) (old []*Instance, more bool) {
 func (f *fleet) over() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.retired && len(f.live) == 0 && f.starts+f.spares == 0
+	return f.retired && len(f.live) == 0 && f.starts+f.spares+f.capacity.starts == 0
 }
 
 // lastUse is when the function was last used, as far as is known.

@@ -24,6 +24,8 @@ import (
 // Store is what placement needs of the state: the catalog, its changes, and the right to end an update.
 type Store interface {
 	Function(name string) (*thaw.Function, bool)
+	// Functions lists at most limit functions by name, those after one.
+	Functions(after string, limit int) []*thaw.Function
 	UpdateFunction(ctx context.Context, name string, change func(*thaw.Function) error) (*thaw.Function, error)
 	Watch(ctx context.Context, fn func(state.Change)) error
 }
@@ -65,6 +67,8 @@ type Config struct {
 	MaxTemplates int
 	// Recent is the file that keeps, over a restart, when which function was used. Empty: it is forgotten.
 	Recent string
+	// InactiveAfter is how long a version may go without being invoked or changed before it becomes Inactive; 0: it never does.
+	InactiveAfter time.Duration
 	// AvailableMemory is the share of the machine's memory that is available now, 0 to 1. Nil: always enough.
 	AvailableMemory func() float64
 }
@@ -75,8 +79,8 @@ type Placer struct {
 
 	mu     sync.RWMutex
 	fleets map[fleetKey]*fleet
-	last   map[string]lastVersion // per function: what ran here last, for the cause of the next start
-	recent map[string]usage       // per function: its use before the fleet that it has now
+	last   map[string]lastVersion // per qualified name: what ran here last, for the cause of the next start
+	recent map[string]usage       // per qualified name: its use before the fleet that it has now
 	count  int                    // environments made, being made or being closed
 	closed bool                   // Run is over
 
@@ -86,17 +90,25 @@ type Placer struct {
 	closing chan ending
 
 	wishMu sync.Mutex
-	wishes map[string]time.Time // functions whose template and spares are to be looked after, and their last use
-	wished chan struct{}        // a token whenever there is one
+	wishes map[fleetKey]time.Time // versions whose template and spares are to be looked after, and their last use
+	wished chan struct{}          // a token whenever there is one
 
 	urgent atomic.Int32 // environments being made that a request ordered
 	owed   atomic.Bool  // for want of memory, something was given up or not made
+
+	settling  *queue[slot]     // versions to be prepared
+	waking    *queue[slot]     // inactive versions that were invoked
+	providing *queue[fleetKey] // versions that lack provisioned environments
+	began     time.Time
+
+	planning sync.Mutex // serialises plan; guards moves
+	moves    moves
 
 	freezeMu sync.Mutex
 	unfrozen []*fleet // fleets that may hold environments to be frozen, each once
 }
 
-// lastVersion is what a function's last fleet ran.
+// lastVersion is what the last fleet of a version's number ran; only $LATEST has had several.
 type lastVersion struct {
 	generation uint64
 	code       string
@@ -128,8 +140,13 @@ func New(cfg Config) *Placer {
 		starts:    make(chan start, cfg.MaxEnvironments),
 		templates: map[fleetKey]*held{},
 		recent:    map[string]usage{},
-		wishes:    map[string]time.Time{},
+		wishes:    map[fleetKey]time.Time{},
 		wished:    make(chan struct{}, 1),
+		settling:  newQueue[slot](),
+		waking:    newQueue[slot](),
+		providing: newQueue[fleetKey](),
+		moves:     moves{},
+		began:     time.Now(),
 		closing:   make(chan ending, cfg.MaxEnvironments),
 	}
 }
@@ -139,6 +156,8 @@ type Lease struct {
 	*Instance
 	Kind  thaw.StartKind
 	Cause thaw.Cause
+	// Provisioned: it is one of its version's provisioned concurrency, and takes no permit.
+	Provisioned bool
 
 	fleet *fleet
 	alone bool
@@ -151,7 +170,7 @@ func (p *Placer) Idle(v *thaw.Version) (Lease, bool) {
 		if instance.Claim() {
 			l := f.lease(instance, "")
 			if l.Kind != thaw.StartWarm {
-				p.wish(v.Function, time.Now())
+				p.wish(keyOf(v), time.Now())
 			}
 			return l, true
 		}
@@ -165,7 +184,7 @@ func (p *Placer) Spare(v *thaw.Version) (Lease, bool) {
 	f := p.fleetOf(v)
 	for instance := f.takeUnserved(); instance != nil; instance = f.takeUnserved() {
 		if instance.Claim() {
-			p.wish(v.Function, time.Now())
+			p.wish(keyOf(v), time.Now())
 			return f.lease(instance, ""), true
 		}
 		p.end(f, instance, thaw.CauseCrashed)
@@ -273,8 +292,8 @@ func (p *Placer) fleetOf(v *thaw.Version) *fleet {
 		return f
 	}
 	f = &fleet{key: key, floor: p.cfg.Spares, ceiling: p.cfg.MaxVersionSpares, cause: thaw.CauseFirst, live: map[string]*Instance{}}
-	f.recall(p.recent[v.Function], v.LastModified)
-	if last, ok := p.last[v.Function]; ok {
+	f.recall(p.recent[key.name()], v.LastModified)
+	if last, ok := p.last[key.name()]; ok {
 		switch {
 		case last.code != v.Code.SHA256:
 			f.cause = thaw.CauseDeployed
@@ -287,16 +306,16 @@ func (p *Placer) fleetOf(v *thaw.Version) *fleet {
 	if !p.current(key) {
 		f.retired = true
 	} else {
-		p.last[v.Function] = lastVersion{generation: v.Generation, code: v.Code.SHA256}
+		p.last[key.name()] = lastVersion{generation: v.Generation, code: v.Code.SHA256}
 	}
 	p.fleets[key] = f
 	return f
 }
 
-// current reports whether a fleet's version is what the function runs now.
+// current reports whether a fleet's version is in force.
 func (p *Placer) current(key fleetKey) bool {
 	f, ok := p.cfg.Store.Function(key.function)
-	return ok && f.Running != nil && f.Running.Generation == key.generation
+	return ok && isCurrent(f, key)
 }
 
 // order takes one of the node's places for an environment and has one made for w. If no place is left, the environment
@@ -356,6 +375,7 @@ func (p *Placer) unreserve() {
 func (p *Placer) end(f *fleet, instance *Instance, cause thaw.Cause) {
 	if f.lost(instance, cause) {
 		p.bury(ending{instance: instance})
+		p.refill(f)
 	}
 }
 
@@ -408,6 +428,10 @@ func (p *Placer) Run(ctx context.Context) error {
 	for range builders {
 		work.Go(func() error { p.grant(ctx); return nil })
 	}
+	for range provisioners {
+		work.Go(func() error { p.providing.serve(ctx, p.provide); return nil })
+	}
+	work.Go(func() error { p.waking.serve(ctx, p.awaken); return nil })
 	p.recollect()
 	work.Go(func() error { p.tend(ctx); return nil })
 	work.Go(func() error { return p.reconcile(ctx) })
@@ -444,13 +468,13 @@ var errShutdown = &thaw.Error{Code: thaw.CodeService, Message: "The platform is 
 
 // carryOut makes one environment and hands it over.
 func (p *Placer) carryOut(ctx context.Context, s start) {
-	defer p.wish(s.version.Function, time.Now()) // no spares are made while a request waits
+	defer p.wish(keyOf(s.version), time.Now()) // no spares are made while a request waits
 	if !s.fleet.begin(s.waiter) {
 		p.unreserve()
 		return
 	}
 	p.urgent.Add(1)
-	instance, err := p.start(ctx, s.fleet, s.version)
+	instance, err := p.start(ctx, s.fleet, s.version, onDemand)
 	p.urgent.Add(-1)
 	if err != nil {
 		p.unreserve()
@@ -472,10 +496,10 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 }
 
 // start makes an environment in the cheapest way there is.
-func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version) (instance *Instance, err error) {
+func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpose) (instance *Instance, err error) {
 	epoch := f.currentEpoch() // before the template is chosen, so that none of an old template passes for new
 	if h := p.forkable(v); h != nil {
-		instance, err = p.fork(ctx, h.template, v)
+		instance, err = p.fork(ctx, h.template, v, as)
 		if err != nil && ctx.Err() != nil {
 			return nil, err
 		}
@@ -485,7 +509,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version) (instance
 		}
 	}
 	if instance == nil {
-		if instance, err = p.boot(ctx, v); err != nil {
+		if instance, err = p.boot(ctx, v, as); err != nil {
 			return nil, err
 		}
 	}
@@ -494,7 +518,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version) (instance
 }
 
 // fork makes an environment from a template.
-func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version) (*Instance, error) {
+func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version, as purpose) (*Instance, error) {
 	release := p.cfg.Packages.Retain(v.Code.SHA256)
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
@@ -503,7 +527,7 @@ func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version
 		version := t.RuntimeVersion()
 		stream.Write(begin, "", telemetry.AppendRestoreStart(nil, version, p.runtimeARN(version)))
 	}
-	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v})
+	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Provisioned: as == provisioned})
 	if v.SnapStarted() {
 		now := time.Now()
 		status, errorType := initStatus(err)
@@ -532,8 +556,9 @@ func initStatus(err error) (status, errorType string) {
 }
 
 // boot brings the code here and boots an environment. When init fails it is tried once more under the function's own
-// timeout, as AWS does ("suppressed init"); the second failure is the invocation's.
-func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err error) {
+// timeout, as AWS does ("suppressed init"); the second failure is the invocation's. That of a provisioned environment has
+// more time, and is not tried again at once.
+func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Instance, err error) {
 	release := p.cfg.Packages.Retain(v.Code.SHA256)
 	defer func() {
 		if err != nil {
@@ -553,7 +578,10 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 	}
 	plan := &sandbox.Plan{
 		ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir,
-		InitLimit: sandbox.InitTimeout,
+		InitLimit: sandbox.InitTimeout, Provisioned: as == provisioned,
+	}
+	if plan.Provisioned {
+		plan.InitLimit = sandbox.AheadLimit(v)
 	}
 	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	phase := "init"
@@ -570,7 +598,7 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version) (_ *Instance, err er
 		}
 		status, errorType := initStatus(err)
 		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
-		if phase == "invoke" {
+		if phase == "invoke" || plan.Provisioned {
 			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id}
 		}
 		phase, plan.ID = "invoke", sandbox.NewID()

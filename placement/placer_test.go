@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +22,7 @@ import (
 
 // fakeStore is a catalog in memory that tells its watcher of each change.
 type fakeStore struct {
+	updating  sync.Mutex // makes UpdateFunction a compare-and-set
 	mu        sync.Mutex
 	functions map[string]*thaw.Function
 	watch     func(state.Change)
@@ -53,11 +56,18 @@ func (s *fakeStore) delete(name string) {
 }
 
 func (s *fakeStore) UpdateFunction(_ context.Context, name string, change func(*thaw.Function) error) (*thaw.Function, error) {
+	s.updating.Lock()
+	defer s.updating.Unlock()
 	f, ok := s.Function(name)
 	if !ok {
 		return nil, state.ErrNotFound
 	}
 	next := *f
+	next.Published, next.Provisioned, next.Aliases = slices.Clone(f.Published), maps.Clone(f.Provisioned), maps.Clone(f.Aliases)
+	if f.Running != nil {
+		running := *f.Running
+		next.Running = &running
+	}
 	if err := change(&next); err != nil {
 		return nil, err
 	}

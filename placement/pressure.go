@@ -11,8 +11,8 @@ import (
 const lowMemory = 0.08
 
 // relieve gives memory back while the machine is short of it, a step at each call: the spares of the function whose spares
-// are worth least, then the environment that has been idle longest, then the template used least recently. When there is
-// enough again, it has templates and spares made again.
+// are worth least, then the environment that has been idle longest, then the template used least recently, and last of all a provisioned
+// environment. When there is enough again, it has them made again.
 func (p *Placer) relieve(now time.Time) {
 	if p.cfg.AvailableMemory == nil {
 		return
@@ -44,13 +44,15 @@ func (p *Placer) relieve(now time.Time) {
 	if gone != nil {
 		p.cfg.Log.Warn("a template ends: the machine is short of memory", "function", key.function)
 		p.closeTemplate(key, gone)
+		return
 	}
+	p.giveUpProvisioned()
 }
 
 // restore wishes for the templates and spares of every function that has run here.
 func (p *Placer) restore() {
 	for _, f := range p.allFleets() {
-		p.wish(f.key.function, f.lastUse())
+		p.wish(f.key, f.lastUse())
 	}
 }
 

@@ -6,13 +6,14 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"strings"
 	"time"
 
 	"thaw"
 	"thaw/warm"
 )
 
-// usage is what is remembered of a function's use: over an update, and over a restart of the platform, which then makes the
+// usage is what is remembered of a version's use, by its qualified name: over an update, and over a restart of the platform, which then makes the
 // templates and spares first that are likely to be wanted first.
 type usage struct {
 	Used  time.Time `json:"used"`
@@ -39,26 +40,27 @@ func (f *fleet) currentEpoch() uint64 {
 	return f.epoch
 }
 
-// remember keeps what a fleet knows of its function's use.
+// remember keeps what a fleet knows of its version's use.
 func (p *Placer) remember(f *fleet) {
 	u := f.usage()
 	p.mu.Lock()
-	if p.recent[f.key.function].Used.Before(u.Used) {
-		p.recent[f.key.function] = u
+	if p.recent[f.key.name()].Used.Before(u.Used) {
+		p.recent[f.key.name()] = u
 	}
 	p.mu.Unlock()
 }
 
-// lastUse is when a function was last used, or changed.
-func (p *Placer) lastUse(f *thaw.Function) time.Time {
+// lastUse is when a version was last used, or changed.
+func (p *Placer) lastUse(v *thaw.Version) time.Time {
+	key := keyOf(v)
 	p.mu.RLock()
-	fleet, used := p.fleets[keyOf(f.Running)], p.recent[f.Name].Used
+	fleet, used := p.fleets[key], p.recent[key.name()].Used
 	p.mu.RUnlock()
 	if fleet != nil {
 		used = fleet.lastUse()
 	}
-	if f.Running.LastModified.After(used) {
-		used = f.Running.LastModified
+	if v.LastModified.After(used) {
+		used = v.LastModified
 	}
 	return used
 }
@@ -97,8 +99,9 @@ func (p *Placer) keepRecent() {
 	kept := maps.Clone(p.recent)
 	p.mu.RUnlock()
 	maps.DeleteFunc(kept, func(name string, _ usage) bool {
-		_, ok := p.cfg.Store.Function(name)
-		return !ok
+		function, version, _ := strings.Cut(name, ":")
+		f, ok := p.cfg.Store.Function(function)
+		return !ok || f.Version(version) == nil
 	})
 	text, err := json.Marshal(kept)
 	if err == nil {

@@ -20,7 +20,7 @@ const (
 	keepEvery   = 10 * time.Second
 )
 
-// reconcilers bounds how many functions are prepared at the same time.
+// reconcilers bounds how many versions are prepared at the same time.
 const reconcilers = 4
 
 // retryPrepare is the pause after a preparation that failed for the platform's reasons.
@@ -34,6 +34,12 @@ func (p *Placer) tend(ctx context.Context) {
 	defer expire.Stop()
 	keep := time.NewTicker(keepEvery)
 	defer keep.Stop()
+	var idle <-chan time.Time // never
+	if every := p.idleLook(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		idle = ticker.C
+	}
 	defer p.keepRecent()
 	for {
 		select {
@@ -44,9 +50,13 @@ func (p *Placer) tend(ctx context.Context) {
 		case now := <-expire.C:
 			p.expireIdle(now.Add(-p.cfg.KeepAlive), now)
 			p.renewTemplates(now)
+			p.restIdle()
+			p.tendProvisioned()
 			p.relieve(now)
 		case <-keep.C:
 			p.keepRecent()
+		case now := <-idle:
+			p.deactivateIdle(ctx, now)
 		}
 	}
 }
@@ -109,34 +119,11 @@ func (p *Placer) allFleets() []*fleet {
 
 // reconcile follows the store: what it names is prepared, what has been replaced is retired.
 func (p *Placer) reconcile(ctx context.Context) error {
-	changes := make(chan string, reconcilers)
 	var group errgroup.Group
 	for range reconcilers {
-		group.Go(func() error {
-			for name := range changes {
-				p.settle(ctx, name)
-			}
-			return nil
-		})
+		group.Go(func() error { p.settling.serve(ctx, p.settle); return nil })
 	}
-	err := p.cfg.Store.Watch(ctx, func(c state.Change) {
-		p.retireReplaced(c.Name)
-		if c.Function == nil {
-			return
-		}
-		if !needsPreparation(c.Function) {
-			if c.Function.Running != nil {
-				p.dropUnsettled(c.Function)
-				p.wish(c.Name, p.lastUse(c.Function))
-			}
-			return
-		}
-		select {
-		case changes <- c.Name:
-		case <-ctx.Done():
-		}
-	})
-	close(changes)
+	err := p.cfg.Store.Watch(ctx, p.follow)
 	_ = group.Wait() // its functions return nil
 	if ctx.Err() != nil {
 		return nil
@@ -144,58 +131,73 @@ func (p *Placer) reconcile(ctx context.Context) error {
 	return fmt.Errorf("placement: the store's change feed ended: %w", err)
 }
 
-func needsPreparation(f *thaw.Function) bool {
-	return f.Config.State == thaw.StatePending || f.Config.LastUpdate == thaw.UpdateInProgress
+// follow carries out one change of the store.
+func (p *Placer) follow(c state.Change) {
+	p.retireReplaced(c.Name)
+	if f := c.Function; f != nil {
+		p.dropUnsettled(f)
+		for _, number := range numbers(f) {
+			if unprepared(f, number) != nil {
+				p.settling.add(slot{c.Name, number})
+			} else if v := f.InForce(number); v != nil {
+				if used := p.lastUse(v); p.worthTemplate(f, v, used) {
+					p.wish(keyOf(v), used)
+				}
+			}
+		}
+	}
+	p.plan(c.Name)
 }
 
-// retireReplaced ends the environments of a function's versions that are no longer current.
+// retireReplaced ends the environments and templates of a function's versions that are not in force any more.
 func (p *Placer) retireReplaced(name string) {
 	f, ok := p.cfg.Store.Function(name)
-	for _, fleet := range p.allFleets() {
-		if fleet.key.function != name {
-			continue
-		}
-		if ok && f.Running != nil && f.Running.Generation == fleet.key.generation {
-			continue
-		}
-		p.remember(fleet)
-		p.buryAll(fleet.retire())
-		p.forget(fleet)
-	}
-	if ok && f.Running != nil && f.Running.Generation == f.Config.Generation {
-		// A start for the old version may have had its template made again while the update ended.
-		p.dropTemplates(name, f.Running.Generation)
-	}
 	if !ok {
-		p.dropTemplates(name, 0)
-		p.mu.Lock()
-		delete(p.last, name)
-		delete(p.recent, name)
-		p.mu.Unlock()
+		f = nil
 	}
+	for _, fleet := range p.allFleets() {
+		switch {
+		case fleet.key.function != name:
+		case f != nil && isCurrent(f, fleet.key):
+			fleet.revive()
+		default:
+			p.remember(fleet)
+			p.buryAll(fleet.retire())
+			p.forget(fleet)
+		}
+	}
+	// A start for an old version may have had its template made again while the update ended.
+	p.dropTemplates(name, f)
+	p.forgetGone(name, f)
 }
 
-// settle prepares a function's newest configuration and ends its creation or update. It tries again until it can say
-// how that ended, the function is gone, or ctx ends.
-func (p *Placer) settle(ctx context.Context, name string) {
+// settle prepares a version and ends its creation, its update or its way back from Inactive. It tries again until it can
+// say how that ended, there is nothing to prepare any more, or ctx ends.
+func (p *Placer) settle(ctx context.Context, s slot) {
 	for ctx.Err() == nil {
-		f, ok := p.cfg.Store.Function(name)
-		if !ok || !needsPreparation(f) {
+		f, ok := p.cfg.Store.Function(s.function)
+		if !ok {
 			return
 		}
-		failure := p.prepare(ctx, f)
+		v := unprepared(f, s.version)
+		if v == nil {
+			return
+		}
+		failure := p.prepare(ctx, f, v)
 		if ctx.Err() != nil {
 			return
 		}
 		if failure == nil {
 			// What could only serve the old version goes before the new one is announced.
-			p.dropTemplates(name, f.Config.Generation)
+			p.dropIf(func(key fleetKey, _ *held) bool {
+				return key.function == s.function && key.version == s.version && key.generation != v.Generation
+			})
 		}
-		err := p.record(ctx, name, f.Config.Generation, failure)
-		if err == nil || errors.Is(err, state.ErrNotFound) || errors.Is(err, errSuperseded) {
+		err := p.record(ctx, s, v.Generation, failure)
+		if err == nil || expected(err) {
 			return
 		}
-		p.cfg.Log.Error("cannot end an update; it is tried again", "function", name, "error", err)
+		p.cfg.Log.Error("cannot end an update; it is tried again", "function", s.function, "version", s.version, "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryPrepare):
@@ -203,9 +205,8 @@ func (p *Placer) settle(ctx context.Context, name string) {
 	}
 }
 
-// prepare brings to this node what the newest configuration needs: its code, and its template if it can have one.
-func (p *Placer) prepare(ctx context.Context, f *thaw.Function) error {
-	v := &f.Config
+// prepare brings to this node what a version needs: its code, and its template if it can have one.
+func (p *Placer) prepare(ctx context.Context, f *thaw.Function, v *thaw.Version) error {
 	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
 	if err != nil {
 		return err
@@ -218,38 +219,52 @@ func (p *Placer) prepare(ctx context.Context, f *thaw.Function) error {
 		return err
 	}
 	if err := p.buildTemplate(ctx, f, v, time.Now()); err != nil && ctx.Err() == nil {
-		p.cfg.Log.Error("cannot make a template", "function", f.Name, "error", err)
+		p.cfg.Log.Error("cannot make a template", "function", f.Name, "version", v.Number, "error", err)
 	}
 	return nil
 }
 
 var errSuperseded = errors.New("placement: the function has changed again")
 
-// record writes how a preparation ended. From the moment in which this is stored, the new version runs and the old one
-// does not.
-func (p *Placer) record(ctx context.Context, name string, generation uint64, failure error) error {
-	_, err := p.cfg.Store.UpdateFunction(ctx, name, func(f *thaw.Function) error {
-		c := &f.Config
-		if c.Generation != generation || !needsPreparation(f) {
+// record writes how a preparation ended. From the moment in which this is stored, the version is in force, and what was in
+// force under its number before is not.
+func (p *Placer) record(ctx context.Context, s slot, generation uint64, failure error) error {
+	_, err := p.cfg.Store.UpdateFunction(ctx, s.function, func(f *thaw.Function) error {
+		prepared := unprepared(f, s.version)
+		if prepared == nil || prepared.Generation != generation {
 			return errSuperseded
 		}
-		c.RevisionID = uuid.NewString()
-		if failure == nil {
-			c.State, c.StateReason, c.StateReasonCode = thaw.StateActive, "", ""
-			c.LastUpdate, c.LastUpdateReason, c.LastUpdateCode = thaw.UpdateSuccessful, "", ""
-			running := *c
-			f.Running = &running
-			return nil
+		v := f.Version(s.version)
+		var reason, code string
+		if failure != nil {
+			reason, code = failureReason(failure)
 		}
-		reason, code := failureReason(failure)
-		if c.State == thaw.StatePending {
-			c.State, c.StateReason, c.StateReasonCode = thaw.StateFailed, reason, code
+		switch {
+		case restoring(v) && failure == nil:
+			setState(f, s.version, thaw.StateActive, "", "")
+		case restoring(v):
+			setState(f, s.version, thaw.StateInactive, reason, code)
+		case failure == nil:
+			v.State, v.StateReason, v.StateReasonCode = thaw.StateActive, "", ""
+			v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateSuccessful, "", ""
+			if s.version == thaw.Latest {
+				v.RevisionID = uuid.NewString()
+				running := *v
+				f.Running = &running
+			}
+		default:
+			if v.State == thaw.StatePending {
+				v.State, v.StateReason, v.StateReasonCode = thaw.StateFailed, reason, code
+			}
+			v.LastUpdate, v.LastUpdateReason, v.LastUpdateCode = thaw.UpdateFailed, reason, code
+			if s.version == thaw.Latest {
+				v.RevisionID = uuid.NewString()
+			}
 		}
-		c.LastUpdate, c.LastUpdateReason, c.LastUpdateCode = thaw.UpdateFailed, reason, code
 		return nil
 	})
 	if failure != nil && err == nil {
-		p.cfg.Log.Warn("a version cannot run", "function", name, "error", failure)
+		p.cfg.Log.Warn("a version cannot run", "function", s.function, "version", s.version, "error", failure)
 	}
 	return err
 }

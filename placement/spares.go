@@ -9,29 +9,33 @@ import (
 	"thaw/warm"
 )
 
-// warmUp makes a function's template and fills up its spares. Requests go first: where some wait, whoever makes their
+// warmUp makes a version's template and fills up its spares. Requests go first: where some wait, whoever makes their
 // environments wishes for the spares once more.
-func (p *Placer) warmUp(ctx context.Context, function string, used time.Time) {
-	f, ok := p.cfg.Store.Function(function)
-	if !ok || f.Running == nil {
+func (p *Placer) warmUp(ctx context.Context, key fleetKey, used time.Time) {
+	f, ok := p.cfg.Store.Function(key.function)
+	if !ok || !isCurrent(f, key) {
+		return
+	}
+	v := f.InForce(key.version)
+	if !p.worthTemplate(f, v, used) {
 		return
 	}
 	if p.shortOfMemory() {
 		p.owed.Store(true)
 		return
 	}
-	if err := p.buildTemplate(ctx, f, f.Running, used); err != nil && ctx.Err() == nil {
-		p.cfg.Log.Error("cannot make a template", "function", function, "error", err)
+	if err := p.buildTemplate(ctx, f, v, used); err != nil && ctx.Err() == nil {
+		p.cfg.Log.Error("cannot make a template", "function", key.function, "version", key.version, "error", err)
 	}
-	if now, ok := p.cfg.Store.Function(function); ok && template.SettingsOf(now.Tags) != template.SettingsOf(f.Tags) {
+	if now, ok := p.cfg.Store.Function(key.function); ok && template.SettingsOf(now.Tags) != template.SettingsOf(f.Tags) {
 		p.dropUnsettled(now) // the tags changed after they were read, and perhaps before the template was known
-		p.wish(function, used)
+		p.wish(key, used)
 		return
 	}
-	if !p.templateKnown(keyOf(f.Running)) {
+	if !p.templateKnown(key) {
 		return // whoever makes it, or is to, makes the spares too: those made now would be booted
 	}
-	fleet := p.fleetOf(f.Running)
+	fleet := p.fleetOf(v)
 	for ctx.Err() == nil {
 		p.letRequestsPass(ctx)
 		if p.shortOfMemory() {
@@ -45,7 +49,7 @@ func (p *Placer) warmUp(ctx context.Context, function string, used time.Time) {
 			fleet.spareFailed(false)
 			return
 		}
-		instance, err := p.start(ctx, fleet, f.Running)
+		instance, err := p.start(ctx, fleet, v, onDemand)
 		if err != nil {
 			p.unreserve()
 			fleet.spareFailed(true)

@@ -98,7 +98,7 @@ func (p *Placer) failTemplate(key fleetKey, h *held, reason string) {
 	p.mu.Unlock()
 	p.cfg.Log.Warn("a template is dropped", "function", key.function, "because", next.report.Reasons)
 	p.closeTemplate(key, h.template)
-	p.wish(key.function, h.used)
+	p.wish(key, h.used)
 }
 
 // without is what is known of a version once its template is gone, which the caller closes.
@@ -177,7 +177,11 @@ func (p *Placer) buildTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ve
 		}
 	}
 	evicted, old := p.surplusTemplate()
+	fleet := p.fleets[key]
 	p.mu.Unlock()
+	if fleet != nil {
+		p.refill(fleet) // provisioned environments wait to know what they are made from
+	}
 	if !wanted { // whoever took it out of the map has let the package go
 		p.closeTemplate(key, built)
 	}
@@ -200,7 +204,7 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" || template.WantsArchive(plan, f.Tags) { // init runs
 		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	}
-	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, "")
+	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, qualifier(v))
 	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
 	if err != nil {
 		return built, report, err
@@ -272,27 +276,47 @@ func (p *Placer) evictTemplate(reason string) (key fleetKey, gone *template.Temp
 	return key, oldest.template
 }
 
-// dropTemplates ends the templates, and forgets the reports, of a function's generations other than one.
-func (p *Placer) dropTemplates(function string, except uint64) {
-	p.dropIf(func(key fleetKey, _ *held) bool { return key.function == function && key.generation != except })
+// dropTemplates ends the templates, and forgets the reports, of a function's versions that nothing can be started of.
+func (p *Placer) dropTemplates(function string, f *thaw.Function) {
+	p.dropIf(func(key fleetKey, _ *held) bool {
+		return key.function == function && (f == nil || !isCurrent(f, key) && !isPrepared(f, key))
+	})
 }
 
-// dropUnsettled ends what was made of a function under other tags than it has now: its template and its spares.
+// dropUnsettled ends what was made of a function's versions under other tags than it has now: templates and spares. What
+// is being prepared is left to whoever does that.
 func (p *Placer) dropUnsettled(f *thaw.Function) {
 	settings := template.SettingsOf(f.Tags)
-	changed := p.dropIf(func(key fleetKey, h *held) bool { return key.function == f.Name && h.settings != settings })
-	if !changed {
+	changed := p.dropIf(func(key fleetKey, h *held) bool {
+		return key.function == f.Name && h.settings != settings && isCurrent(f, key)
+	})
+	if len(changed) == 0 {
 		return
 	}
 	for _, fleet := range p.allFleets() {
-		if fleet.key.function == f.Name {
+		if changed[fleet.key] != nil {
 			p.buryAll(fleet.renew())
 		}
 	}
 }
 
-// dropIf ends templates and forgets their reports, and reports whether there were any.
-func (p *Placer) dropIf(unwanted func(fleetKey, *held) bool) bool {
+// restTemplate ends the template of a version that is not worth one now. It is made again when the version is used.
+func (p *Placer) restTemplate(key fleetKey) {
+	p.mu.Lock()
+	h := p.templates[key]
+	if h == nil || h.template == nil {
+		p.mu.Unlock()
+		return
+	}
+	p.templates[key] = h.without(template.StateEvicted, atRest)
+	p.mu.Unlock()
+	p.closeTemplate(key, h.template)
+}
+
+const atRest = "the version is not the newest, no alias points at it, and it has not been used for a while; it is made when the version starts something"
+
+// dropIf ends templates and forgets their reports, which it gives.
+func (p *Placer) dropIf(unwanted func(fleetKey, *held) bool) map[fleetKey]*held {
 	p.mu.Lock()
 	gone := map[fleetKey]*held{}
 	for key, h := range p.templates {
@@ -305,7 +329,7 @@ func (p *Placer) dropIf(unwanted func(fleetKey, *held) bool) bool {
 	for key, h := range gone {
 		p.closeHeld(key, h)
 	}
-	return len(gone) > 0
+	return gone
 }
 
 // renewTemplates finds the templates whose process has died while nobody forked, and those to be tried again.
@@ -317,7 +341,7 @@ func (p *Placer) renewTemplates(now time.Time) {
 		case h.template != nil && !h.template.Usable():
 			dead[key] = h
 		case !h.retry.IsZero() && h.due(now):
-			p.wish(key.function, h.used)
+			p.wish(key, h.used)
 		}
 	}
 	p.mu.Unlock()
@@ -340,17 +364,23 @@ func (p *Placer) closeTemplate(key fleetKey, t *template.Template) {
 	}
 }
 
-// Report tells what a function's current version has on this node.
+// Report tells what a version that is in force has on this node.
 func (p *Placer) Report(v *thaw.Version) Report {
 	key := keyOf(v)
 	p.mu.RLock()
-	defer p.mu.RUnlock()
+	h, fleet := p.templates[key], p.fleets[key]
+	p.mu.RUnlock()
 	r := Report{Template: template.Report{State: template.StateBuilding}}
-	if h := p.templates[key]; h != nil {
+	if h != nil {
+		p.mu.RLock()
 		r.Template = h.report
+		p.mu.RUnlock()
+	} else if f, ok := p.cfg.Store.Function(v.Function); ok && isCurrent(f, key) && !p.worthTemplate(f, v, p.lastUse(v)) {
+		r.Template = template.Report{State: template.StateEvicted, Reasons: []string{atRest}}
 	}
-	if f := p.fleets[key]; f != nil {
-		r.Environments = f.counts(time.Now())
+	if fleet != nil {
+		r.Environments = fleet.counts(time.Now())
+		r.Provisioned = fleet.provisionedCounts()
 	}
 	return r
 }
@@ -359,6 +389,7 @@ func (p *Placer) Report(v *thaw.Version) Report {
 type Report struct {
 	Template     template.Report `json:"template"`
 	Environments Counts          `json:"environments"`
+	Provisioned  Provisioned     `json:"provisioned"`
 }
 
 // Counts counts a version's environments by what they do.
@@ -368,4 +399,6 @@ type Counts struct {
 	Spares int `json:"spares"` // have served nothing yet
 	Wanted int `json:"wanted"` // spares that there should be
 	Starts int `json:"starts"` // being made
+	// Provisioned are initialised, idle and part of provisioned concurrency; no other number but Busy has them.
+	Provisioned int `json:"provisioned"`
 }

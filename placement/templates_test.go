@@ -326,7 +326,8 @@ func TestRestartBeginsWithTheFunctionsUsedLast(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "recent.json")
 	now := time.Now()
 	text, err := json.Marshal(map[string]usage{
-		"old": {Used: now.Add(-time.Hour)}, "new": {Used: now.Add(-time.Minute), Burst: 5}, "older": {Used: now.Add(-2 * time.Hour)}, "gone": {},
+		"old:$LATEST": {Used: now.Add(-time.Hour)}, "new:$LATEST": {Used: now.Add(-time.Minute), Burst: 5},
+		"older:$LATEST": {Used: now.Add(-2 * time.Hour)}, "gone:$LATEST": {}, "old:1": {},
 	})
 	if err == nil {
 		err = os.WriteFile(file, text, 0o600)
@@ -357,7 +358,7 @@ func TestRestartBeginsWithTheFunctionsUsedLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := map[string]usage{}
-	if err := json.Unmarshal(text, &kept); err != nil || len(kept) != 3 || !kept["old"].Used.After(kept["new"].Used) || kept["new"].Burst != 5 {
+	if err := json.Unmarshal(text, &kept); err != nil || len(kept) != 3 || !kept["old:$LATEST"].Used.After(kept["new:$LATEST"].Used) || kept["new:$LATEST"].Burst != 5 {
 		t.Errorf("%v, %s", err, text)
 	}
 }
@@ -366,13 +367,13 @@ func TestWishesAreGrantedNewestFirst(t *testing.T) {
 	p := New(Config{})
 	now := time.Now()
 	for n, name := range []string{"b", "d", "a", "c"} {
-		p.wish(name, now.Add(time.Duration(n%2)*time.Hour+time.Duration(name[0])*time.Second))
+		p.wish(fleetKey{function: name}, now.Add(time.Duration(n%2)*time.Hour+time.Duration(name[0])*time.Second))
 	}
-	p.wish("a", now.Add(2*time.Hour))
-	p.wish("d", now) // keeps the later time
+	p.wish(fleetKey{function: "a"}, now.Add(2*time.Hour))
+	p.wish(fleetKey{function: "d"}, now) // keeps the later time
 	var order []string
-	for name, _, ok := p.nextWish(); ok; name, _, ok = p.nextWish() {
-		order = append(order, name)
+	for key, _, ok := p.nextWish(); ok; key, _, ok = p.nextWish() {
+		order = append(order, key.function)
 	}
 	if got := strings.Join(order, ""); got != "adcb" {
 		t.Errorf("granted in the order %s", got)

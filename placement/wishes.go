@@ -15,12 +15,12 @@ const (
 	giveWayLook = 5 * time.Millisecond
 )
 
-// wish asks for a function's template and spares to be made in the background. used is when it was last used: the newest
+// wish asks for a version's template and spares to be made in the background. used is when it was last used: the newest
 // come first.
-func (p *Placer) wish(function string, used time.Time) {
+func (p *Placer) wish(key fleetKey, used time.Time) {
 	p.wishMu.Lock()
-	if known, ok := p.wishes[function]; !ok || known.Before(used) {
-		p.wishes[function] = used
+	if known, ok := p.wishes[key]; !ok || known.Before(used) {
+		p.wishes[key] = used
 	}
 	p.wishMu.Unlock()
 	select {
@@ -29,31 +29,31 @@ func (p *Placer) wish(function string, used time.Time) {
 	}
 }
 
-// nextWish takes the wish of the function that was used last.
-func (p *Placer) nextWish() (function string, used time.Time, ok bool) {
+// nextWish takes the wish of the version that was used last.
+func (p *Placer) nextWish() (key fleetKey, used time.Time, ok bool) {
 	p.wishMu.Lock()
 	defer p.wishMu.Unlock()
-	for name, at := range p.wishes {
+	for k, at := range p.wishes {
 		if !ok || at.After(used) {
-			function, used, ok = name, at, true
+			key, used, ok = k, at, true
 		}
 	}
-	delete(p.wishes, function)
-	return function, used, ok
+	delete(p.wishes, key)
+	return key, used, ok
 }
 
 // grant makes what was wished for, until ctx ends.
 func (p *Placer) grant(ctx context.Context) {
 	for {
 		p.letRequestsPass(ctx)
-		function, used, ok := p.nextWish()
+		key, used, ok := p.nextWish()
 		if !ok {
 			select {
 			case <-ctx.Done():
 				return
 			case <-p.wished:
 				// One token may stand for several wishes: pass it on, until there are none left.
-				if function, used, ok = p.nextWish(); !ok {
+				if key, used, ok = p.nextWish(); !ok {
 					continue
 				}
 				select {
@@ -65,7 +65,7 @@ func (p *Placer) grant(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		p.warmUp(ctx, function, used)
+		p.warmUp(ctx, key, used)
 	}
 }
 

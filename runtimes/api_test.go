@@ -420,7 +420,7 @@ func startVersion(t *testing.T, v *thaw.Version, program string, env ...string) 
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program)
-	cmd.Env = Environ(v, testAccount, "stream", "AWS_LAMBDA_RUNTIME_API="+l.Addr().String())
+	cmd.Env = Environ(v, testAccount, "stream", false, "AWS_LAMBDA_RUNTIME_API="+l.Addr().String())
 	var held *Credentials
 	if v.SnapStarted() {
 		cmd.Env, held = HoldCredentials(cmd.Env)

@@ -113,7 +113,7 @@ func startRuntime(t testing.TB, l *Launch, v *thaw.Version, codeDir string, env 
 	c.cmd.Dir = codeDir
 	c.cmd.ExtraFiles = []*os.File{file}
 	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
-	for _, pair := range append(Environ(v, testAccount, "stream", l.Env...), env...) {
+	for _, pair := range append(Environ(v, testAccount, "stream", false, l.Env...), env...) {
 		pair = strings.ReplaceAll(pair, RuntimeDir, runtimeDir)
 		c.cmd.Env = append(c.cmd.Env, strings.ReplaceAll(pair, TaskRoot, codeDir))
 	}

@@ -16,7 +16,7 @@ func TestCredentials(t *testing.T) {
 	v := &thaw.Version{Function: "fn", Number: thaw.Latest, SnapStart: thaw.SnapStartPublished, Environment: map[string]string{
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/elsewhere", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "mine",
 	}}
-	whole := Environ(v, testAccount, "stream")
+	whole := Environ(v, testAccount, "stream", false)
 	shown, held := HoldCredentials(whole)
 	secrets := []string{}
 	for _, pair := range whole {

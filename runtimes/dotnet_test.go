@@ -138,7 +138,7 @@ func invokeOnce(t *testing.T, l *Launch, v *thaw.Version, code string) string {
 		args[i] = strings.Replace(args[i], TaskRoot, code, 1)
 	}
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = Environ(v, testAccount, "stream", append(l.Env, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())...)
+	cmd.Env = Environ(v, testAccount, "stream", false, append(l.Env, "AWS_LAMBDA_RUNTIME_API="+listener.Addr().String())...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -39,9 +39,9 @@ var reserved = map[string]bool{
 func Reserved(name string) bool { return reserved[name] }
 
 // Environ is the whole environment of a runtime: AWS's variables, then runtimeEnv (Launch.Env), then the function's own
-// on top, except for the reserved ones. Each call makes new placeholder credentials. AWS_LAMBDA_RUNTIME_API is for
+// on top, except for the reserved ones. provisioned is for an environment of the version's provisioned concurrency. Each call makes new placeholder credentials. AWS_LAMBDA_RUNTIME_API is for
 // whoever opens that listener to add. The result has the form KEY=value, sorted by key.
-func Environ(v *thaw.Version, account thaw.Account, logStream string, runtimeEnv ...string) []string {
+func Environ(v *thaw.Version, account thaw.Account, logStream string, provisioned bool, runtimeEnv ...string) []string {
 	env := map[string]string{
 		"LANG":                     "en_US.UTF-8",
 		"TZ":                       ":UTC",
@@ -72,7 +72,7 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, runtimeEnv
 		"AWS_LAMBDA_FUNCTION_NAME=" + v.Function,
 		"AWS_LAMBDA_FUNCTION_VERSION=" + v.Number,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(v.MemorySize),
-		"AWS_LAMBDA_INITIALIZATION_TYPE=" + initializationType(v),
+		"AWS_LAMBDA_INITIALIZATION_TYPE=" + initializationType(v, provisioned),
 		"AWS_LAMBDA_LOG_GROUP_NAME=" + v.LogGroupName(),
 		"AWS_LAMBDA_LOG_STREAM_NAME=" + logStream,
 		"LAMBDA_TASK_ROOT=" + TaskRoot,
@@ -90,8 +90,11 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, runtimeEnv
 }
 
 // initializationType is what a version's environments learn of how they start. The environment that a template is made of
-// gets the same as its forks.
-func initializationType(v *thaw.Version) string {
+// gets the same as its forks, but for those that are provisioned concurrency.
+func initializationType(v *thaw.Version, provisioned bool) string {
+	if provisioned {
+		return "provisioned-concurrency"
+	}
 	if v.SnapStarted() {
 		return "snap-start"
 	}

@@ -96,7 +96,7 @@ func TestEnviron(t *testing.T) {
 	}}
 	environ := func() map[string]string {
 		env := map[string]string{}
-		for _, pair := range Environ(v, testAccount, "stream", "PYTHONPATH=/var/runtime", "EXTRA=1") {
+		for _, pair := range Environ(v, testAccount, "stream", false, "PYTHONPATH=/var/runtime", "EXTRA=1") {
 			key, value, _ := strings.Cut(pair, "=")
 			if _, twice := env[key]; twice {
 				t.Errorf("%s twice", key)

@@ -18,6 +18,12 @@ import (
 // InitTimeout is how long init may take before it is cut off and tried again within an invocation (AWS: 10 s).
 const InitTimeout = 10 * time.Second
 
+// AheadLimit is how long an init may take that no invocation waits for, a snapshot's or provisioned concurrency's: the
+// greater of 130 s and the function's timeout (AWS's developer guide, "Lambda execution environment lifecycle").
+func AheadLimit(v *thaw.Version) time.Duration {
+	return max(130*time.Second, time.Duration(v.Timeout)*time.Second)
+}
+
 // exitWait is how long a broken channel waits for the process's own end, to tell why it broke.
 const exitWait = 2 * time.Second
 
@@ -44,6 +50,8 @@ type Plan struct {
 	Version   *thaw.Version
 	Launch    *runtimes.Launch
 	CodeDir   string // unpacked package, bound at /var/task
+	// Provisioned: it will be one of the version's provisioned concurrency, and is told so.
+	Provisioned bool
 	// InitLimit bounds init; InitTimeout, or the function's own timeout when init is repeated within an invocation.
 	InitLimit time.Duration
 }
@@ -202,7 +210,7 @@ func (c *Config) spec(plan *Plan) *Spec {
 		NetworkKey: fmt.Sprintf("%s:%s:%d", v.Function, v.Number, v.Generation),
 		Mounts:     mounts,
 		Args:       launch.Args,
-		Env:        runtimes.Environ(v, c.Account, plan.LogStream, launch.Env...),
+		Env:        runtimes.Environ(v, c.Account, plan.LogStream, plan.Provisioned, launch.Env...),
 		Dir:        "/var/task",
 		MemoryMB:   v.MemorySize,
 		TmpMB:      v.TmpSize,

@@ -54,7 +54,7 @@ func (e *Environment) Fork(ctx context.Context, c *Config, plan *Plan) (*Environ
 	child := newEnvironment(plan)
 	process, err := template.Fork(ctx, &ForkSpec{
 		ID:       plan.ID,
-		Env:      runtimes.Environ(plan.Version, c.Account, plan.LogStream, plan.Launch.Env...),
+		Env:      runtimes.Environ(plan.Version, c.Account, plan.LogStream, plan.Provisioned, plan.Launch.Env...),
 		MemoryMB: plan.Version.MemorySize,
 		TmpMB:    plan.Version.TmpSize,
 	})

@@ -62,12 +62,11 @@ type Template struct {
 	dir    string
 }
 
-// initLimit bounds the init of a template. With SnapStart it is AWS's bound for a snapshot's, the greater of 130 s and the
-// function's timeout. Without, a deployment does not wait for an init that takes longer than this: such a function is
+// initLimit bounds the init of a template. With SnapStart it is AWS's bound for a snapshot's. Without, a deployment does not wait for an init that takes longer than this: such a function is
 // initialised by its first invocation, as on AWS.
 func initLimit(v *thaw.Version) time.Duration {
 	if v.SnapStarted() {
-		return max(130*time.Second, time.Duration(v.Timeout)*time.Second)
+		return sandbox.AheadLimit(v)
 	}
 	return 3 * sandbox.InitTimeout
 }

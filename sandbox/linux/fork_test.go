@@ -64,7 +64,7 @@ func specOf(t testing.TB, f function) *sandbox.Spec {
 		t.Skip(err)
 	}
 	spec := &sandbox.Spec{
-		Args: l.TemplateArgs, Env: runtimes.Environ(f.version(), testAccount, "stream", l.Env...), Dir: "/var/task", Channel: true, Template: true,
+		Args: l.TemplateArgs, Env: runtimes.Environ(f.version(), testAccount, "stream", false, l.Env...), Dir: "/var/task", Channel: true, Template: true,
 		MemoryMB: f.version().MemorySize, TmpMB: 64, Mounts: append([]sandbox.Mount{{Source: code, Target: "/var/task"}}, f.mounts...),
 	}
 	for _, b := range l.Binds {
