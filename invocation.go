@@ -22,6 +22,7 @@ const (
 	CauseFirst         Cause = "first"          // nothing had run this version yet
 	CauseScaleOut      Cause = "scale-out"      // every environment was busy
 	CauseIdleExpired   Cause = "idle-expired"   // the last one had been idle for too long
+	CauseAged          Cause = "max-age"        // the last one had lived for too long
 	CauseEvicted       Cause = "evicted"        // the last one had to make room
 	CauseDeployed      Cause = "deployed"       // new code
 	CauseConfigChanged Cause = "config-changed" // same code, new configuration

@@ -51,6 +51,7 @@ var causeWords = map[thaw.Cause]string{
 	thaw.CauseFirst:         "nothing had run this version yet",
 	thaw.CauseScaleOut:      "every environment was busy",
 	thaw.CauseIdleExpired:   "the last environment had been idle for too long",
+	thaw.CauseAged:          "the last environment had reached its maximum age",
 	thaw.CauseEvicted:       "the last environment had to make room",
 	thaw.CauseDeployed:      "the code is new",
 	thaw.CauseConfigChanged: "the configuration is new",

@@ -20,6 +20,7 @@ import (
 	"thaw/sandbox/sandboxtest"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/warm"
 )
 
 var account = thaw.Account{ID: "000000000000", Region: "us-east-1"}
@@ -64,7 +65,7 @@ func newInvoker(t *testing.T, c catalog, runtime sandboxtest.Runtime, concurrenc
 	placer := placement.New(placement.Config{
 		Store: c, Packages: c, Launcher: c, Logs: telemetry.NewLogs(noLogs{}), Log: log,
 		Sandbox:         &sandbox.Config{Driver: &sandboxtest.Driver{Runtime: runtime}, Account: account},
-		MaxEnvironments: 10, Starters: 2, KeepAlive: time.Hour, FreezeAfter: time.Hour,
+		MaxEnvironments: 10, Starters: 2, KeepAlive: warm.Fixed(time.Hour), FreezeAfter: time.Hour,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup

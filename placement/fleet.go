@@ -20,8 +20,10 @@ type Instance struct {
 
 	release func() // lets the package go
 	epoch   uint64 // its fleet's when its start began
-	bytes   uint64 // what it held when it was ready; zero: not looked at
-	out     bool   // in a request's hands; guarded by its fleet's mu
+	fleet   *fleet
+	// stage and bytes are guarded by the fleet's mu. bytes is the most memory that it has used, once it has served and rested.
+	stage stage
+	bytes uint64
 	// provisioned: one of its version's provisioned concurrency. It changes under its fleet's mu, in nobody's hands.
 	provisioned bool
 }
@@ -55,17 +57,29 @@ type fleet struct {
 	spares   int  // spares being made
 	hopeless bool // the last spare could not be made
 	bursts   warm.Bursts
-	// startTook and startBytes are the last spare's: how long its start took, and the memory that it then held.
+	// startTook is how long the last start took, startBytes what the last spare used at most before it served.
 	startTook  time.Duration
 	startBytes uint64
-	epoch      uint64 // spares of an earlier one are not kept
+	uses       warm.Uses
+	releases   int // uses that are not yet in uses
+	keep       warm.KeepAlive
+	maxAge     time.Duration // 0: none
+	fault      func(i *Instance, from, to stage)
+
+	size          int64  // the memory that an environment may have, bytes
+	peak          uint64 // the most that one has used that had served
+	places        int    // of the node's
+	measured      int    // environments whose use is known
+	measuredBytes int64
+	charge        int64  // what the fleet counts for in the node's memory
+	epoch         uint64 // spares of an earlier one are not kept
 	// used is when a request last gave an environment back, or what is remembered of it; Unix µs.
 	used atomic.Int64
 	// lastStart is when something was last started or taken unserved for a request, or the fleet was made; Unix µs.
 	lastStart atomic.Int64
 	noted     atomic.Bool // the freezer will look at this fleet
 	retired   bool        // its version's code or configuration has been replaced, or the function is gone
-	busy      int         // environments that serve right now
+	tally     [stages]int // environments by stage
 	starts    int         // environments ordered or being made
 	shared    int         // of these, those that any request may get
 	booting   int         // of the shared ones, those being made
@@ -106,7 +120,9 @@ func (f *fleet) take() *Instance {
 	instance := f.idle[last].instance
 	f.idle[last] = idleInstance{}
 	f.idle = f.idle[:last]
-	f.handOut(instance)
+	if !f.handOut(instance) {
+		return nil
+	}
 	return instance
 }
 
@@ -117,7 +133,9 @@ func (f *fleet) takeUnserved() *Instance {
 	for n, i := range f.idle {
 		if i.instance.Served == 0 {
 			f.idle = slices.Delete(f.idle, n, n+1)
-			f.handOut(i.instance)
+			if !f.handOut(i.instance) {
+				return nil
+			}
 			return i.instance
 		}
 	}
@@ -149,7 +167,7 @@ func (f *fleet) spareTaken(now time.Time) thaw.Cause {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.bursts = f.bursts.Add(now)
-	if f.busy > 1 {
+	if f.tally[busy] > 1 {
 		return thaw.CauseScaleOut
 	}
 	return f.cause
@@ -159,8 +177,7 @@ func (f *fleet) spareTaken(now time.Time) thaw.Cause {
 func (f *fleet) counts(now time.Time) Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	spares := f.spareCount()
-	return Counts{Busy: f.busy, Idle: len(f.idle) - spares, Spares: spares, Wanted: f.wanted(now), Starts: f.starts + f.spares + f.capacity.starts, Provisioned: len(f.capacity.idle)}
+	return Counts{Busy: f.tally[busy], Idle: f.tally[idle] - len(f.capacity.idle), Spares: f.tally[spare], Ending: f.tally[over], Wanted: f.wanted(now), Starts: f.starts + f.spares + f.capacity.starts, Provisioned: len(f.capacity.idle)}
 }
 
 // queue adds a waiter and says why its start is not warm, and whether it needs an order of its own: it does not while
@@ -173,7 +190,7 @@ func (f *fleet) queue(w *waiter) (cause thaw.Cause, order bool) {
 	case w.alone:
 		f.starts++
 		return thaw.CauseForced, true
-	case f.busy+f.starts > 0:
+	case f.tally[busy]+f.starts > 0:
 		cause = thaw.CauseScaleOut
 	}
 	f.bursts = f.bursts.Add(time.Now())
@@ -184,14 +201,6 @@ func (f *fleet) queue(w *waiter) (cause thaw.Cause, order bool) {
 	f.starts++
 	f.shared++
 	return cause, true
-}
-
-// withdraw takes an order back. It reports false when the waiter has been served meanwhile.
-func (f *fleet) withdraw(w *waiter) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ended(w)
-	return f.leaveLocked(w)
 }
 
 // ended counts an order no more.
@@ -231,7 +240,7 @@ func (f *fleet) handTo(w *waiter, instance *Instance) bool {
 	if !f.leaveLocked(w) {
 		return false
 	}
-	f.handOut(instance)
+	f.handOut(instance) // legal: it is new
 	w.got <- result{instance: instance}
 	return true
 }
@@ -242,17 +251,13 @@ func (f *fleet) handTo(w *waiter, instance *Instance) bool {
 func (f *fleet) begin(w *waiter) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if w.alone {
-		if w.gone {
-			f.ended(w)
-		}
-		return !w.gone
-	}
-	if len(f.waiters) <= f.booting {
+	if f.voidLocked(w) {
 		f.ended(w)
 		return false
 	}
-	f.booting++
+	if !w.alone {
+		f.booting++
+	}
 	return true
 }
 
@@ -262,7 +267,7 @@ func (f *fleet) started(w *waiter, instance *Instance) {
 	defer f.mu.Unlock()
 	f.bootEnded(w)
 	f.hopeless = false
-	f.live[instance.ID] = instance
+	f.startTook = instance.Timing.Ready.Sub(instance.Timing.Begin)
 }
 
 func (f *fleet) bootEnded(w *waiter) {
@@ -289,14 +294,53 @@ func (f *fleet) failed(w *waiter, err error) {
 	w.got <- result{err: err}
 }
 
-// cancel voids an order that will not be carried out.
+// void reports whether an order is not needed any more, as begin would.
+func (f *fleet) void(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.voidLocked(w)
+}
+
+func (f *fleet) voidLocked(w *waiter) bool {
+	if w.alone {
+		return w.gone
+	}
+	return len(f.waiters) <= f.booting
+}
+
+// drop ends an order that is void, and reports false when it is not.
+func (f *fleet) drop(w *waiter) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.voidLocked(w) {
+		return false
+	}
+	f.ended(w)
+	return true
+}
+
+// cancel ends an order that will not be carried out, and tells who is left without one.
 func (f *fleet) cancel(w *waiter, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended(w)
-	if f.leaveLocked(w) {
-		w.got <- result{err: err}
+	f.tell(w, err)
+}
+
+// tell has a failure known by the waiter whose order it was, or where that has been served otherwise, by the oldest one
+// that no order is left for. The caller holds f.mu.
+func (f *fleet) tell(w *waiter, err error) {
+	switch {
+	case !w.alone && len(f.waiters) <= f.shared:
+		return // the others' orders are enough
+	case f.leaveLocked(w):
+	case !w.alone:
+		w = f.waiters[0]
+		f.leaveLocked(w)
+	default:
+		return
 	}
+	w.got <- result{err: err}
 }
 
 // offer hands an environment that is not claimed to the oldest waiter, or keeps it idle. It reports false when the
@@ -309,15 +353,24 @@ func (f *fleet) offer(instance *Instance, now time.Time) bool {
 
 func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
 	if len(f.waiters) > 0 {
+		if !f.handOut(instance) {
+			return true // ends already
+		}
 		w := f.waiters[0]
 		f.waiters[0] = nil
 		f.waiters = f.waiters[1:]
-		f.handOut(instance)
 		w.got <- result{instance: instance}
 		return true
 	}
 	if f.retired {
 		return false
+	}
+	if f.aged(instance, now) {
+		f.cause = thaw.CauseAged
+		return false
+	}
+	if instance.stage == starting && !f.move(instance, f.parked(instance)) {
+		return true
 	}
 	if instance.provisioned {
 		return f.capacity.keep(instance, now)
@@ -338,21 +391,36 @@ func (f *fleet) offerLocked(instance *Instance, now time.Time) bool {
 func (f *fleet) giveBack(instance *Instance, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.takeBack(instance)
+	if !f.move(instance, f.parked(instance)) {
+		return false
+	}
+	f.releases++
 	f.used.Store(now.UnixMicro())
 	return f.offerLocked(instance, now)
 }
 
-func (f *fleet) handOut(instance *Instance) {
-	instance.out = true
-	f.busy++
+// handOut gives a parked or new environment to a request, as far as move allows. The caller holds f.mu.
+func (f *fleet) handOut(instance *Instance) bool { return f.move(instance, busy) }
+
+// parked is the stage of an environment that waits for a request.
+func (f *fleet) parked(instance *Instance) stage {
+	if instance.Served == 0 && !instance.provisioned {
+		return spare
+	}
+	return idle
 }
 
-func (f *fleet) takeBack(instance *Instance) {
-	if instance.out {
-		instance.out = false
-		f.busy--
-	}
+// aged reports whether an environment has lived for too long to serve once more.
+func (f *fleet) aged(instance *Instance, now time.Time) bool {
+	return f.maxAge > 0 && now.Sub(instance.Timing.Ready) >= f.maxAge
+}
+
+// unpark takes an environment out of those that are parked. The caller holds f.mu.
+func (f *fleet) unpark(instance *Instance) {
+	is := func(i idleInstance) bool { return i.instance == instance }
+	f.idle = slices.DeleteFunc(f.idle, is)
+	f.capacity.idle = slices.DeleteFunc(f.capacity.idle, is)
+	f.capacity.lose(instance)
 }
 
 // lost forgets an environment that is not idle, and remembers why the next start will not be warm. It reports false when
@@ -360,11 +428,10 @@ func (f *fleet) takeBack(instance *Instance) {
 func (f *fleet) lost(instance *Instance, cause thaw.Cause) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.live[instance.ID]; !ok {
+	if instance.stage == over {
 		return false
 	}
-	f.takeBack(instance)
-	delete(f.live, instance.ID)
+	f.move(instance, over)
 	f.capacity.lose(instance)
 	if cause != "" {
 		f.cause = cause
@@ -372,20 +439,29 @@ func (f *fleet) lost(instance *Instance, cause thaw.Cause) bool {
 	return true
 }
 
-// expire pops the environments that have been idle since before the given instant or have died, oldest first. Of the
-// spares it pops those that were made before it and are more than there should be now.
-func (f *fleet) expire(before, now time.Time) []*Instance {
+// expire pops the environments that have been idle or have lived for too long, or have died. Of the spares it pops those
+// that have waited for too long and are more than there should be now.
+func (f *fleet) expire(now time.Time) []*Instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	surplus := f.spareCount() - f.wanted(now)
+	uses := f.usesBy(now)
+	surplus := f.tally[spare] - f.wanted(now)
 	var gone []*Instance
 	kept := f.idle[:0]
-	for _, i := range f.idle {
+	for n, i := range f.idle {
+		alive := warm.Idle{Since: i.since, Others: len(f.idle) - 1 - n, Uses: uses}
+		unserved := i.instance.stage == spare
+		if unserved {
+			alive.Since = i.made
+		}
 		switch {
-		case i.since.IsZero() && surplus > 0 && i.made.Before(before):
+		case unserved && surplus > 0 && f.keep.Expired(alive, now):
 			surplus--
 			gone = append(gone, i.instance)
-		case !i.since.IsZero() && i.since.Before(before):
+		case f.aged(i.instance, now):
+			f.cause = thaw.CauseAged
+			gone = append(gone, i.instance)
+		case !unserved && f.keep.Expired(alive, now):
 			f.cause = thaw.CauseIdleExpired
 			gone = append(gone, i.instance)
 		case !i.instance.Usable():
@@ -395,35 +471,11 @@ func (f *fleet) expire(before, now time.Time) []*Instance {
 			kept = append(kept, i)
 			continue
 		}
-		delete(f.live, i.instance.ID)
+		f.move(i.instance, over)
 	}
 	clear(f.idle[len(kept):])
 	f.idle = kept
 	return gone
-}
-
-// oldest says since when the fleet's longest idle environment has been idle.
-func (f *fleet) oldest() (time.Time, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.idle) == 0 {
-		return time.Time{}, false
-	}
-	return f.idle[0].since, true
-}
-
-// evict pops the longest idle environment, nil if there is none any more.
-func (f *fleet) evict() *Instance {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.idle) == 0 {
-		return nil
-	}
-	instance := f.idle[0].instance
-	f.idle = append(f.idle[:0], f.idle[1:]...)
-	delete(f.live, instance.ID)
-	f.cause = thaw.CauseEvicted
-	return instance
 }
 
 // retire ends the fleet: it takes no idle environment back and gives out those that it had. Requests that wait go on
@@ -434,7 +486,7 @@ func (f *fleet) retire() []*Instance {
 	f.retired = true
 	gone := make([]*Instance, 0, len(f.idle))
 	for _, i := range f.idle {
-		delete(f.live, i.instance.ID)
+		f.move(i.instance, over)
 		gone = append(gone, i.instance)
 	}
 	f.idle = nil
@@ -459,20 +511,22 @@ func (f *fleet) shutDown(err error) []*Instance {
 	}
 	f.waiters = nil
 	gone := slices.Collect(maps.Values(f.live))
-	clear(f.live)
+	for _, instance := range gone {
+		f.move(instance, over)
+	}
 	return gone
 }
 
 // unfrozen lists the environments that have waited unfrozen since before the given instant; more says that younger ones
 // wait.
-func (f *fleet) unfrozen(before time.Time) (old []*Instance, more bool) {
+func (f *fleet) unfrozen(before time.Time) (old []idleInstance, more bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, i := range slices.Concat(f.idle, f.capacity.idle) {
 		switch {
 		case !i.instance.Idle():
 		case i.since.Before(before):
-			old = append(old, i.instance)
+			old = append(old, i)
 		default:
 			more = true
 		}
@@ -484,7 +538,7 @@ func (f *fleet) unfrozen(before time.Time) (old []*Instance, more bool) {
 func (f *fleet) over() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.retired && len(f.live) == 0 && f.starts+f.spares+f.capacity.starts == 0
+	return f.retired && len(f.live)+f.tally[starting] == 0 && f.starts+f.spares+f.capacity.starts == 0
 }
 
 // lastUse is when the function was last used, as far as is known.

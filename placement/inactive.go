@@ -80,7 +80,7 @@ func (p *Placer) idleSince(f *thaw.Function, v *thaw.Version, then time.Time) bo
 func (f *fleet) usedSince(then time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.busy > 0 || len(f.waiters) > 0 || f.used.Load() > then.UnixMicro()
+	return f.tally[busy] > 0 || len(f.waiters) > 0 || f.used.Load() > then.UnixMicro()
 }
 
 func (p *Placer) deactivate(ctx context.Context, v *thaw.Version, before time.Time) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 	"thaw/state"
 	"thaw/telemetry"
 	"thaw/template"
+	"thaw/warm"
 )
 
 // Store is what placement needs of the state: the catalog, its changes, and the right to end an update.
@@ -53,8 +53,14 @@ type Config struct {
 	MaxEnvironments int
 	// Starters bounds how many environments are made at the same time.
 	Starters int
-	// KeepAlive is how long an environment may be idle before it is ended.
-	KeepAlive time.Duration
+	// Queue is how long a request waits for room on the node before it is refused. What waits is bounded by MaxEnvironments.
+	Queue time.Duration
+	// Memory is what the environments may use together, bytes; 0: not bounded.
+	Memory int64
+	// KeepAlive decides how long an environment may be idle before it is ended.
+	KeepAlive warm.KeepAlive
+	// MaxAge is how long an environment may live; it ends when it is next idle. 0: for ever.
+	MaxAge time.Duration
 	// FreezeAfter is how long an environment is idle before it is frozen.
 	FreezeAfter time.Duration
 	// Spares is how many environments that have served nothing are kept ready for each version at least; 0: none are made.
@@ -77,16 +83,23 @@ type Config struct {
 type Placer struct {
 	cfg Config
 
-	mu     sync.RWMutex
-	fleets map[fleetKey]*fleet
-	last   map[string]lastVersion // per qualified name: what ran here last, for the cause of the next start
-	recent map[string]usage       // per qualified name: its use before the fleet that it has now
-	count  int                    // environments made, being made or being closed
-	closed bool                   // Run is over
+	mu      sync.RWMutex
+	fleets  map[fleetKey]*fleet
+	last    map[string]lastVersion // per qualified name: what ran here last, for the cause of the next start
+	recent  map[string]usage       // per qualified name: its use before the fleet that it has now
+	count   int                    // environments made, being made or being closed
+	places  map[string]int         // of these, per function
+	leaving int                    // of these, those that end so that others have room
+	closed  bool                   // Run is over
 
 	templates map[fleetKey]*held
 
-	starts  chan start
+	orders   *orders
+	carrying sync.WaitGroup // orders being carried out
+	memory   atomic.Int64   // what the environments may need, bytes
+	// exhausted: the machine itself has next to no memory left.
+	exhausted atomic.Bool
+
 	closing chan ending
 
 	wishMu sync.Mutex
@@ -114,18 +127,11 @@ type lastVersion struct {
 	code       string
 }
 
-// start is an order to make an environment.
-type start struct {
-	fleet   *fleet
-	version *thaw.Version
-	waiter  *waiter
-}
-
 // ending is an environment to be closed.
 type ending struct {
 	instance *Instance
-	// replaced: its place on the node has been given away already.
-	replaced bool
+	// forRoom: an order waits for the place that it has.
+	forRoom bool
 }
 
 // endingWorkers close environments: mostly waiting for the kernel.
@@ -137,7 +143,8 @@ func New(cfg Config) *Placer {
 		cfg:       cfg,
 		fleets:    map[fleetKey]*fleet{},
 		last:      map[string]lastVersion{},
-		starts:    make(chan start, cfg.MaxEnvironments),
+		orders:    newOrders(cfg.MaxEnvironments),
+		places:    map[string]int{},
 		templates: map[fleetKey]*held{},
 		recent:    map[string]usage{},
 		wishes:    map[fleetKey]time.Time{},
@@ -222,10 +229,7 @@ func (p *Placer) Acquire(ctx context.Context, v *thaw.Version, forced bool) (Lea
 // wait orders a start and returns the first environment that comes, this start's or one that became free.
 func (p *Placer) wait(ctx context.Context, f *fleet, v *thaw.Version, forced bool) (*Instance, thaw.Cause, error) {
 	w := &waiter{got: make(chan result, 1), alone: forced}
-	cause, err := p.order(f, v, w)
-	if err != nil {
-		return nil, "", err
-	}
+	cause := p.order(f, v, w)
 	select {
 	case got := <-w.got:
 		return got.instance, cause, got.err
@@ -260,10 +264,21 @@ func (p *Placer) Release(l Lease) {
 
 // giveBack offers an environment that was handed out to the next request.
 func (p *Placer) giveBack(f *fleet, instance *Instance, alone bool) {
-	if alone || !f.giveBack(instance, time.Now()) {
+	switch now := time.Now(); {
+	case alone:
 		p.end(f, instance, "")
 		return
+	case p.yields(f):
+		p.end(f, instance, thaw.CauseEvicted)
+		return
+	case !f.giveBack(instance, now):
+		p.end(f, instance, "")
+		if f.aged(instance, now) {
+			p.wish(f.key, now)
+		}
+		return
 	}
+	p.orders.freed()
 	p.noteUnfrozen(f)
 }
 
@@ -291,7 +306,8 @@ func (p *Placer) fleetOf(v *thaw.Version) *fleet {
 	if f = p.fleets[key]; f != nil {
 		return f
 	}
-	f = &fleet{key: key, floor: p.cfg.Spares, ceiling: p.cfg.MaxVersionSpares, cause: thaw.CauseFirst, live: map[string]*Instance{}}
+	f = &fleet{key: key, floor: p.cfg.Spares, ceiling: p.cfg.MaxVersionSpares, cause: thaw.CauseFirst, live: map[string]*Instance{},
+		keep: p.cfg.KeepAlive, maxAge: p.cfg.MaxAge, size: int64(v.MemorySize) << 20, fault: p.illegal}
 	f.recall(p.recent[key.name()], v.LastModified)
 	if last, ok := p.last[key.name()]; ok {
 		switch {
@@ -318,57 +334,24 @@ func (p *Placer) current(key fleetKey) bool {
 	return ok && isCurrent(f, key)
 }
 
-// order takes one of the node's places for an environment and has one made for w. If no place is left, the environment
-// that has been idle longest ends.
-func (p *Placer) order(f *fleet, v *thaw.Version, w *waiter) (thaw.Cause, error) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return "", errShutdown
-	}
+// order has an environment made for w, and says why it is needed, unless enough of its fleet's are being made.
+func (p *Placer) order(f *fleet, v *thaw.Version, w *waiter) thaw.Cause {
 	cause, order := f.queue(w)
-	if !order {
-		p.mu.Unlock()
-		return cause, nil
+	if order {
+		p.enqueue(start{fleet: f, version: v, waiter: w, at: time.Now()})
 	}
-	var evicted *Instance
-	if p.count < p.cfg.MaxEnvironments {
-		p.count++
-	} else if evicted = p.evictOldest(); evicted == nil {
-		p.mu.Unlock()
-		if !f.withdraw(w) {
-			return cause, nil
-		}
-		return "", &thaw.Error{Code: thaw.CodeTooManyRequests, Message: "Rate Exceeded.", Reason: "ConcurrentInvocationLimitExceeded", RetryAfter: time.Second,
-			Cause: fmt.Errorf("placement: all %d environments of this node are busy", p.cfg.MaxEnvironments)}
-	}
-	p.starts <- start{fleet: f, version: v, waiter: w} // has room for every place
-	p.mu.Unlock()
-	if evicted != nil {
-		p.bury(ending{instance: evicted, replaced: true})
-	}
-	return cause, nil
+	return cause
 }
 
-// evictOldest pops the environment that has been idle longest. The caller holds p.mu.
-func (p *Placer) evictOldest() *Instance {
-	var oldest *fleet
-	var since time.Time
-	for _, f := range p.fleets {
-		if at, ok := f.oldest(); ok && (oldest == nil || at.Before(since)) {
-			oldest, since = f, at
-		}
+// enqueue queues an order, and refuses the one that there is no place for in the queue.
+func (p *Placer) enqueue(s start) {
+	dropped, ok := p.orders.add(s)
+	if !ok {
+		s.fleet.cancel(s.waiter, errShutdown)
 	}
-	if oldest == nil {
-		return nil
+	if dropped != nil {
+		dropped.fleet.cancel(dropped.waiter, p.full())
 	}
-	return oldest.evict()
-}
-
-func (p *Placer) unreserve() {
-	p.mu.Lock()
-	p.count--
-	p.mu.Unlock()
 }
 
 // end closes an environment that is in nobody's hands any more. cause, if any, explains the next start of its fleet.
@@ -396,9 +379,8 @@ func (p *Placer) closeNow(e ending) {
 		p.cfg.Log.Error("cannot close an environment", "environment", e.instance.ID, "function", e.instance.Version.Function, "error", err)
 	}
 	e.instance.release()
-	if !e.replaced {
-		p.unreserve()
-	}
+	p.vacate(e.instance.fleet, e.instance, e.forRoom)
+	e.instance.fleet.closed()
 }
 
 // Run makes, freezes, ages and closes environments and carries out the control API's changes, until ctx ends; then it
@@ -413,18 +395,7 @@ func (p *Placer) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	for range p.cfg.Starters {
-		work.Go(func() error {
-			for {
-				select {
-				case <-ctx.Done():
-					return nil
-				case s := <-p.starts:
-					p.carryOut(ctx, s)
-				}
-			}
-		})
-	}
+	work.Go(func() error { p.dispatch(ctx); return nil })
 	for range builders {
 		work.Go(func() error { p.grant(ctx); return nil })
 	}
@@ -436,6 +407,7 @@ func (p *Placer) Run(ctx context.Context) error {
 	work.Go(func() error { p.tend(ctx); return nil })
 	work.Go(func() error { return p.reconcile(ctx) })
 	err := work.Wait()
+	p.carrying.Wait()
 	p.closeAll()
 	close(p.closing)
 	_ = closers.Wait() // its functions return nil
@@ -452,10 +424,8 @@ func (p *Placer) closeAll() {
 	for key, h := range templates {
 		p.closeHeld(key, h)
 	}
-	for len(p.starts) > 0 {
-		s := <-p.starts // nobody else receives any more
+	for _, s := range p.orders.close() {
 		s.fleet.cancel(s.waiter, errShutdown)
-		p.unreserve()
 	}
 	for _, f := range fleets {
 		for _, instance := range f.shutDown(errShutdown) {
@@ -470,14 +440,14 @@ var errShutdown = &thaw.Error{Code: thaw.CodeService, Message: "The platform is 
 func (p *Placer) carryOut(ctx context.Context, s start) {
 	defer p.wish(keyOf(s.version), time.Now()) // no spares are made while a request waits
 	if !s.fleet.begin(s.waiter) {
-		p.unreserve()
+		p.unreserve(s.fleet)
 		return
 	}
 	p.urgent.Add(1)
 	instance, err := p.start(ctx, s.fleet, s.version, onDemand)
 	p.urgent.Add(-1)
 	if err != nil {
-		p.unreserve()
+		p.unreserve(s.fleet)
 		s.fleet.failed(s.waiter, err)
 		return
 	}
@@ -497,6 +467,12 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 
 // start makes an environment in the cheapest way there is.
 func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpose) (instance *Instance, err error) {
+	f.launch()
+	defer func() {
+		if err != nil {
+			f.abandon()
+		}
+	}()
 	epoch := f.currentEpoch() // before the template is chosen, so that none of an old template passes for new
 	if h := p.forkable(v); h != nil {
 		instance, err = p.fork(ctx, h.template, v, as)
@@ -513,7 +489,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpos
 			return nil, err
 		}
 	}
-	instance.epoch = epoch
+	instance.epoch, instance.fleet = epoch, f
 	return instance, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"thaw/sandbox/sandboxtest"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/warm"
 )
 
 // fakeStore is a catalog in memory that tells its watcher of each change.
@@ -127,7 +128,7 @@ type rig struct {
 	stop     func()
 }
 
-func newRig(t *testing.T, runtime sandboxtest.Runtime, change func(*Config)) *rig {
+func newRig(t testing.TB, runtime sandboxtest.Runtime, change func(*Config)) *rig {
 	t.Helper()
 	r := &rig{
 		store:    &fakeStore{functions: map[string]*thaw.Function{}},
@@ -138,7 +139,7 @@ func newRig(t *testing.T, runtime sandboxtest.Runtime, change func(*Config)) *ri
 		Store: r.store, Packages: r.packages, Launcher: fakeLauncher{},
 		Sandbox: &sandbox.Config{Driver: r.driver, Account: thaw.Account{ID: "000000000000", Region: "us-east-1"}},
 		Logs:    telemetry.NewLogs(noLogs{}), Log: slog.New(slog.DiscardHandler),
-		MaxEnvironments: 100, Starters: 4, KeepAlive: time.Hour, FreezeAfter: time.Hour, MaxSpares: 3, MaxTemplates: 4,
+		MaxEnvironments: 100, Starters: 4, KeepAlive: warm.Fixed(time.Hour), Queue: time.Second, FreezeAfter: time.Hour, MaxSpares: 3, MaxTemplates: 4,
 	}
 	if change != nil {
 		change(&cfg)
@@ -169,6 +170,9 @@ func newRig(t *testing.T, runtime sandboxtest.Runtime, change func(*Config)) *ri
 		if r.count != 0 {
 			t.Errorf("%d places are still taken", r.count)
 		}
+		if n := r.memory.Load(); n != 0 || len(r.places) != 0 || r.leaving != 0 || r.orders.count != 0 {
+			t.Errorf("%d bytes are still counted, %v places, %d leaving, %d orders", n, r.places, r.leaving, r.orders.count)
+		}
 	})
 	return r
 }
@@ -181,7 +185,7 @@ func (r *rig) deploy(name, code string, generation uint64) *thaw.Version {
 	return &v
 }
 
-func (r *rig) acquire(t *testing.T, v *thaw.Version, forced bool) Lease {
+func (r *rig) acquire(t testing.TB, v *thaw.Version, forced bool) Lease {
 	t.Helper()
 	l, err := r.Acquire(t.Context(), v, forced)
 	if err != nil {
@@ -199,7 +203,7 @@ func serve(t *testing.T, l Lease) {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); {
 		if time.Now().After(deadline) {
@@ -330,8 +334,7 @@ func TestWaitingRequestTakesWhateverComesFirst(t *testing.T) {
 	wantStart(t, second, thaw.StartWarm, "")
 	close(gate)
 	eventually(t, "the start has become a spare", func() bool {
-		_, ok := r.fleetOf(v).oldest()
-		return ok
+		return r.Report(v).Environments.Spares == 1
 	})
 	spare := r.acquire(t, v, false)
 	wantStart(t, spare, thaw.StartSpare, thaw.CauseScaleOut)
@@ -354,7 +357,7 @@ func TestIdleIsFrozenThawedAndExpired(t *testing.T) {
 	}
 	serve(t, l)
 	r.Release(l)
-	r.expireIdle(time.Now().Add(time.Minute), time.Now())
+	r.expireIdle(time.Now().Add(2 * time.Hour))
 	eventually(t, "the expired environment ends", func() bool { return r.driver.Open.Load() == 0 })
 	l = r.acquire(t, v, false)
 	wantStart(t, l, thaw.StartBoot, thaw.CauseIdleExpired)
@@ -454,8 +457,8 @@ func TestHammer(t *testing.T) {
 	group.Wait()
 	for _, f := range r.allFleets() {
 		f.mu.Lock()
-		if f.busy != 0 || f.starts < 0 || len(f.waiters) != 0 {
-			t.Errorf("fleet %v: %d busy, %d starts, %d waiters", f.key, f.busy, f.starts, len(f.waiters))
+		if f.tally[busy] != 0 || f.starts < 0 || len(f.waiters) != 0 {
+			t.Errorf("fleet %v: %d busy, %d starts, %d waiters", f.key, f.tally[busy], f.starts, len(f.waiters))
 		}
 		f.mu.Unlock()
 	}
@@ -489,7 +492,7 @@ func TestSparesAreKeptAndUsedAfterWarmOnes(t *testing.T) {
 	serve(t, spare)
 	r.Release(spare)
 	r.Release(other)
-	r.expireIdle(time.Now().Add(time.Hour), time.Now())
+	r.expireIdle(time.Now().Add(2 * time.Hour))
 	eventually(t, "what has served expires, and the spares stay", func() bool {
 		c := r.Report(v).Environments
 		return c.Idle == 0 && c.Spares == 2 && r.driver.Open.Load() == 2

@@ -1,23 +1,26 @@
 package placement
 
-import (
-	"time"
-
-	"thaw"
-)
+import "time"
 
 // lowMemory is the share of the machine's memory below which the platform gives some back. Above twice that it makes
 // things ahead again.
 const lowMemory = 0.08
 
-// relieve gives memory back while the machine is short of it, a step at each call: the spares of the function whose spares
-// are worth least, then the environment that has been idle longest, then the template used least recently, and last of all a provisioned
-// environment. When there is enough again, it has them made again.
+// relief is the part of the environments that a step of relieve ends: one of so many.
+const relief = 16
+
+// relieve gives memory back while the machine is short of it although the environments keep to their budget, a step at each
+// call: those parked environments on demand that are worth least, then the template used least recently, and last of all a
+// provisioned environment. Below half of lowMemory no environment is started. When there is enough again, what was given up
+// is made again.
 func (p *Placer) relieve(now time.Time) {
 	if p.cfg.AvailableMemory == nil {
 		return
 	}
 	available := p.cfg.AvailableMemory()
+	if p.exhausted.Swap(available < lowMemory/2) && available >= lowMemory/2 {
+		p.orders.freed()
+	}
 	if available >= 2*lowMemory && p.owed.Swap(false) {
 		p.restore()
 	}
@@ -25,25 +28,26 @@ func (p *Placer) relieve(now time.Time) {
 		return
 	}
 	p.owed.Store(true)
+	var gone []*Instance
 	p.mu.Lock()
-	if least, _ := p.leastWorth(nil, now); least != nil {
-		p.mu.Unlock()
-		for spare := least.takeSpare(); spare != nil; spare = least.takeSpare() {
-			p.bury(ending{instance: spare})
+	for range 1 + p.count/relief {
+		evicted := p.evictLeast(now)
+		if evicted == nil {
+			break
 		}
-		return
+		gone = append(gone, evicted)
 	}
-	if evicted := p.evictOldest(); evicted != nil {
+	if len(gone) > 0 {
 		p.mu.Unlock()
-		p.cfg.Log.Warn("an idle environment ends: the machine is short of memory", "function", evicted.Version.Function, "cause", thaw.CauseEvicted)
-		p.bury(ending{instance: evicted})
+		p.cfg.Log.Warn("parked environments end: the machine is short of memory", "count", len(gone), "first", gone[0].Version.Function)
+		p.buryAll(gone)
 		return
 	}
-	key, gone := p.evictTemplate("the machine was short of memory; it is made again when there is enough")
+	key, evicted := p.evictTemplate("the machine was short of memory; it is made again when there is enough")
 	p.mu.Unlock()
-	if gone != nil {
+	if evicted != nil {
 		p.cfg.Log.Warn("a template ends: the machine is short of memory", "function", key.function)
-		p.closeTemplate(key, gone)
+		p.closeTemplate(key, evicted)
 		return
 	}
 	p.giveUpProvisioned()

@@ -68,7 +68,9 @@ func (f *fleet) takeProvisioned() *Instance {
 	instance := f.capacity.idle[last].instance
 	f.capacity.idle[last] = idleInstance{}
 	f.capacity.idle = f.capacity.idle[:last]
-	f.handOut(instance)
+	if !f.handOut(instance) {
+		return nil
+	}
 	return instance
 }
 
@@ -100,7 +102,7 @@ func (f *fleet) popProvisioned() *Instance {
 	instance := f.capacity.idle[0].instance
 	f.capacity.idle = slices.Delete(f.capacity.idle, 0, 1)
 	f.capacity.lose(instance)
-	delete(f.live, instance.ID)
+	f.move(instance, over)
 	return instance
 }
 
@@ -160,7 +162,6 @@ func (f *fleet) addProvisioned(instance *Instance, now time.Time) bool {
 	f.capacity.made++
 	f.capacity.recover()
 	instance.provisioned = true
-	f.live[instance.ID] = instance
 	return f.offerLocked(instance, now)
 }
 
@@ -198,7 +199,7 @@ func (f *fleet) expireProvisioned() (gone []*Instance) {
 			continue
 		}
 		f.capacity.lose(i.instance)
-		delete(f.live, i.instance.ID)
+		f.move(i.instance, over)
 		gone = append(gone, i.instance)
 	}
 	clear(f.capacity.idle[len(kept):])
@@ -244,7 +245,7 @@ func (p *Placer) provide(ctx context.Context, key fleetKey) {
 		return
 	}
 	p.refill(fleet) // while this one is made, others may be
-	if !p.placeForProvisioned(key) {
+	if !p.placeForProvisioned(ctx, fleet) {
 		fleet.provisionedNotMade()
 		return // looked at again every second
 	}
@@ -258,11 +259,11 @@ func (p *Placer) provide(ctx context.Context, key fleetKey) {
 		}
 		p.refill(fleet)
 	case ctx.Err() != nil:
-		p.unreserve()
+		p.unreserve(fleet)
 		fleet.provisionedNotMade()
 		return
 	default:
-		p.unreserve()
+		p.unreserve(fleet)
 		_, broken := errors.AsType[*sandbox.InitError](err)
 		fleet.provisionedFailed(broken, time.Now())
 		p.cfg.Log.Warn("a provisioned environment cannot be made; it is tried again", "function", v.Function, "version", v.Number, "error", err)
@@ -270,29 +271,29 @@ func (p *Placer) provide(ctx context.Context, key fleetKey) {
 	p.plan(key.function)
 }
 
-// placeForProvisioned takes one of the node's places, if need be from the environment on demand that has been idle longest.
-// Where none is left, what an alias has left behind makes room for what it points at now.
-func (p *Placer) placeForProvisioned(key fleetKey) bool {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return false
-	}
-	if p.count < p.cfg.MaxEnvironments {
-		p.count++
-		p.mu.Unlock()
-		return true
-	}
-	evicted := p.evictOldest()
-	p.mu.Unlock()
-	if evicted != nil {
-		p.bury(ending{instance: evicted, replaced: true})
-		return true
+// placeForProvisioned takes room for a provisioned environment, if need be from those on demand that are worth least. Where
+// there is none to be had, what an alias has left behind makes room for what it points at now.
+func (p *Placer) placeForProvisioned(ctx context.Context, f *fleet) bool {
+	look := time.NewTicker(giveWayLook)
+	defer look.Stop()
+	for {
+		admitted, making := p.admit(f)
+		if admitted {
+			return true
+		}
+		if !making {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-look.C:
+		}
 	}
 	p.planning.Lock()
-	p.moves.arrive(key.function, key.version)
+	p.moves.arrive(f.key.function, f.key.version)
 	p.planning.Unlock()
-	p.plan(key.function)
+	p.plan(f.key.function)
 	return false
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,7 +49,7 @@ func (p *Placer) tend(ctx context.Context) {
 		case now := <-freeze.C:
 			p.freezeIdle(now.Add(-p.cfg.FreezeAfter))
 		case now := <-expire.C:
-			p.expireIdle(now.Add(-p.cfg.KeepAlive), now)
+			p.expireIdle(now)
 			p.renewTemplates(now)
 			p.restIdle()
 			p.tendProvisioned()
@@ -69,11 +70,13 @@ func (p *Placer) freezeIdle(before time.Time) {
 	for _, f := range fleets {
 		f.noted.Store(false)
 		old, more := f.unfrozen(before)
-		for _, instance := range old {
-			if err := instance.Freeze(); err != nil {
+		for _, i := range old {
+			if err := i.instance.Freeze(); err != nil {
 				// It dies of this only if it was dead already; then the next claim or the ageing finds it.
-				p.cfg.Log.Debug("cannot freeze an environment", "environment", instance.ID, "error", err)
+				p.cfg.Log.Debug("cannot freeze an environment", "environment", i.instance.ID, "error", err)
 			}
+			// Here it keeps no request waiting.
+			p.memory.Add(f.weigh(i.instance, !i.since.IsZero(), i.instance.UsedMemory()))
 		}
 		if more {
 			p.noteUnfrozen(f)
@@ -81,9 +84,13 @@ func (p *Placer) freezeIdle(before time.Time) {
 	}
 }
 
-func (p *Placer) expireIdle(before, now time.Time) {
+func (p *Placer) expireIdle(now time.Time) {
 	for _, f := range p.allFleets() {
-		p.buryAll(f.expire(before, now))
+		gone := f.expire(now)
+		p.buryAll(gone)
+		if slices.ContainsFunc(gone, func(i *Instance) bool { return f.aged(i, now) }) {
+			p.wish(f.key, now) // for what shall take its place
+		}
 		p.forget(f)
 	}
 }

@@ -51,7 +51,7 @@ func (p *Placer) warmUp(ctx context.Context, key fleetKey, used time.Time) {
 		}
 		instance, err := p.start(ctx, fleet, v, onDemand)
 		if err != nil {
-			p.unreserve()
+			p.unreserve(fleet)
 			fleet.spareFailed(true)
 			return
 		}
@@ -67,7 +67,7 @@ func (p *Placer) warmUp(ctx context.Context, key fleetKey, used time.Time) {
 // for requests. At the bound, the spare that is worth least is given up, if a further one of f is worth more.
 func (p *Placer) reserveSpare(f *fleet, now time.Time) bool {
 	p.mu.Lock()
-	if p.closed || p.count >= p.cfg.MaxEnvironments*3/4 {
+	if p.closed || p.count >= p.cfg.MaxEnvironments*3/4 || !p.fits(f) {
 		p.mu.Unlock()
 		return false
 	}
@@ -85,7 +85,7 @@ func (p *Placer) reserveSpare(f *fleet, now time.Time) bool {
 		}
 		gone = least.takeSpare()
 	}
-	p.count++
+	p.reserve(f)
 	p.mu.Unlock()
 	if gone != nil {
 		p.bury(ending{instance: gone})
@@ -117,7 +117,7 @@ func (f *fleet) wanted(now time.Time) int {
 func (f *fleet) wantsSpare(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.retired || f.hopeless || len(f.waiters) > 0 || f.spares+f.spareCount() >= f.wanted(now) {
+	if f.retired || f.hopeless || len(f.waiters) > 0 || f.spares+f.tally[spare] >= f.wanted(now) {
 		return false
 	}
 	f.spares++
@@ -130,50 +130,34 @@ func (f *fleet) addSpare(instance *Instance, now time.Time) bool {
 	defer f.mu.Unlock()
 	f.spares--
 	f.hopeless = false
-	f.live[instance.ID] = instance
-	f.measure(instance)
+	f.startTook = instance.Timing.Ready.Sub(instance.Timing.Begin)
 	return f.offerLocked(instance, now)
-}
-
-// measure takes note of what a start took and what it holds, for the worth of spares. The caller holds f.mu.
-func (f *fleet) measure(instance *Instance) {
-	f.startTook, f.startBytes = instance.Timing.Ready.Sub(instance.Timing.Begin), instance.bytes
 }
 
 // worthOfNext rates one more spare, which the caller has counted as being made.
 func (f *fleet) worthOfNext(now time.Time) float64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.worth(now, f.spareCount()+f.spares-1)
+	return f.worth(now, f.tally[spare]+f.spares-1)
 }
 
 // worthOfLast rates the spare that would be given up first, and reports false when there is none.
 func (f *fleet) worthOfLast(now time.Time) (float64, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := f.spareCount()
+	n := f.tally[spare]
 	return f.worth(now, n-1), n > 0
 }
 
 func (f *fleet) worth(now time.Time, others int) float64 {
-	return warm.Worth(f.startTook, f.startBytes, now.Sub(time.UnixMicro(f.lastStart.Load())), others)
+	return warm.Worth(f.startTook, f.startBytes, 1, now.Sub(time.UnixMicro(f.lastStart.Load())), others)
 }
 
 // spareCounts counts the spares that are ready and those being made.
 func (f *fleet) spareCounts() (ready, making int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.spareCount(), f.spares
-}
-
-// spareCount counts the spares. The caller holds f.mu.
-func (f *fleet) spareCount() (n int) {
-	for _, i := range f.idle {
-		if i.instance.Served == 0 {
-			n++
-		}
-	}
-	return n
+	return f.tally[spare], f.spares
 }
 
 // takeSpare pops a spare, nil if there is none.
@@ -183,7 +167,7 @@ func (f *fleet) takeSpare() *Instance {
 	for n, i := range f.idle {
 		if i.instance.Served == 0 {
 			f.idle = slices.Delete(f.idle, n, n+1)
-			delete(f.live, i.instance.ID)
+			f.move(i.instance, over)
 			return i.instance
 		}
 	}

@@ -398,7 +398,8 @@ type Counts struct {
 	Idle   int `json:"idle"`   // have served and wait
 	Spares int `json:"spares"` // have served nothing yet
 	Wanted int `json:"wanted"` // spares that there should be
-	Starts int `json:"starts"` // being made
+	Starts int `json:"starts"` // ordered or being made
+	Ending int `json:"ending"` // being closed
 	// Provisioned are initialised, idle and part of provisioned concurrency; no other number but Busy has them.
 	Provisioned int `json:"provisioned"`
 }

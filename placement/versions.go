@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"thaw"
+	"thaw/warm"
 )
 
 // slot names a version over its generations.
@@ -57,7 +58,7 @@ func qualifier(v *thaw.Version) string {
 // worthTemplate reports whether a template and spares are kept for a version in force that was used at a given time: for
 // $LATEST, for the newest published version, for what an alias points at or has provisioned, and for what is in use.
 func (p *Placer) worthTemplate(f *thaw.Function, v *thaw.Version, used time.Time) bool {
-	if v.Number == thaw.Latest || f.Published[len(f.Published)-1].Number == v.Number || time.Since(used) < p.cfg.KeepAlive {
+	if v.Number == thaw.Latest || f.Published[len(f.Published)-1].Number == v.Number || !p.cfg.KeepAlive.Expired(warm.Idle{Since: used}, time.Now()) {
 		return true
 	}
 	if f.ProvisionedFor(v.Number) > 0 {

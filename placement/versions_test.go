@@ -18,6 +18,7 @@ import (
 	"thaw/sandbox"
 	"thaw/sandbox/sandboxtest"
 	"thaw/template"
+	"thaw/warm"
 )
 
 func (s *fakeStore) Functions(after string, limit int) []*thaw.Function {
@@ -174,7 +175,7 @@ func TestPreparationOfAVersionFails(t *testing.T) {
 }
 
 func TestTemplatesOfIdleVersionsRest(t *testing.T) {
-	r := newForkingRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares, c.KeepAlive, c.MaxTemplates = 1, time.Nanosecond, 10 })
+	r := newForkingRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Spares, c.KeepAlive, c.MaxTemplates = 1, warm.Fixed(time.Nanosecond), 10 })
 	r.deploy("f", "code", 1)
 	for range 3 {
 		r.awaitState(t, "f", r.publish(t, "f"), thaw.StateActive)
@@ -246,7 +247,7 @@ func TestProvisionedConcurrency(t *testing.T) {
 	for _, l := range leases {
 		r.Release(l)
 	}
-	r.expireIdle(time.Now().Add(time.Hour), time.Now().Add(time.Hour))
+	r.expireIdle(time.Now().Add(2 * time.Hour))
 	if c := r.Report(v).Environments; c.Provisioned != 3 || c.Idle != 0 {
 		t.Errorf("after an hour there are %+v", c)
 	}
@@ -529,7 +530,7 @@ func TestHammerProvisioned(t *testing.T) {
 	f := r.fleetOf(v)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c := f.capacity; c.starts != 0 || c.made != most || len(c.idle) != most || f.busy != 0 {
-		t.Errorf("%+v, %d busy", c, f.busy)
+	if c := f.capacity; c.starts != 0 || c.made != most || len(c.idle) != most || f.tally[busy] != 0 {
+		t.Errorf("%+v, %d busy", c, f.tally[busy])
 	}
 }

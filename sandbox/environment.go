@@ -354,6 +354,9 @@ func (e *Environment) MemoryPeak(now time.Time, took time.Duration) uint64 {
 	return e.peak
 }
 
+// UsedMemory is the highest memory use so far, bytes, as the kernel says now; 0 when it cannot be told. Anybody may call it.
+func (e *Environment) UsedMemory() uint64 { return e.process.MemoryPeak() }
+
 // Invoke passes one event to a claimed environment. It returns the response's JSON, or
 //   - *thaw.FunctionError: the function failed; the environment goes on;
 //   - *Broken: the runtime ended or the deadline passed; the environment is dead;

@@ -5,14 +5,9 @@ import (
 	"time"
 )
 
-const (
-	// burstWindow is how far apart requests may come and still be one burst: what a spare that is made after the first
-	// of them does not help.
-	burstWindow = time.Second
-	// halfLife is how long it takes until a burst counts half, and until a spare that was not used is worth half. It is
-	// the default keep-alive: while environments that have served are idle, spares matter little.
-	halfLife = 10 * time.Minute
-)
+// burstWindow is how far apart requests may come and still be one burst: what a spare that is made after the first of them
+// does not help.
+const burstWindow = time.Second
 
 // Bursts remembers how many requests found nothing idle at about the same time. The zero value has seen none. Values are
 // not changed by their methods.
@@ -49,14 +44,3 @@ func Spares(size float64, floor, ceiling int) int {
 	}
 	return max(floor, min(int(math.Round(size)), ceiling))
 }
-
-// Worth rates one more spare for a version that has others already: milliseconds that its use would spare a request, per
-// MB that it holds, halved for every ten minutes in which the version started nothing, and divided by its place among
-// the version's spares, so that every version has its first before any has many.
-func Worth(start time.Duration, bytes uint64, unused time.Duration, others int) float64 {
-	ms := max(float64(start.Microseconds())/1000, 1) // below, the clock's grain would decide
-	mb := max(float64(bytes)/(1<<20), 1)
-	return ms / mb * decay(unused) / float64(others+1)
-}
-
-func decay(age time.Duration) float64 { return math.Exp2(-max(age, 0).Hours() / halfLife.Hours()) }

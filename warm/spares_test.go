@@ -45,25 +45,3 @@ func TestSparesFollowBursts(t *testing.T) {
 		t.Errorf("a floor above the ceiling: %d", got)
 	}
 }
-
-func TestWorth(t *testing.T) {
-	const mb = 1 << 20
-	forked := Worth(5*time.Millisecond, 2*mb, 0, 0)
-	for _, c := range []struct {
-		name  string
-		worth float64
-		more  bool
-	}{
-		{"a slow init that is small", Worth(600*time.Millisecond, 30*mb, 0, 0), true},
-		{"a slow init that is large", Worth(600*time.Millisecond, 500*mb, 0, 0), false},
-		{"used less recently", Worth(5*time.Millisecond, 2*mb, time.Minute, 0), false},
-		{"the second", Worth(5*time.Millisecond, 2*mb, 0, 1), false},
-	} {
-		if (c.worth > forked) != c.more {
-			t.Errorf("%s: %v, a fork's %v", c.name, c.worth, forked)
-		}
-	}
-	if Worth(0, 0, -time.Hour, 0) != 1 {
-		t.Error("nothing known is not worth 1")
-	}
-}

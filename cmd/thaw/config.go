@@ -83,6 +83,12 @@ type environmentConfig struct {
 	MaxSpares int `yaml:"max_spares"`
 	// Templates bounds the processes that environments are forked from.
 	Templates int `yaml:"templates"`
+	// Queue is how long a request waits for room on this node before it is refused; 0: not at all.
+	Queue time.Duration `yaml:"queue"`
+	// Memory bounds what the environments may use together: up to 1, a share of the machine's memory; above, bytes.
+	Memory float64 `yaml:"memory"`
+	// MaxAge is how long an environment may live; 0: for ever.
+	MaxAge time.Duration `yaml:"max_age"`
 	// KeepAlive is how long an idle environment is kept.
 	KeepAlive time.Duration `yaml:"keep_alive"`
 	// FreezeAfter is how long an environment is idle before it is frozen.
@@ -109,12 +115,16 @@ func defaults() config {
 		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
 			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxVersionSpares: 10, MaxSpares: 50, Templates: 100,
+			Queue: time.Second, Memory: 0.8, MaxAge: 6 * time.Hour,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
 			Concurrency: 1000,
 		},
 		Logs: logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
 	}
 }
+
+// minMemory is what one environment may need that has the least memory that Lambda gives, bytes.
+const minMemory = 128 << 20
 
 // loadConfig reads a file over the defaults. Unknown keys, keys without a value and values of another type are errors
 // that name the place.
@@ -220,6 +230,15 @@ func (c *config) validate() error {
 	within("environments.concurrency", c.Environments.Concurrency, 1, 1_000_000)
 	if c.Environments.KeepAlive < time.Second {
 		bad("environments.keep_alive", "%v is less than 1s", c.Environments.KeepAlive)
+	}
+	if q := c.Environments.Queue; q < 0 || q > time.Minute {
+		bad("environments.queue", "%v is not between 0s and 1m", q)
+	}
+	if m := c.Environments.Memory; !(m > 0 && m <= 1) && m < minMemory {
+		bad("environments.memory", "%v is neither a share of the machine's memory, above 0 and at most 1, nor %d bytes or more", m, int64(minMemory))
+	}
+	if a := c.Environments.MaxAge; a != 0 && a < time.Minute {
+		bad("environments.max_age", "%v is less than 1m, and not 0", a)
 	}
 	if c.Environments.FreezeAfter < 0 {
 		bad("environments.freeze_after", "%v is negative", c.Environments.FreezeAfter)

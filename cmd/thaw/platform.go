@@ -37,6 +37,7 @@ import (
 	"thaw/sandbox/linux/network"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/warm"
 )
 
 // drainTime is how long a stop waits for requests that are under way.
@@ -145,7 +146,8 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Store: store, Packages: packages, Launcher: registry, Logs: logs, Log: log,
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
-		KeepAlive: cfg.Environments.KeepAlive, FreezeAfter: cfg.Environments.FreezeAfter,
+		Queue: cfg.Environments.Queue, Memory: memoryBudget(cfg.Environments.Memory), MaxAge: cfg.Environments.MaxAge,
+		KeepAlive: warm.Fixed(cfg.Environments.KeepAlive), FreezeAfter: cfg.Environments.FreezeAfter,
 		AvailableMemory: availableMemory,
 		Spares:          cfg.Environments.Spares, MaxVersionSpares: cfg.Environments.MaxVersionSpares, MaxSpares: cfg.Environments.MaxSpares,
 		MaxTemplates: cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
@@ -391,19 +393,33 @@ func instance(data string) string {
 // availableMemory is the share of the machine's memory that is available, after the kernel's own estimate; 1 where it
 // cannot be told.
 func availableMemory() float64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 1
-	}
-	var total, available float64
-	for line := range strings.Lines(string(text)) {
-		fmt.Sscanf(line, "MemTotal: %f", &total)         //nolint:errcheck // most lines are others
-		fmt.Sscanf(line, "MemAvailable: %f", &available) //nolint:errcheck // as above
-	}
+	total, available := machineMemory()
 	if total == 0 {
 		return 1
 	}
 	return available / total
+}
+
+// memoryBudget is the setting environments.memory in bytes; 0, no bound, where the machine's memory cannot be told.
+func memoryBudget(setting float64) int64 {
+	if setting > 1 {
+		return int64(setting)
+	}
+	total, _ := machineMemory()
+	return int64(setting * total)
+}
+
+// machineMemory is the machine's memory and what of it is available, bytes; zero where it cannot be told.
+func machineMemory() (total, available float64) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "MemTotal: %f", &total)         //nolint:errcheck // most lines are others
+		fmt.Sscanf(line, "MemAvailable: %f", &available) //nolint:errcheck // as above
+	}
+	return total * 1024, available * 1024
 }
 
 // architecture is the host's, by AWS's name.
