@@ -71,7 +71,7 @@ the unpublished version's; of the published ones those are shown that have provi
 			p.writeTemplate("starts: ", "  ", &view.Template)
 			for i := range view.Versions {
 				if v := &view.Versions[i]; v.Provisioned.Wanted+v.Provisioned.Allocated > 0 {
-					fmt.Fprintf(p.io.Out, "version %s is %s, with %d provisioned environments of %d (%d starting)\n",
+					fmt.Fprintf(p.io.Out, "version %s is %s; provisioned environments: %d of %d (%d starting)\n",
 						v.Version, v.State, v.Provisioned.Available, v.Provisioned.Wanted, v.Provisioned.Allocated-v.Provisioned.Available)
 					p.writeTemplate("  starts: ", "    ", &v.Template)
 				}
