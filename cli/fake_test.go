@@ -180,10 +180,16 @@ func (f *fakePlatform) native(w http.ResponseWriter, r *http.Request) {
 	case name == "unseen":
 		f.fail(w, 500, "ServiceException", "The state cannot be read.")
 	default:
-		fmt.Fprintf(w, `{"name":%q,"function_version":"$LATEST","state":"Active","template":%s,"environments":{"busy":1,"idle":2,"spares":2,"wanted":4,"starts":0}}`,
-			name, first(fakeTemplates[name], `{"state":"ready","init_ms":412.4}`))
+		fmt.Fprintf(w, `{"name":%q,"function_version":"$LATEST","state":"Active","template":%s,"environments":{"busy":1,"idle":2,"spares":2,"wanted":4,"starts":0}%s}`,
+			name, first(fakeTemplates[name], `{"state":"ready","init_ms":412.4}`), fakeVersions[name])
 	}
 }
+
+// fakeVersions are what the native API shows of versions, by the function's name.
+var fakeVersions = map[string]string{"versions": `,"versions":[
+	{"version":"$LATEST","state":"Active","template":{"state":"ready","init_ms":412.4},"provisioned":{"wanted":0,"allocated":0,"available":0}},
+	{"version":"1","state":"Inactive","template":{"state":""},"provisioned":{"wanted":0,"allocated":0,"available":0}},
+	{"version":"2","state":"Active","template":{"state":"ready","init_ms":390},"provisioned":{"wanted":5,"allocated":4,"available":2}}]`}
 
 // list gives one function a page, so that paging is used.
 func (f *fakePlatform) list(w http.ResponseWriter, r *http.Request) {

@@ -23,6 +23,20 @@ type functionView struct {
 		Wanted int `json:"wanted"`
 		Starts int `json:"starts"`
 	} `json:"environments"`
+	Versions []versionView `json:"versions,omitempty"`
+}
+
+// versionView is what a version has on the platform.
+type versionView struct {
+	Version     string       `json:"version"`
+	State       string       `json:"state"`
+	StateReason string       `json:"state_reason,omitempty"`
+	Template    templateView `json:"template"`
+	Provisioned struct {
+		Wanted    int `json:"wanted"`
+		Allocated int `json:"allocated"`
+		Available int `json:"available"`
+	} `json:"provisioned"`
 }
 
 // templateView says whether environments are forked, and why not.
@@ -38,7 +52,8 @@ func (p *program) get() *cobra.Command {
 		Short: "Show how a function's environments are made, and why they are not forked",
 		Long: `Show what a function has on this platform: whether its environments are forked from an initialised template, how
 much that saves each start, why not if they are not, and how many environments there are: those that serve, those that have
-served and wait, and the spares, which have served nothing yet, beside the number that the function's bursts ask for.`,
+served and wait, and the spares, which have served nothing yet, beside the number that the function's bursts ask for. That is
+the unpublished version's; of the published ones those are shown that have provisioned concurrency.`,
 		Args:              oneArgument("a function's name"),
 		ValidArgsFunction: p.completeFunction,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,6 +69,13 @@ served and wait, and the spares, which have served nothing yet, beside the numbe
 			fmt.Fprintf(p.io.Out, "environments: %d busy, %d idle, %d spare (%d wanted), %d starting\n",
 				view.Environments.Busy, view.Environments.Idle, view.Environments.Spares, view.Environments.Wanted, view.Environments.Starts)
 			p.writeTemplate("starts: ", "  ", &view.Template)
+			for i := range view.Versions {
+				if v := &view.Versions[i]; v.Provisioned.Wanted+v.Provisioned.Allocated > 0 {
+					fmt.Fprintf(p.io.Out, "version %s is %s; provisioned environments: %d of %d (%d starting)\n",
+						v.Version, v.State, v.Provisioned.Available, v.Provisioned.Wanted, v.Provisioned.Allocated-v.Provisioned.Available)
+					p.writeTemplate("  starts: ", "    ", &v.Template)
+				}
+			}
 			return nil
 		},
 	}

@@ -113,6 +113,7 @@ func TestOutput(t *testing.T) {
 		{name: "get-failing", setup: [][]string{{"deploy", hello, "--name", "failing"}}, args: []string{"get", "failing"}},
 		{name: "deploy-failing", args: []string{"deploy", hello, "--name", "failing"}},
 		{name: "get-unsafe", setup: [][]string{{"deploy", hello, "--name", "unsafe"}}, args: []string{"get", "unsafe"}},
+		{name: "get-versions", setup: [][]string{{"deploy", hello, "--name", "versions"}}, args: []string{"get", "versions"}},
 		{name: "get-missing", args: []string{"get", "hello"}},
 		{name: "deploy-unchanged", setup: [][]string{deployed}, args: deployed},
 		{name: "deploy-config", setup: [][]string{deployed}, args: []string{"deploy", hello, "--handler", "app.other", "--env", "A=1=2", "--timeout", "9"}},

@@ -255,6 +255,7 @@ func (nothing) Wake(*thaw.Version)                          {}
 func (nothing) Provisioned(*thaw.Version) (placement.Lease, bool) {
 	return placement.Lease{}, false
 }
+func (nothing) Functions(string, int) []*thaw.Function                { return nil }
 func (nothing) Watch(ctx context.Context, _ func(state.Change)) error { <-ctx.Done(); return ctx.Err() }
 func (nothing) Acquire(context.Context, *thaw.Version, bool) (placement.Lease, error) {
 	return placement.Lease{}, errors.New("nothing")

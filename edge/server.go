@@ -37,11 +37,14 @@ type Authenticator interface {
 // Placement is what the native function API asks of placement.
 type Placement interface {
 	Report(v *thaw.Version) placement.Report
+	Totals() placement.Totals
 }
 
-// Functions is what the native log API asks of the catalog.
+// Functions is what the native API asks of the catalog.
 type Functions interface {
 	Function(name string) (*thaw.Function, bool)
+	// Functions lists at most limit functions by name, those after one.
+	Functions(after string, limit int) []*thaw.Function
 }
 
 // Config is what the edge is made of.
@@ -84,6 +87,7 @@ func New(cfg Config) *Server {
 	})
 	s.native.HandleFunc("GET /_thaw/health", s.serveHealth)
 	s.native.HandleFunc("GET /_thaw/logs", s.serveLogs)
+	s.native.HandleFunc("GET /_thaw/functions", s.serveFunctions)
 	s.native.HandleFunc("GET /_thaw/functions/{name}", s.serveFunction)
 	s.native.Handle("GET /_thaw/code/", cfg.Download)
 	s.native.HandleFunc(nativePrefix, func(w http.ResponseWriter, r *http.Request) {
@@ -213,29 +217,6 @@ func localHost(hostport string) bool {
 func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(s.health) //nolint:errcheck // the client has gone
-}
-
-// functionView is what the platform knows of a function and AWS's API has no place for.
-type functionView struct {
-	Name    string `json:"name"`
-	Version string `json:"function_version"`
-	State   string `json:"state"`
-	placement.Report
-}
-
-func (s *Server) serveFunction(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	f, ok := s.cfg.Catalog.Function(name)
-	if !ok {
-		s.cfg.Services[lambdaService].WriteError(w, r, thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", s.cfg.Account.FunctionARN(name, "")))
-		return
-	}
-	view := functionView{Name: name, Version: f.Config.Number, State: string(f.Config.State)}
-	if f.Running != nil {
-		view.Report = s.cfg.Placement.Report(f.Running)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(view) //nolint:errcheck,errchkjson // the client has gone
 }
 
 // logLine is one line of the native log API.

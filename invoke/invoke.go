@@ -153,9 +153,12 @@ type holding struct {
 func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Request) (held holding, err error) {
 	v := d.Version
 	if len(d.Function.Provisioned) > 0 && !r.Forced && !r.Spare {
-		if held.lease, held.provisioned = i.cfg.Placer.Provisioned(v); held.provisioned {
-			u.provisioned.Add(1)
-			return held, nil
+		// While an alias moves there are more environments than are provisioned: the claim is what bounds them.
+		if raise(&u.provisioned, int64(d.Function.TotalProvisioned())) {
+			if held.lease, held.provisioned = i.cfg.Placer.Provisioned(v); held.provisioned {
+				return held, nil
+			}
+			u.provisioned.Add(-1)
 		}
 		held.spilled = d.Function.ProvisionedFor(v.Number) > 0
 	}
@@ -190,10 +193,9 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Requ
 		held.permit.release()
 		return held, err
 	}
-	if held.lease.Provisioned { // one became free first, so that this is no invocation on demand
-		held.permit.release()
+	if held.lease.Provisioned && raise(&u.provisioned, int64(d.Function.TotalProvisioned())) {
+		held.permit.release() // one became free first, so that this is no invocation on demand
 		held.permit, held.provisioned, held.spilled = permit{}, true, false
-		u.provisioned.Add(1)
 	}
 	return held, nil
 }

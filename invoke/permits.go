@@ -25,7 +25,7 @@ const (
 //	a function with reserved concurrency     its own on-demand invocations <= reserved - provisioned
 //	all others together                      their on-demand invocations   <= account - what is reserved or provisioned
 //
-// Invocations on provisioned environments take no permit: the environments themselves are the limit.
+// Invocations on provisioned environments take no permit. There are at most as many as the function has provisioned.
 type permits struct {
 	account int64
 	// claimed is what of the account's limit belongs to someone: reserved concurrency, and the provisioned concurrency

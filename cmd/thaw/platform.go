@@ -211,7 +211,8 @@ func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Ad
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: architecture(), BaseURL: "http://" + address.String(),
 		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
-		Limits: lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
+		Capacity: placer.Capacity,
+		Limits:   lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
 	})
 	if err != nil {
 		return nil, err
