@@ -121,6 +121,7 @@ var masks = []struct {
 	{regexp.MustCompile(`("LastModified": )\d{10}(\.\d+)?`), "${1}EPOCH"},
 	{regexp.MustCompile(`expires=\d+`), "expires=TIME"},
 	{regexp.MustCompile(`token=[0-9a-f]{64}`), "token=TOKEN"},
+	{regexp.MustCompile(`scalable-target/[0-9a-f]{36}`), "scalable-target/ID"},
 	{regexp.MustCompile(`\b(AROA|ANPA)[A-Z2-7]{17}\b`), "${1}ID"},
 }
 
