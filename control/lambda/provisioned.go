@@ -14,6 +14,9 @@ import (
 	"thaw/state"
 )
 
+// secondsFormat is LastModified's here: unlike a function's, without milliseconds, as the examples of the documentation are.
+const secondsFormat = "2006-01-02T15:04:05+0000"
+
 func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutProvisionedConcurrencyConfigInput) (*sdk.PutProvisionedConcurrencyConfigOutput, error) {
 	t, err := a.resolve("PutProvisionedConcurrencyConfig", in.FunctionName, in.Qualifier)
 	if err != nil {
@@ -51,7 +54,7 @@ func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutPr
 	return &sdk.PutProvisionedConcurrencyConfigOutput{
 		AllocatedProvisionedConcurrentExecutions: aws.Int32(0),
 		AvailableProvisionedConcurrentExecutions: aws.Int32(0),
-		LastModified:                             aws.String(p.LastModified.Format(timeFormat)),
+		LastModified:                             aws.String(p.LastModified.Format(secondsFormat)),
 		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
 		Status:                                   types.ProvisionedConcurrencyStatusEnumInProgress,
 	}, nil
@@ -146,7 +149,7 @@ func (a *API) provisioned(t target, p thaw.Provisioned) types.ProvisionedConcurr
 		AllocatedProvisionedConcurrentExecutions: aws.Int32(int32(c.Allocated)),
 		AvailableProvisionedConcurrentExecutions: aws.Int32(int32(c.Available)),
 		FunctionArn:                              aws.String(a.arn(t)),
-		LastModified:                             aws.String(p.LastModified.Format(timeFormat)),
+		LastModified:                             aws.String(p.LastModified.Format(secondsFormat)),
 		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
 		Status:                                   types.ProvisionedConcurrencyStatusEnum(c.Status),
 		StatusReason:                             optional(c.Reason),
