@@ -148,7 +148,7 @@ func (a *API) targets(ctx context.Context, asked resource, want func(*trigger.Ta
 
 func (a *API) deregisterScalableTarget(ctx context.Context, in *sdk.DeregisterScalableTargetInput) (*sdk.DeregisterScalableTargetOutput, error) {
 	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
-	err := error(state.ErrNotFound)
+	err := state.ErrNotFound
 	if r.ours() {
 		err = a.records.Delete(ctx, r.id)
 	}
