@@ -22,32 +22,8 @@ func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutPr
 	if err != nil {
 		return nil, err
 	}
-	switch t.qualifier {
-	case thaw.Latest:
-		return nil, errProvisionLatest
-	case "":
-		return nil, errNotPublished
-	}
 	p := thaw.Provisioned{Requested: int(value(in.ProvisionedConcurrentExecutions)), LastModified: a.now().UTC()}
-	a.reserving.Lock()
-	defer a.reserving.Unlock()
-	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
-		if err := a.qualified(f, t); err != nil {
-			return err
-		}
-		if err := a.checkProvisioned(f, t.qualifier, p.Requested); err != nil {
-			return err
-		}
-		if f.Provisioned == nil {
-			f.Provisioned = map[string]thaw.Provisioned{}
-		}
-		f.Provisioned[t.qualifier] = p
-		return nil
-	})
-	if errors.Is(err, state.ErrNotFound) {
-		return nil, a.missing(t)
-	}
-	if err != nil {
+	if err := a.provision(ctx, t, p); err != nil {
 		return nil, err
 	}
 	// What is there of it is known only after the nodes have seen the record.
@@ -58,6 +34,52 @@ func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutPr
 		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
 		Status:                                   types.ProvisionedConcurrencyStatusEnumInProgress,
 	}, nil
+}
+
+// Provision sets the provisioned concurrency of a version's number or an alias's name; 0 takes it away. It refuses what
+// PutProvisionedConcurrencyConfig and DeleteProvisionedConcurrencyConfig refuse, with the same errors.
+func (a *API) Provision(ctx context.Context, function, qualifier string, n int) error {
+	return a.provision(ctx, target{function, qualifier}, thaw.Provisioned{Requested: n, LastModified: a.now().UTC()})
+}
+
+// provision stores a wish, or takes it away when nothing is requested. A wish that is not there counts as taken away, as
+// long as its qualifier exists.
+func (a *API) provision(ctx context.Context, t target, p thaw.Provisioned) error {
+	switch {
+	case t.qualifier == thaw.Latest && p.Requested > 0:
+		return errProvisionLatest
+	case t.qualifier == thaw.Latest, t.qualifier == "":
+		return errNotPublished
+	}
+	a.reserving.Lock()
+	defer a.reserving.Unlock()
+	_, err := a.update(ctx, t.name, func(f *thaw.Function) error {
+		if err := a.qualified(f, t); err != nil {
+			return err
+		}
+		if p.Requested == 0 {
+			if _, ok := f.Provisioned[t.qualifier]; !ok {
+				return errNothingToDo
+			}
+			delete(f.Provisioned, t.qualifier)
+			return nil
+		}
+		if err := a.checkProvisioned(f, t.qualifier, p.Requested); err != nil {
+			return err
+		}
+		if f.Provisioned == nil {
+			f.Provisioned = map[string]thaw.Provisioned{}
+		}
+		f.Provisioned[t.qualifier] = p
+		return nil
+	})
+	switch {
+	case errors.Is(err, errNothingToDo):
+		return nil
+	case errors.Is(err, state.ErrNotFound):
+		return a.missing(t)
+	}
+	return err
 }
 
 var (
@@ -176,29 +198,12 @@ func (a *API) listProvisionedConcurrencyConfigs(_ context.Context, in *sdk.ListP
 	return out, nil
 }
 
-// deleteProvisionedConcurrencyConfig counts a wish that is not there as deleted, as long as its qualifier exists.
 func (a *API) deleteProvisionedConcurrencyConfig(ctx context.Context, in *sdk.DeleteProvisionedConcurrencyConfigInput) (*sdk.DeleteProvisionedConcurrencyConfigOutput, error) {
 	t, err := a.resolve("DeleteProvisionedConcurrencyConfig", in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
-	if t.qualifier == thaw.Latest || t.qualifier == "" {
-		return nil, errNotPublished
-	}
-	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
-		if err := a.qualified(f, t); err != nil {
-			return err
-		}
-		if _, ok := f.Provisioned[t.qualifier]; !ok {
-			return errNothingToDo
-		}
-		delete(f.Provisioned, t.qualifier)
-		return nil
-	})
-	switch {
-	case errors.Is(err, state.ErrNotFound):
-		return nil, a.missing(t)
-	case err != nil && !errors.Is(err, errNothingToDo):
+	if err := a.provision(ctx, t, thaw.Provisioned{}); err != nil {
 		return nil, err
 	}
 	return &sdk.DeleteProvisionedConcurrencyConfigOutput{}, nil
