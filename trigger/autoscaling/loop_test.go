@@ -371,6 +371,26 @@ Successful|Setting max capacity to 9|scheduled action name often was triggered|S
 	}
 }
 
+func TestOneBoundTakesTheOtherWithIt(t *testing.T) {
+	for _, tt := range []struct{ low, high *int32 }{{ptr[int32](12), nil}, {nil, ptr[int32](2)}, {ptr[int32](5), nil}, {ptr[int32](1), ptr[int32](20)}} {
+		target := Target{Min: 4, Max: 8}
+		target.setBounds(tt.low, tt.high)
+		if low := tt.low; low != nil && target.Min != int(*low) || tt.high != nil && target.Max != int(*tt.high) || target.Min > target.Max || target.Bounds != 1 {
+			t.Errorf("%+v", target)
+		}
+	}
+}
+
+func TestSetByHandInTheMeantime(t *testing.T) {
+	w := newWorld(t)
+	w.register(Target{Min: 3, Max: 10})
+	w.allocated = 0
+	w.pass(1)
+	w.f.Provisioned["live"] = thaw.Provisioned{Requested: 1}
+	w.pass(1)
+	w.wantTold("Overridden|Setting desired concurrency to 3.|minimum capacity was set to 3|Successfully set desired concurrency to 3. It was set to 1 before the change was fulfilled by lambda.")
+}
+
 func TestSuspendedActions(t *testing.T) {
 	w := newWorld(t)
 	w.register(Target{Min: 1, Max: 10, Suspended: Suspended{Scheduled: true}, Actions: []Action{{Name: "up", Schedule: "cron(5 12 * * ? *)", Min: ptr[int32](8)}}})
