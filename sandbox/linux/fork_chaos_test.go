@@ -114,7 +114,7 @@ func TestKillingThePlatformAtAnyStepOfAFork(t *testing.T) {
 				t.Fatal(err)
 			}
 			crashed := false
-			for sc := bufio.NewScanner(out); sc.Scan() && !crashed; {
+			for sc := bufio.NewScanner(out); !crashed && sc.Scan(); {
 				crashed = sc.Text() == "crash me"
 			}
 			var pids []int
