@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,10 +31,13 @@ func TestForkStepsHaveNames(t *testing.T) {
 
 // descendants gives the processes below one, the parent before its children.
 func descendants(pid int) (all []int) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, child := range strings.Fields(string(b)) {
-		n, _ := strconv.Atoi(child)
-		all = append(append(all, n), descendants(n)...)
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task)
+		for _, child := range strings.Fields(string(b)) {
+			n, _ := strconv.Atoi(child)
+			all = append(append(all, n), descendants(n)...)
+		}
 	}
 	return all
 }
