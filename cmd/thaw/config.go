@@ -75,6 +75,8 @@ type environmentConfig struct {
 	Starters int `yaml:"starters"`
 	// Ready is how many empty sandboxes wait for their function.
 	Ready int `yaml:"ready"`
+	// FavorMoves has the kernel move processes between cgroups quickly, on the whole machine.
+	FavorMoves bool `yaml:"favor_moves"`
 	// Spares is how many environments that have served nothing are kept ready for each version at least; 0: none are made.
 	Spares int `yaml:"spares"`
 	// MaxVersionSpares is how many a version may have whose requests come in bursts; Spares if that is more.
@@ -108,7 +110,7 @@ func defaults() config {
 		CodeCache: code.DefaultMaxBytes,
 		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
-			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxVersionSpares: 10, MaxSpares: 50, Templates: 100,
+			Max: 1000, Starters: 8, Ready: 4, FavorMoves: true, Spares: 2, MaxVersionSpares: 10, MaxSpares: 50, Templates: 100,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
 			Concurrency: 1000,
 		},

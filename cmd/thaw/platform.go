@@ -124,7 +124,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	}
 	driver, err := linux.New(ctx, linux.Config{
 		Instance: instance(cfg.Data), Dir: filepath.Join(cfg.Data, "sandboxes"),
-		Network: mode, Networks: networks, Resolver: resolver(log), Spares: cfg.Environments.Ready,
+		Network: mode, Networks: networks, Resolver: resolver(log), Spares: cfg.Environments.Ready, FavorMoves: cfg.Environments.FavorMoves,
 		Logf: func(format string, args ...any) { log.Error(fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {
