@@ -6,5 +6,8 @@
 // node, and only then marks the version Active or its update Successful. A crash between the two loses nothing, since
 // the watch begins with what is there.
 //
-// Lock order: Placer.mu, then fleet.mu. Neither is held across a system call, nor across a call to another package.
+// Everything is kept by version in force: $LATEST and the published versions that are Active. Some of their environments
+// are provisioned concurrency, made ahead and kept apart (capacity). What nobody uses becomes Inactive.
+//
+// Lock order: Placer.planning, then Placer.mu, then fleet.mu. None is held across a system call, nor across a call to another package.
 package placement
