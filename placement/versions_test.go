@@ -395,7 +395,9 @@ func TestMemoryPressureTakesProvisionedLast(t *testing.T) {
 	}
 	available.Store(0.01)
 	eventually(t, "all but the provisioned environment is given back", func() bool {
-		r.relieveUnless(v, 1)
+		if r.driver.Templates.Load() > 0 {
+			r.relieve(time.Now())
+		}
 		return r.driver.Templates.Load() == 0 && r.driver.Open.Load() <= 1
 	})
 	if got := r.Report(v).Provisioned.Available; got != 1 {
@@ -410,13 +412,6 @@ func TestMemoryPressureTakesProvisionedLast(t *testing.T) {
 	}
 	available.Store(1.0)
 	r.awaitCapacity(t, "f", "1", ready(1))
-}
-
-// relieveUnless takes one step of relief while there are templates.
-func (r *rig) relieveUnless(*thaw.Version, int) {
-	if r.driver.Templates.Load() > 0 {
-		r.relieve(time.Now())
-	}
 }
 
 func TestInactiveAndBack(t *testing.T) {
@@ -452,6 +447,11 @@ func TestInactiveAndBack(t *testing.T) {
 	r.Wake(one)
 	r.awaitState(t, "f", thaw.Latest, thaw.StateActive)
 	r.awaitState(t, "f", one.Number, thaw.StateActive)
+	r.mu.RLock()
+	if used := r.recent["f:"+thaw.Latest].Used; time.Since(used) > time.Minute {
+		t.Errorf("being woken does not count as use, it was at %v", used)
+	}
+	r.mu.RUnlock()
 	f, _ = r.store.Function("f")
 	l = r.acquire(t, f.InForce(thaw.Latest), false)
 	serve(t, l)
