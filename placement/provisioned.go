@@ -290,7 +290,7 @@ func (p *Placer) placeForProvisioned(key fleetKey) bool {
 		return true
 	}
 	p.planning.Lock()
-	_ = key
+	p.moves.arrive(key.function, key.version)
 	p.planning.Unlock()
 	p.plan(key.function)
 	return false

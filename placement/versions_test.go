@@ -533,3 +533,18 @@ func TestHammerProvisioned(t *testing.T) {
 		t.Errorf("%+v, %d busy", c, f.busy)
 	}
 }
+
+// TestBusyWhileInactive has a version that becomes Inactive and comes back while it still serves: what it has is kept again.
+func TestBusyWhileInactive(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, nil)
+	v := r.deploy("f", "code", 1)
+	l := r.acquire(t, v, false)
+	serve(t, l)
+	r.change(t, "f", func(f *thaw.Function) { setState(f, thaw.Latest, thaw.StateInactive, reasonIdle, codeIdle) })
+	r.Wake(v)
+	r.awaitState(t, "f", thaw.Latest, thaw.StateActive)
+	r.Release(l)
+	again := r.acquire(t, v, false)
+	wantStart(t, again, thaw.StartWarm, "")
+	r.Release(again)
+}
