@@ -191,12 +191,15 @@ type view struct {
 	} `json:"environments"`
 }
 
+// viewer asks for views.
+var viewer = &http.Client{Timeout: callLimit}
+
 func lookAt(ctx context.Context, p *platform.Platform, name string) (v view, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/_thaw/functions/"+name, http.NoBody)
 	if err != nil {
 		return v, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := viewer.Do(req)
 	if err != nil {
 		return v, err
 	}

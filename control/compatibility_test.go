@@ -14,16 +14,19 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	sdkscaling "github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/autoscaling"
 	"thaw/control/iam"
 	"thaw/control/lambda"
 	"thaw/control/sts"
 	"thaw/state"
+	trigger "thaw/trigger/autoscaling"
 )
 
 var rowPattern = regexp.MustCompile(`(?m)^\| (\w+) \| (done|later) \|`)
@@ -59,7 +62,7 @@ func TestDocumentedOperations(t *testing.T) {
 	defer store.Close()
 	account := thaw.Account{ID: "000000000000", Region: "us-east-1"}
 	services := map[string]*awsapi.Service{}
-	for _, name := range []string{"lambda", "iam", "sts"} {
+	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling"} {
 		if services[name], err = awsapi.New(name); err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +74,7 @@ func TestDocumentedOperations(t *testing.T) {
 	api.Register(services["lambda"])
 	iam.New(account, store).Register(services["iam"])
 	sts.Register(services["sts"], account)
+	autoscaling.New(account, trigger.NewRecords(store), store).Register(services["application-autoscaling"])
 
 	for _, c := range []struct {
 		title   string
@@ -87,6 +91,9 @@ func TestDocumentedOperations(t *testing.T) {
 		{"AWS IAM", services["iam"], func(url string) any {
 			return sdkiam.New(sdkiam.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
 		}, false, nil},
+		{"Application Auto Scaling", services["application-autoscaling"], func(url string) any {
+			return sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+		}, true, nil},
 		{"AWS STS", services["sts"], func(url string) any {
 			return sdksts.New(sdksts.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
 		}, false, nil},
@@ -123,7 +130,7 @@ func TestDocumentedOperations(t *testing.T) {
 				in := reflect.New(method.Type().In(1).Elem())
 				require(in.Elem(), 0)
 				status = 0
-				method.Call([]reflect.Value{reflect.ValueOf(context.Background()), in})
+				failed := method.Call([]reflect.Value{reflect.ValueOf(context.Background()), in})[1]
 				answered := "done"
 				switch status {
 				case http.StatusNotImplemented:
@@ -131,7 +138,7 @@ func TestDocumentedOperations(t *testing.T) {
 				case -1:
 					answered = "unknown" // newer than the model
 				case 0:
-					t.Errorf("%s was not sent", name)
+					t.Errorf("%s was not sent: %v", name, failed)
 				}
 				switch {
 				case ok && state != "" && state != answered:
@@ -163,7 +170,7 @@ func something(typ reflect.Type, depth int) reflect.Value {
 		return reflect.ValueOf("x").Convert(typ)
 	}
 	v := reflect.New(typ).Elem()
-	if depth > 4 {
+	if depth > 20 {
 		return v
 	}
 	switch typ.Kind() {

@@ -49,7 +49,7 @@ type Functions interface {
 
 // Config is what the edge is made of.
 type Config struct {
-	// Services by the name in SigV4's credential scope: lambda, iam, sts.
+	// Services by the name in SigV4's credential scope: lambda, iam, sts, application-autoscaling.
 	Services map[string]Service
 	Invoker  *invoke.Invoker
 	// Placement tells what a version has on this node.

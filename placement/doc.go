@@ -26,5 +26,9 @@
 // node, and only then marks the version Active or its update Successful. A crash between the two loses nothing, since
 // the watch begins with what is there.
 //
-// Lock order: Placer.mu, then fleet.mu or orders.mu. None is held across a system call, nor across a call that may wait.
+// Everything is kept by version in force: $LATEST and the published versions that are Active. Some of their environments
+// are provisioned concurrency, made ahead and kept apart (capacity). What nobody uses becomes Inactive.
+//
+// Lock order: Placer.planning, then Placer.mu, then fleet.mu or orders.mu. None is held across a system call, nor across a
+// call that may wait.
 package placement

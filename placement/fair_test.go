@@ -19,11 +19,14 @@ import (
 
 // gated counts the starts of a runtime and holds each until it is let go.
 type gated struct {
-	began chan string // the function's name
-	let   chan struct{}
+	began chan string   // the function's name
+	let   chan struct{} // one token lets one start go on
+	done  chan struct{} // closed: all
 }
 
-func newGate() *gated { return &gated{began: make(chan string, 1000), let: make(chan struct{})} }
+func newGate() *gated {
+	return &gated{began: make(chan string, 1000), let: make(chan struct{}), done: make(chan struct{})}
+}
 
 func (g *gated) init(spec *sandbox.Spec, _ io.Writer) error {
 	for _, pair := range spec.Env {
@@ -31,12 +34,15 @@ func (g *gated) init(spec *sandbox.Spec, _ io.Writer) error {
 			g.began <- name
 		}
 	}
-	<-g.let
+	select {
+	case <-g.let:
+	case <-g.done:
+	}
 	return nil
 }
 
-// burst has n requests ask for an environment at once, and gives back each when it is served.
-func (r *rig) burst(group *sync.WaitGroup, v *thaw.Version, n int, failed *atomic.Int64) {
+// burst has n requests ask for an environment at once, and keep it until done is closed.
+func (r *rig) burst(group *sync.WaitGroup, v *thaw.Version, n int, done <-chan struct{}, failed *atomic.Int64) {
 	for range n {
 		group.Go(func() {
 			l, err := r.Acquire(context.Background(), v, false)
@@ -44,7 +50,7 @@ func (r *rig) burst(group *sync.WaitGroup, v *thaw.Version, n int, failed *atomi
 				failed.Add(1)
 				return
 			}
-			l.Invoke(context.Background(), &runtimes.Event{Payload: []byte("{}")}, time.Now().Add(time.Minute)) //nolint:errcheck // may be ended
+			<-done
 			r.Release(l)
 		})
 	}
@@ -62,9 +68,9 @@ func TestBurstDoesNotStarveAnothersFirstStart(t *testing.T) {
 	a, b := r.deploy("a", "x", 1), r.deploy("b", "x", 1)
 	var group sync.WaitGroup
 	var failed atomic.Int64
-	r.burst(&group, a, 500, &failed)
+	r.burst(&group, a, 500, g.done, &failed)
 	eventually(t, "the burst is ordered", func() bool { return r.fleetOf(a).counts(time.Now()).Starts == 500 })
-	r.burst(&group, b, 1, &failed)
+	r.burst(&group, b, 1, g.done, &failed)
 	eventually(t, "the other is ordered", func() bool { return r.fleetOf(b).counts(time.Now()).Starts == 1 })
 	before := 0
 	for {
@@ -80,7 +86,7 @@ func TestBurstDoesNotStarveAnothersFirstStart(t *testing.T) {
 		case <-time.After(time.Millisecond): // not all have begun
 		}
 	}
-	close(g.let)
+	close(g.done)
 	group.Wait()
 	if failed.Load() != 0 {
 		t.Errorf("%d failed", failed.Load())
@@ -88,33 +94,38 @@ func TestBurstDoesNotStarveAnothersFirstStart(t *testing.T) {
 }
 
 func TestFunctionThatHoldsAllPlacesGivesOneUp(t *testing.T) {
-	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.MaxEnvironments, c.Queue = 4, time.Minute })
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.MaxEnvironments, c.Queue = 4, time.Hour })
 	a, b := r.deploy("a", "x", 1), r.deploy("b", "x", 1)
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	for range 8 { // always more than there are places
-		group.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if l, err := r.Acquire(context.Background(), a, false); err == nil {
-					serve(t, l)
-					r.Release(l)
-				}
-			}
-		})
-	}
-	eventually(t, "a holds all places", func() bool { return r.fleetOf(a).counts(time.Now()).Busy >= 3 })
-	for range 3 {
-		l := r.acquire(t, b, false)
+	var held []Lease
+	for range 4 {
+		l := r.acquire(t, a, false)
 		serve(t, l)
+		held = append(held, l)
+	}
+	var group sync.WaitGroup
+	var failed atomic.Int64
+	done := make(chan struct{})
+	r.burst(&group, a, 3, done, &failed)
+	eventually(t, "three more of a wait", func() bool { return r.orders.waiting() == 3 })
+	r.burst(&group, b, 1, done, &failed)
+	eventually(t, "one of b waits behind them", func() bool { return r.orders.waiting() == 4 })
+	r.Release(held[0])
+	busyOf := func(v *thaw.Version) int { return r.fleetOf(v).counts(time.Now()).Busy }
+	eventually(t, "the first place that becomes free is b's", func() bool { return busyOf(b) == 1 })
+	// b has one and waits for no more: the next ones are a's, without a start.
+	before := r.driver.Started.Load()
+	for _, l := range held[1:] {
 		r.Release(l)
 	}
-	close(stop)
+	eventually(t, "those of a that wait are served", func() bool { return busyOf(a) == 3 })
+	if n := r.driver.Started.Load() - before; n != 0 {
+		t.Errorf("%d starts although a's own became free", n)
+	}
+	close(done)
 	group.Wait()
+	if failed.Load() != 0 {
+		t.Errorf("%d failed", failed.Load())
+	}
 }
 
 func TestFullNodeQueuesThenRefuses(t *testing.T) {

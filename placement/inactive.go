@@ -70,7 +70,7 @@ func (p *Placer) idleSince(f *thaw.Function, v *thaw.Version, then time.Time) bo
 	p.mu.RLock()
 	fleet, known := p.fleets[key], p.recent[key.name()].Used
 	p.mu.RUnlock()
-	if known.IsZero() || known.Equal(v.LastModified) {
+	if known.IsZero() || known.UnixMicro() == v.LastModified.UnixMicro() { // not used since it was made
 		known = p.began
 	}
 	return !known.After(then) && (fleet == nil || !fleet.usedSince(then))
@@ -128,6 +128,12 @@ func (p *Placer) awaken(ctx context.Context, s slot) {
 		setState(f, s.version, thaw.StatePending, reasonRestoring, codeRestoring)
 		return nil
 	})
+	if err == nil { // or it would be idle again as soon as it is ready
+		name := fleetKey{function: s.function, version: s.version}.name()
+		p.mu.Lock()
+		p.recent[name] = usage{Used: time.Now(), Burst: p.recent[name].Burst}
+		p.mu.Unlock()
+	}
 	if err != nil && !expected(err) && ctx.Err() == nil {
 		p.cfg.Log.Error("cannot wake an inactive version", "function", s.function, "version", s.version, "error", err)
 	}

@@ -323,6 +323,32 @@ func (p *Placer) giveUpProvisioned() {
 	}
 }
 
+// ProvisionedUse tells how many of the initialised provisioned environments of a qualifier's version serve now, and how many
+// there are. ok is false where there are none.
+func (p *Placer) ProvisionedUse(function, qualifier string) (inFlight, allocated int, ok bool) {
+	f, found := p.cfg.Store.Function(function)
+	if !found {
+		return 0, 0, false
+	}
+	if a, ok := f.Aliases[qualifier]; ok {
+		qualifier = a.Version
+	}
+	v := f.Version(qualifier)
+	if v == nil {
+		return 0, 0, false
+	}
+	p.mu.RLock()
+	fleet := p.fleets[keyOf(v)]
+	p.mu.RUnlock()
+	if fleet == nil {
+		return 0, 0, false
+	}
+	fleet.mu.Lock()
+	defer fleet.mu.Unlock()
+	c := &fleet.capacity
+	return c.made - len(c.idle), c.made, c.made > 0
+}
+
 // Capacity tells what this node has of a qualifier's provisioned concurrency. Where several qualifiers provision one
 // version, what there is counts for them in their order.
 func (p *Placer) Capacity(function, qualifier string) thaw.Capacity {

@@ -32,11 +32,12 @@ func (p *Placer) warmUp(ctx context.Context, key fleetKey, used time.Time) {
 		p.wish(key, used)
 		return
 	}
-	if !p.templateKnown(key) {
-		return // whoever makes it, or is to, makes the spares too: those made now would be booted
-	}
 	fleet := p.fleetOf(v)
 	for ctx.Err() == nil {
+		epoch := fleet.currentEpoch()
+		if !p.templateKnown(key) {
+			return // whoever makes it, or is to, makes the spares too: those made now would be booted
+		}
 		p.letRequestsPass(ctx)
 		if p.shortOfMemory() {
 			p.owed.Store(true)
@@ -55,6 +56,7 @@ func (p *Placer) warmUp(ctx context.Context, key fleetKey, used time.Time) {
 			fleet.spareFailed(true)
 			return
 		}
+		instance.epoch = epoch // a template that goes between the look and the start leaves a boot, which is not wanted
 		if !fleet.addSpare(instance, time.Now()) {
 			p.end(fleet, instance, "")
 			continue

@@ -396,7 +396,9 @@ func TestMemoryPressureTakesProvisionedLast(t *testing.T) {
 	}
 	available.Store(0.01)
 	eventually(t, "all but the provisioned environment is given back", func() bool {
-		r.relieveUnless(v, 1)
+		if r.driver.Templates.Load() > 0 {
+			r.relieve(time.Now())
+		}
 		return r.driver.Templates.Load() == 0 && r.driver.Open.Load() <= 1
 	})
 	if got := r.Report(v).Provisioned.Available; got != 1 {
@@ -411,13 +413,6 @@ func TestMemoryPressureTakesProvisionedLast(t *testing.T) {
 	}
 	available.Store(1.0)
 	r.awaitCapacity(t, "f", "1", ready(1))
-}
-
-// relieveUnless takes one step of relief while there are templates.
-func (r *rig) relieveUnless(*thaw.Version, int) {
-	if r.driver.Templates.Load() > 0 {
-		r.relieve(time.Now())
-	}
 }
 
 func TestInactiveAndBack(t *testing.T) {
@@ -453,6 +448,11 @@ func TestInactiveAndBack(t *testing.T) {
 	r.Wake(one)
 	r.awaitState(t, "f", thaw.Latest, thaw.StateActive)
 	r.awaitState(t, "f", one.Number, thaw.StateActive)
+	r.mu.RLock()
+	if used := r.recent["f:"+thaw.Latest].Used; time.Since(used) > time.Minute {
+		t.Errorf("being woken does not count as use, it was at %v", used)
+	}
+	r.mu.RUnlock()
 	f, _ = r.store.Function("f")
 	l = r.acquire(t, f.InForce(thaw.Latest), false)
 	serve(t, l)
@@ -533,4 +533,19 @@ func TestHammerProvisioned(t *testing.T) {
 	if c := f.capacity; c.starts != 0 || c.made != most || len(c.idle) != most || f.tally[busy] != 0 {
 		t.Errorf("%+v, %d busy", c, f.tally[busy])
 	}
+}
+
+// TestBusyWhileInactive has a version that becomes Inactive and comes back while it still serves: what it has is kept again.
+func TestBusyWhileInactive(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, nil)
+	v := r.deploy("f", "code", 1)
+	l := r.acquire(t, v, false)
+	serve(t, l)
+	r.change(t, "f", func(f *thaw.Function) { setState(f, thaw.Latest, thaw.StateInactive, reasonIdle, codeIdle) })
+	r.Wake(v)
+	r.awaitState(t, "f", thaw.Latest, thaw.StateActive)
+	r.Release(l)
+	again := r.acquire(t, v, false)
+	wantStart(t, again, thaw.StartWarm, "")
+	r.Release(again)
 }

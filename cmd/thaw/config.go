@@ -31,6 +31,8 @@ type config struct {
 	Region  string `yaml:"region"`
 	// CodeCache bounds the unpacked packages on this node, bytes.
 	CodeCache int64 `yaml:"code_cache"`
+	// Fidelity is prompt, or aws: automatic scaling then takes as long as AWS's.
+	Fidelity fidelity `yaml:"fidelity"`
 	// Sync flushes every write to the disk before it is acknowledged.
 	Sync bool `yaml:"sync"`
 
@@ -40,6 +42,14 @@ type config struct {
 	Environments environmentConfig `yaml:"environments"`
 	Logs         logsConfig        `yaml:"logs"`
 }
+
+// fidelity says whether the platform is as slow as AWS where it could be quicker.
+type fidelity string
+
+const (
+	fidelityPrompt fidelity = "prompt"
+	fidelityAWS    fidelity = "aws"
+)
 
 type authConfig struct {
 	// Required demands SigV4 on a loopback listener too; other listeners always do.
@@ -75,6 +85,8 @@ type environmentConfig struct {
 	Starters int `yaml:"starters"`
 	// Ready is how many empty sandboxes wait for their function.
 	Ready int `yaml:"ready"`
+	// FavorMoves has the kernel move processes between cgroups quickly, on the whole machine.
+	FavorMoves bool `yaml:"favor_moves"`
 	// Spares is how many environments that have served nothing are kept ready for each version at least; 0: none are made.
 	Spares int `yaml:"spares"`
 	// MaxVersionSpares is how many a version may have whose requests come in bursts; Spares if that is more.
@@ -95,6 +107,10 @@ type environmentConfig struct {
 	FreezeAfter time.Duration `yaml:"freeze_after"`
 	// Concurrency is the account's limit of invocations at the same time.
 	Concurrency int `yaml:"concurrency"`
+	// ScaleOut is how many more environments one function may get at once and in each 10 s, as on AWS; 0: no bound.
+	ScaleOut int `yaml:"scale_out"`
+	// InactiveAfter is how long a version is not used before it becomes Inactive; 0: it never does.
+	InactiveAfter time.Duration `yaml:"inactive_after"`
 }
 
 type logsConfig struct {
@@ -111,13 +127,15 @@ func defaults() config {
 		Account: "000000000000",
 		Region:  "us-east-1",
 
+		Fidelity: fidelityPrompt,
+
 		CodeCache: code.DefaultMaxBytes,
 		Network:   networkConfig{Pool: 4},
 		Environments: environmentConfig{
-			Max: 1000, Starters: 8, Ready: 4, Spares: 2, MaxVersionSpares: 10, MaxSpares: 50, Templates: 100,
+			Max: 1000, Starters: 8, Ready: 4, FavorMoves: true, Spares: 2, MaxVersionSpares: 10, MaxSpares: 50, Templates: 100,
 			Queue: time.Second, Memory: 0.8, MaxAge: 6 * time.Hour,
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
-			Concurrency: 1000,
+			Concurrency: 1000, ScaleOut: 1000, InactiveAfter: 14 * 24 * time.Hour,
 		},
 		Logs: logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
 	}
@@ -206,6 +224,9 @@ func (c *config) validate() error {
 	if !regionPattern.MatchString(c.Region) {
 		bad("region", "%q is not a region such as us-east-1", c.Region)
 	}
+	if c.Fidelity != fidelityPrompt && c.Fidelity != fidelityAWS {
+		bad("fidelity", "%q is neither prompt nor aws", c.Fidelity)
+	}
 	switch c.Network.Mode {
 	case "", sandbox.NetworkNAT, sandbox.NetworkNone, sandbox.NetworkHost:
 	default:
@@ -228,6 +249,10 @@ func (c *config) validate() error {
 	within("environments.max_spares", c.Environments.MaxSpares, 0, 10_000)
 	within("environments.templates", c.Environments.Templates, 0, 10_000)
 	within("environments.concurrency", c.Environments.Concurrency, 1, 1_000_000)
+	within("environments.scale_out", c.Environments.ScaleOut, 0, 1_000_000)
+	if d := c.Environments.InactiveAfter; d != 0 && d < time.Second {
+		bad("environments.inactive_after", "%v is neither 0 nor at least 1s", d)
+	}
 	if c.Environments.KeepAlive < time.Second {
 		bad("environments.keep_alive", "%v is less than 1s", c.Environments.KeepAlive)
 	}

@@ -25,6 +25,7 @@ import (
 	"thaw/awsapi"
 	"thaw/cli"
 	"thaw/code"
+	"thaw/control/autoscaling"
 	"thaw/control/iam"
 	"thaw/control/lambda"
 	"thaw/control/sts"
@@ -37,6 +38,7 @@ import (
 	"thaw/sandbox/linux/network"
 	"thaw/state"
 	"thaw/telemetry"
+	trigger "thaw/trigger/autoscaling"
 	"thaw/warm"
 )
 
@@ -125,7 +127,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	}
 	driver, err := linux.New(ctx, linux.Config{
 		Instance: instance(cfg.Data), Dir: filepath.Join(cfg.Data, "sandboxes"),
-		Network: mode, Networks: networks, Resolver: resolver(log), Spares: cfg.Environments.Ready,
+		Network: mode, Networks: networks, Resolver: resolver(log), Spares: cfg.Environments.Ready, FavorMoves: cfg.Environments.FavorMoves,
 		Logf: func(format string, args ...any) { log.Error(fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {
@@ -150,15 +152,47 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		KeepAlive: warm.Fixed(cfg.Environments.KeepAlive), FreezeAfter: cfg.Environments.FreezeAfter,
 		AvailableMemory: availableMemory,
 		Spares:          cfg.Environments.Spares, MaxVersionSpares: cfg.Environments.MaxVersionSpares, MaxSpares: cfg.Environments.MaxSpares,
-		MaxTemplates: cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
+		InactiveAfter: cfg.Environments.InactiveAfter,
+		MaxTemplates:  cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
 	})
 	g.run(ctx, "placement", placer.Run)
 	g.run(ctx, "archive sweep", func(ctx context.Context) error { return sweepArchives(ctx, store, registry, log) })
-	invoker := invoke.New(invoke.Config{Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency})
-
+	invoker := invoke.New(invoke.Config{
+		Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency,
+		Scaling: invoke.ScalingRate{Environments: cfg.Environments.ScaleOut, Per: 10 * time.Second},
+	})
 	g.run(ctx, "limits", invoker.Run)
 
-	handler, err := newEdge(cfg, log, account, listener.Addr(), store, registry, logs, placer, invoker)
+	functions, err := lambda.New(lambda.Config{
+		Account: account, Architecture: architecture(), BaseURL: "http://" + listener.Addr().String(),
+		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
+		Capacity: placer.Capacity,
+		Limits:   lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
+	})
+	if err != nil {
+		return err
+	}
+	scaled := trigger.NewRecords(store)
+	scaling, err := trigger.New(trigger.Config{
+		Records: scaled, Functions: store, Provision: functions.Provision, Usage: placer.ProvisionedUse,
+		AWSPace: cfg.Fidelity == fidelityAWS, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	g.run(ctx, "automatic scaling", scaling.Run)
+	services, err := newServices(log, map[string]func(*awsapi.Service){
+		"lambda": functions.Register, "iam": iam.New(account, store).Register,
+		"sts":                     func(s *awsapi.Service) { sts.Register(s, account) },
+		"application-autoscaling": autoscaling.New(account, scaled, store).Register,
+	})
+	if err != nil {
+		return err
+	}
+	handler, err := newEdge(cfg, edge.Config{
+		Services: services, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
+		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -197,43 +231,30 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	return nil
 }
 
-// newEdge wires the services behind the listener.
-func newEdge(cfg *config, log *slog.Logger, account thaw.Account, address net.Addr, store *state.Store, registry *runtimes.Registry, logs *telemetry.Logs, placer *placement.Placer, invoker *invoke.Invoker) (*edge.Server, error) {
-	services := map[string]*awsapi.Service{}
-	for _, name := range []string{"lambda", "iam", "sts"} {
+// newServices makes the AWS services, by their names in SigV4's credential scope; each function adds the operations of one.
+func newServices(log *slog.Logger, register map[string]func(*awsapi.Service)) (map[string]edge.Service, error) {
+	services := map[string]edge.Service{}
+	for name, add := range register {
 		service, err := awsapi.New(name)
 		if err != nil {
 			return nil, err
 		}
 		service.Log = log
+		add(service)
 		services[name] = service
 	}
-	functions, err := lambda.New(lambda.Config{
-		Account: account, Architecture: architecture(), BaseURL: "http://" + address.String(),
-		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
-		Capacity: placer.Capacity,
-		Limits:   lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
-	})
-	if err != nil {
-		return nil, err
-	}
-	functions.Register(services["lambda"])
-	iam.New(account, store).Register(services["iam"])
-	sts.Register(services["sts"], account)
-	config := edge.Config{
-		Services: map[string]edge.Service{}, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
-		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
-	}
-	for name, service := range services {
-		config.Services[name] = service
-	}
+	return services, nil
+}
+
+// newEdge makes the listener's handler, which asks for signatures where they are needed.
+func newEdge(cfg *config, config edge.Config) (*edge.Server, error) {
 	if cfg.authenticated() {
 		keys, err := accessKeys(cfg)
 		if err != nil {
 			return nil, err
 		}
 		config.Authenticator = awsapi.NewVerifier(func(id string) (string, bool) { secret, ok := keys[id]; return secret, ok })
-		log.Info("requests must be signed", "keys", filepath.Join(cfg.Data, credentialsFile))
+		config.Log.Info("requests must be signed", "keys", filepath.Join(cfg.Data, credentialsFile))
 	}
 	return edge.New(config), nil
 }

@@ -87,6 +87,29 @@ func TestLimitLoweredBelowProvisioned(t *testing.T) {
 	wantError(t, provision(401), thaw.CodeInvalidParameterValue, "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [200].")
 }
 
+func TestProvision(t *testing.T) {
+	a, store := newAPI(t)
+	active(t, a, store, "f")
+	publish(t, a, "f")
+	requested := func(n int) {
+		t.Helper()
+		if f, _ := store.Function("f"); f.ProvisionedFor("1") != n || n == 0 && len(f.Provisioned) != 0 {
+			t.Errorf("%+v, want %d", f.Provisioned, n)
+		}
+	}
+	for _, n := range []int{3, 5, 0, 0} {
+		if err := a.Provision(t.Context(), "f", "1", n); err != nil {
+			t.Fatal(err)
+		}
+		requested(n)
+	}
+	wantError(t, a.Provision(t.Context(), "f", "1", 901), thaw.CodeInvalidParameterValue, "")
+	wantError(t, a.Provision(t.Context(), "f", thaw.Latest, 1), thaw.CodeInvalidParameterValue, "Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+	wantError(t, a.Provision(t.Context(), "f", "live", 0), thaw.CodeResourceNotFound, "Cannot find alias arn: "+arnF+":live")
+	wantError(t, a.Provision(t.Context(), "none", "1", 1), thaw.CodeResourceNotFound, "Function not found: arn:aws:lambda:us-east-1:000000000000:function:none:1")
+	requested(0)
+}
+
 func TestCapacityShown(t *testing.T) {
 	node := map[string]thaw.Capacity{
 		"1":    {Allocated: 3, Available: 1, Status: thaw.ProvisionedInProgress},

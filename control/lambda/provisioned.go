@@ -14,23 +14,55 @@ import (
 	"thaw/state"
 )
 
+// secondsFormat is LastModified's here: unlike a function's, without milliseconds, as the examples of the documentation are.
+const secondsFormat = "2006-01-02T15:04:05+0000"
+
 func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutProvisionedConcurrencyConfigInput) (*sdk.PutProvisionedConcurrencyConfigOutput, error) {
 	t, err := a.resolve("PutProvisionedConcurrencyConfig", in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
-	switch t.qualifier {
-	case thaw.Latest:
-		return nil, errProvisionLatest
-	case "":
-		return nil, errNotPublished
-	}
 	p := thaw.Provisioned{Requested: int(value(in.ProvisionedConcurrentExecutions)), LastModified: a.now().UTC()}
+	if err := a.provision(ctx, t, p); err != nil {
+		return nil, err
+	}
+	// What is there of it is known only after the nodes have seen the record.
+	return &sdk.PutProvisionedConcurrencyConfigOutput{
+		AllocatedProvisionedConcurrentExecutions: aws.Int32(0),
+		AvailableProvisionedConcurrentExecutions: aws.Int32(0),
+		LastModified:                             aws.String(p.LastModified.Format(secondsFormat)),
+		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
+		Status:                                   types.ProvisionedConcurrencyStatusEnumInProgress,
+	}, nil
+}
+
+// Provision sets the provisioned concurrency of a version's number or an alias's name; 0 takes it away. It refuses what
+// PutProvisionedConcurrencyConfig and DeleteProvisionedConcurrencyConfig refuse, with the same errors.
+func (a *API) Provision(ctx context.Context, function, qualifier string, n int) error {
+	return a.provision(ctx, target{function, qualifier}, thaw.Provisioned{Requested: n, LastModified: a.now().UTC()})
+}
+
+// provision stores a wish, or takes it away when nothing is requested. A wish that is not there counts as taken away, as
+// long as its qualifier exists.
+func (a *API) provision(ctx context.Context, t target, p thaw.Provisioned) error {
+	switch {
+	case t.qualifier == thaw.Latest && p.Requested > 0:
+		return errProvisionLatest
+	case t.qualifier == thaw.Latest, t.qualifier == "":
+		return errNotPublished
+	}
 	a.reserving.Lock()
 	defer a.reserving.Unlock()
-	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
+	_, err := a.update(ctx, t.name, func(f *thaw.Function) error {
 		if err := a.qualified(f, t); err != nil {
 			return err
+		}
+		if p.Requested == 0 {
+			if _, ok := f.Provisioned[t.qualifier]; !ok {
+				return errNothingToDo
+			}
+			delete(f.Provisioned, t.qualifier)
+			return nil
 		}
 		if err := a.checkProvisioned(f, t.qualifier, p.Requested); err != nil {
 			return err
@@ -41,20 +73,13 @@ func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutPr
 		f.Provisioned[t.qualifier] = p
 		return nil
 	})
-	if errors.Is(err, state.ErrNotFound) {
-		return nil, a.missing(t)
+	switch {
+	case errors.Is(err, errNothingToDo):
+		return nil
+	case errors.Is(err, state.ErrNotFound):
+		return a.missing(t)
 	}
-	if err != nil {
-		return nil, err
-	}
-	// What is there of it is known only after the nodes have seen the record.
-	return &sdk.PutProvisionedConcurrencyConfigOutput{
-		AllocatedProvisionedConcurrentExecutions: aws.Int32(0),
-		AvailableProvisionedConcurrentExecutions: aws.Int32(0),
-		LastModified:                             aws.String(p.LastModified.Format(timeFormat)),
-		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
-		Status:                                   types.ProvisionedConcurrencyStatusEnumInProgress,
-	}, nil
+	return err
 }
 
 var (
@@ -146,7 +171,7 @@ func (a *API) provisioned(t target, p thaw.Provisioned) types.ProvisionedConcurr
 		AllocatedProvisionedConcurrentExecutions: aws.Int32(int32(c.Allocated)),
 		AvailableProvisionedConcurrentExecutions: aws.Int32(int32(c.Available)),
 		FunctionArn:                              aws.String(a.arn(t)),
-		LastModified:                             aws.String(p.LastModified.Format(timeFormat)),
+		LastModified:                             aws.String(p.LastModified.Format(secondsFormat)),
 		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
 		Status:                                   types.ProvisionedConcurrencyStatusEnum(c.Status),
 		StatusReason:                             optional(c.Reason),
@@ -173,29 +198,12 @@ func (a *API) listProvisionedConcurrencyConfigs(_ context.Context, in *sdk.ListP
 	return out, nil
 }
 
-// deleteProvisionedConcurrencyConfig counts a wish that is not there as deleted, as long as its qualifier exists.
 func (a *API) deleteProvisionedConcurrencyConfig(ctx context.Context, in *sdk.DeleteProvisionedConcurrencyConfigInput) (*sdk.DeleteProvisionedConcurrencyConfigOutput, error) {
 	t, err := a.resolve("DeleteProvisionedConcurrencyConfig", in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
-	if t.qualifier == thaw.Latest || t.qualifier == "" {
-		return nil, errNotPublished
-	}
-	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
-		if err := a.qualified(f, t); err != nil {
-			return err
-		}
-		if _, ok := f.Provisioned[t.qualifier]; !ok {
-			return errNothingToDo
-		}
-		delete(f.Provisioned, t.qualifier)
-		return nil
-	})
-	switch {
-	case errors.Is(err, state.ErrNotFound):
-		return nil, a.missing(t)
-	case err != nil && !errors.Is(err, errNothingToDo):
+	if err := a.provision(ctx, t, thaw.Provisioned{}); err != nil {
 		return nil, err
 	}
 	return &sdk.DeleteProvisionedConcurrencyConfigOutput{}, nil

@@ -101,9 +101,11 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 		}
 	}
 	f, err := a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
-		err := configure(&f.Config, in)
+		if err := configure(&f.Config, in); err != nil {
+			return err
+		}
 		a.begin(f)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -101,9 +101,6 @@ func content(v *thaw.Version) thaw.Version {
 	c.State, c.StateReason, c.StateReasonCode = "", "", ""
 	c.LastUpdate, c.LastUpdateReason, c.LastUpdateCode = "", "", ""
 	c.LastModified = time.Time{}
-	if len(c.Environment) == 0 {
-		c.Environment = nil
-	}
 	return c
 }
 

@@ -436,3 +436,34 @@ func TestVersionsPublishedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Whichever of the two comes first, no alias is left without its version.
+func TestAliasOfVersionThatGoes(t *testing.T) {
+	a, store := newAPI(t)
+	active(t, a, store, "f")
+	created := 0
+	for i := range 30 {
+		name, n := fmt.Sprint("a", i), *publish(t, a, "f").Version
+		var wg sync.WaitGroup
+		var made, gone error
+		wg.Go(func() {
+			_, made = a.createAlias(t.Context(), &sdk.CreateAliasInput{FunctionName: ptr("f"), Name: &name, FunctionVersion: &n})
+		})
+		wg.Go(func() {
+			_, gone = a.deleteFunction(t.Context(), &sdk.DeleteFunctionInput{FunctionName: ptr("f"), Qualifier: &n})
+		})
+		wg.Wait()
+		if (made == nil) == (gone == nil) {
+			t.Fatalf("alias: %v, deletion: %v", made, gone)
+		}
+		f, _ := store.Function("f")
+		if made == nil {
+			created++
+		}
+		if _, ok := f.Aliases[name]; ok != (f.Version(n) != nil) {
+			t.Fatalf("version %s: alias %v, version %v", n, ok, f.Version(n) != nil)
+		}
+		change(t, a, store, "f", name)
+	}
+	t.Logf("%d aliases came first, of 30", created)
+}

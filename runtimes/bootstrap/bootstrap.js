@@ -52,6 +52,7 @@ function sendFrame(type, meta, body) {
   } else if (small) {
     frame.set(body, HEADER + metaSize);
   }
+  if (rehearsing) return;
   writeAll(CHANNEL, frame);
   if (!small) writeAll(CHANNEL, body.subarray(0, size));
 }
@@ -267,6 +268,7 @@ function provideGlobals() {
 let traceId = process.env._X_AMZN_TRACE_ID;
 let initialising = true;
 let invoking = false;
+let rehearsing = false; // an invocation goes on that neither host nor function know of
 let whenLoopIsEmpty = null; // what to do when nothing could wake the process any more
 let serveNext;
 let fixed; // what is the same in the contexts of all invocations
@@ -275,7 +277,7 @@ function finish(send) {
   invoking = false;
   whenLoopIsEmpty = null;
   send();
-  setImmediate(serveNext); // after what is ready to run now
+  if (!rehearsing) setImmediate(serveNext); // after what is ready to run now
 }
 
 function succeed(result) {
@@ -388,6 +390,16 @@ function runBuffered(handler, meta, body) {
   }
 }
 
+// An invocation without a function. What it runs is compiled in the template, and a fork writes here to the memory that it then has
+// for itself, before a request waits.
+function rehearse() {
+  const id = global[REQUEST_ID];
+  rehearsing = true;
+  runBuffered((event, context) => context.succeed(event), ['', '0', '', traceId, '', ''], '{"":[0,""]}');
+  rehearsing = false;
+  global[REQUEST_ID] = id;
+}
+
 // Collects a streamed response, which goes to the host as a whole once it has ended.
 function collector(highWaterMark) {
   const { Writable } = require('stream');
@@ -483,7 +495,7 @@ async function main() {
         run(handler, meta, body);
         return;
       }
-      if (park) park();
+      if (park) park(rehearse);
       else sendFrame('X', 'Runtime.ForkUnavailable', JSON.stringify({ errorType: 'Error', errorMessage: 'not started as a template' }));
       readEnvironment();
     }

@@ -64,7 +64,7 @@ function prepare(sendFrame) {
   process.argv.splice(2, 1);
   process.execArgv = process.execArgv.filter((option) => option !== '--single-threaded');
   const setGenerator = replaceMathRandom();
-  return function park() {
+  return function park(rehearse) {
     let native;
     let generator;
     let crypto;
@@ -81,6 +81,7 @@ function prepare(sendFrame) {
       sendFrame('X', 'Runtime.ForkUnavailable', JSON.stringify({ errorType: String(error.name), errorMessage: String(error.message) }));
       process.reallyExit(1);
     }
+    rehearse();
     sendFrame('P', '', '');
     const variables = native.park();
     // This is an environment from here on.
@@ -91,6 +92,7 @@ function prepare(sendFrame) {
     Object.defineProperty(process, 'pid', { value: native.pid(), configurable: true, enumerable: true, writable: false });
     Object.defineProperty(process, 'ppid', { get: native.ppid, configurable: true, enumerable: true });
     process.reallyExit = (code) => native.exit(code === undefined ? 0 : code);
+    rehearse();
     sendFrame('R', String(up), '');
   };
 }

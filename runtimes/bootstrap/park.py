@@ -214,6 +214,7 @@ def park(channel, runtime):
     except BaseException as error:
         fail(channel, runtime, b"Runtime.BeforeSnapshotError", error, EXIT_BEFORE_SNAPSHOT)
     native.hold()
+    runtime.rehearse()
     flush()
     gc.collect()
     generators, kept = find_generators(), kept_state()
@@ -235,4 +236,6 @@ def park(channel, runtime):
             func(*args, **kwargs)
     except BaseException as error:
         fail(channel, runtime, b"Runtime.AfterRestoreError", error, EXIT_AFTER_RESTORE)
+    runtime.LambdaContext.read_environment()
+    runtime.rehearse()
     channel.send(b"R", b"%d" % up)

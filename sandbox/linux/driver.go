@@ -38,6 +38,8 @@ type Config struct {
 	IDBase uint32
 	// Spares is how many sandboxes Run keeps ready, at most 1,024.
 	Spares int
+	// FavorMoves asks the kernel for quick moves between cgroups, for the whole machine; only root can have them.
+	FavorMoves bool
 	// Logf hears what goes wrong where no caller waits; the default is silence.
 	Logf func(format string, args ...any)
 }
@@ -55,6 +57,7 @@ type Driver struct {
 	limits   []rlimit
 	shim     *os.File
 	null     *os.File
+	moves    *os.File // what favorMoves gave; may be nil
 	logf     func(string, ...any)
 
 	ready  int // how many spares there shall be
@@ -142,6 +145,12 @@ func New(ctx context.Context, cfg Config) (_ *Driver, err error) {
 	}
 	if d.shim, err = openShim(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	if cfg.FavorMoves && d.root {
+		var refused error
+		if d.moves, refused = favorMoves(cfg.Instance); refused != nil {
+			d.logf("sandbox: starts may wait for the kernel to move processes between cgroups: %v", refused)
+		}
 	}
 	return d, nil
 }
@@ -432,7 +441,7 @@ func (d *Driver) release() error {
 	if d.rootfs != nil {
 		errs = append(errs, d.rootfs.remove())
 	}
-	for _, f := range []*os.File{d.shim, d.null} {
+	for _, f := range []*os.File{d.shim, d.null, d.moves} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,8 @@ type forking struct {
 	filter []byte // a template's
 	second []byte // what is installed on top in what it forks
 
-	told sync.Once // why templates cannot be forked here
+	proven atomic.Bool // the kernel has let a template fork, and has refused none since
+	told   sync.Once   // why it refuses
 
 	mu     sync.Mutex // guards helper's conversation: one message, one reply
 	helper *shim

@@ -129,15 +129,18 @@ early = []
 def go(control):
     unshare()
     r, w = os.pipe()
+    heard, tell = os.pipe()
     if os.fork() == 0:
         os.read(r, 1)
         message, fds = receive(control)
+        os.write(tell, b'x')
         _, _, _, uid, gid = struct.unpack('=BBHII', message)
         if os.fork() == 0: run_runtime(socket.socket(fileno=fds[2]))
         os.set_inheritable(fds[0], True)
         become_first(control, fds[0], uid, gid)
     send(control, 'H'); send(control, 'U')
     os.write(w, b'x')
+    os.read(heard, 1)
     os._exit(0)
 `, false},
 	{"a runtime in namespaces of its own, with the template's files", `

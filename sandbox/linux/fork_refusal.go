@@ -58,6 +58,7 @@ func (d *Driver) refused(err error, sysctl func(name string) string) error {
 		reason = fmt.Errorf("the kernel refuses user namespaces to a process without privilege: %w", errno)
 	}
 	err = fmt.Errorf("%w: %w", sandbox.ErrNoTemplates, reason)
+	d.forking.proven.Store(false)
 	d.forking.told.Do(func() { d.logf("%v", err) })
 	return err
 }

@@ -56,7 +56,7 @@ func open(t testing.TB, change ...func(*Config)) *Driver {
 	t.Helper()
 	var id [4]byte
 	rand.Read(id[:])
-	cfg := Config{Instance: "t" + hex.EncodeToString(id[:]), Dir: t.TempDir(), Network: sandbox.NetworkNone, Logf: t.Logf}
+	cfg := Config{Instance: "t" + hex.EncodeToString(id[:]), Dir: t.TempDir(), Network: sandbox.NetworkNone, FavorMoves: true, Logf: t.Logf}
 	for _, fn := range change {
 		fn(&cfg)
 	}

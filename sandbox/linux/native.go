@@ -19,6 +19,13 @@ func openShim() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create (vm.memfd_noexec forbids executable memory files when it is 2): %w", err)
 	}
+	// Whoever is started from it gets descriptors of its own up to lowestShim before the path of this one is looked up.
+	low := fd
+	fd, err = unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, lowestShim)
+	unix.Close(low)
+	if err != nil {
+		return nil, fmt.Errorf("fcntl: %w", err)
+	}
 	f := os.NewFile(uintptr(fd), "thaw-init")
 	if _, err := f.Write(initBinary); err != nil {
 		f.Close()
@@ -31,5 +38,8 @@ func openShim() (*os.File, error) {
 	}
 	return f, nil
 }
+
+// lowestShim is above every descriptor that pid 1 or the helper starts with.
+const lowestShim = 16
 
 const mfdExec = 0x10 // MFD_EXEC of linux/memfd.h

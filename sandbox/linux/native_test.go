@@ -94,3 +94,16 @@ func TestArtefactsAreStaticAndSmall(t *testing.T) {
 		}
 	}
 }
+
+// TestShimIsOutOfTheWay: a process that is started from the program is given descriptors of its own before the program's path,
+// which names a descriptor, is looked up.
+func TestShimIsOutOfTheWay(t *testing.T) {
+	f, err := openShim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if fd := f.Fd(); fd < lowestShim {
+		t.Errorf("it is descriptor %d", fd)
+	}
+}

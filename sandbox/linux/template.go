@@ -167,7 +167,8 @@ func (t *template) watch() {
 	close(t.done)
 }
 
-// Park freezes the runtime, after a trial of what the kernel can refuse its forks. errors.Is tells sandbox.ErrNoTemplates apart.
+// Park freezes the runtime. The driver's first is preceded by a trial of what the kernel can refuse; errors.Is tells
+// sandbox.ErrNoTemplates apart.
 func (t *template) Park() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,9 +178,12 @@ func (t *template) Park() error {
 	if t.parked {
 		return nil
 	}
-	// What else goes wrong in a trial is the template's fault, and its forks will tell.
-	if err := t.driver.refused(t.driver.step(StepForkUnshare, t.try), sysctl); errors.Is(err, sandbox.ErrNoTemplates) {
-		return err
+	if !t.driver.forking.proven.Load() {
+		err := t.driver.refused(t.driver.step(StepForkUnshare, t.try), sysctl)
+		if errors.Is(err, sandbox.ErrNoTemplates) {
+			return err
+		}
+		t.driver.forking.proven.Store(err == nil) // what else goes wrong is the template's fault, and its forks will tell
 	}
 	files, err := openOriginals(t.runtime)
 	if err != nil {

@@ -25,6 +25,23 @@ func (t *template) Hazards() ([]string, error) {
 	if closed {
 		return nil, ErrEnded
 	}
+	for end := time.Now().Add(settleLimit); ; <-time.After(settlePause) {
+		found, err := t.examine()
+		if err != nil || len(found) == 0 || time.Now().After(end) {
+			return found, err
+		}
+	}
+}
+
+// A thread that is about to end or to wait for work when init is over, and the runtime, which reads its own maps on its way to where
+// it is parked, get this long for it.
+const (
+	settleLimit = time.Second
+	settlePause = 5 * time.Millisecond
+)
+
+// examine is one look at all that can be wrong.
+func (t *template) examine() ([]string, error) {
 	pids, err := t.shim.group.pids()
 	if err != nil {
 		return nil, err
@@ -79,31 +96,20 @@ func (e *examination) tell(format string, args ...any) {
 // nodeThreads are names of threads that Node.js has of its own: its main one's before libuv 1.50 named them.
 var nodeThreads = []string{"node", "libuv-worker", "SignalInspector", "DelayedTaskSchedu", "DelayedTaskSche", "V8Worker"}
 
-// A thread that is about to end, or to wait for work, when init is over, gets this long for it.
-const (
-	settleLimit = time.Second
-	settlePause = 5 * time.Millisecond
-)
-
 // threads looks for threads that a fork would not copy.
 func (e *examination) threads() error {
-	for end := time.Now().Add(settleLimit); ; <-time.After(settlePause) {
-		names, err := e.foreignThreads()
-		if err != nil {
-			return err
-		}
-		if len(names) > 0 && time.Now().Before(end) {
-			continue
-		}
-		different := slices.Compact(slices.Sorted(slices.Values(names)))
-		switch {
-		case len(names) == 1:
-			e.tell("1 thread is running after init (%s)", names[0])
-		case len(names) > 1:
-			e.tell("%d threads are running after init (%s)", len(names), strings.Join(different, ", "))
-		}
-		return nil
+	names, err := e.foreignThreads()
+	if err != nil {
+		return err
 	}
+	different := slices.Compact(slices.Sorted(slices.Values(names)))
+	switch {
+	case len(names) == 1:
+		e.tell("1 thread is running after init (%s)", names[0])
+	case len(names) > 1:
+		e.tell("%d threads are running after init (%s)", len(names), strings.Join(different, ", "))
+	}
+	return nil
 }
 
 // foreignThreads gives the names of the threads that are not the runtime's own. Of Node.js's own, those that wait for work are made

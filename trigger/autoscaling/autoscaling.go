@@ -114,7 +114,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		err := l.tick(ctx, l.cfg.Now().UTC())
+		err := l.Tick(ctx, l.cfg.Now().UTC())
 		switch {
 		case err == nil:
 			l.said = ""
@@ -125,8 +125,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// tick looks at every target once. A failure with one target does not keep it from the others.
-func (l *Loop) tick(ctx context.Context, now time.Time) error {
+// Tick looks at every target once, now being the time: what Run does every second. A failure with one target does not
+// keep it from the others. It must not be called while Run runs.
+func (l *Loop) Tick(ctx context.Context, now time.Time) error {
 	targets, err := l.cfg.Records.Targets(ctx)
 	if err != nil {
 		return err
@@ -313,6 +314,10 @@ func (l *Loop) note(ctx context.Context, t *Target, f *follow, now time.Time, a 
 		if i := underWay(h); i >= 0 && a.Status == StatusInProgress {
 			h[i].Status, h[i].End = StatusOverridden, now
 			h[i].Message = fmt.Sprintf("Successfully set desired concurrency to %d. It was set to %d before the change was fulfilled by lambda.", h[i].To, a.To)
+		}
+		a.Number = 1
+		if len(h) > 0 {
+			a.Number = h[0].Number + 1
 		}
 		return append([]Activity{a}, h...)
 	})

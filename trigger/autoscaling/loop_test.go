@@ -109,7 +109,7 @@ func (w *world) pass(seconds int) {
 	w.t.Helper()
 	for range seconds {
 		w.now = w.now.Add(time.Second)
-		if err := w.loop.tick(w.t.Context(), w.now); err != nil {
+		if err := w.loop.Tick(w.t.Context(), w.now); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestAWSPace(t *testing.T) {
 	w.pass(1)
 	w.wantCapacity(4)
 	w.busy = 0
-	w.pass(3600)
+	w.pass(1200)
 	w.wantCapacity(4) // no traffic, no data
 	for minute := range 15 {
 		w.busy = 1
@@ -310,7 +310,7 @@ func TestActivitiesAreBounded(t *testing.T) {
 	if kept, err := w.records.Activities(t.Context(), "function:f:live", later); err != nil || len(kept) != 0 {
 		t.Errorf("%d kept after six weeks, %v", len(kept), err)
 	}
-	if err := w.loop.tick(t.Context(), later); err != nil {
+	if err := w.loop.Tick(t.Context(), later); err != nil {
 		t.Fatal(err)
 	}
 	if records, err := w.records.activities.List(t.Context(), ""); err != nil || len(records) != 0 {
@@ -369,6 +369,26 @@ Successful|Setting max capacity to 9|scheduled action name often was triggered|S
 	if n := strings.Count(w.told(), "name often"); n != 2 {
 		t.Errorf("%d times in two minutes\n%s", n, w.told())
 	}
+}
+
+func TestOneBoundTakesTheOtherWithIt(t *testing.T) {
+	for _, tt := range []struct{ low, high *int32 }{{ptr[int32](12), nil}, {nil, ptr[int32](2)}, {ptr[int32](5), nil}, {ptr[int32](1), ptr[int32](20)}} {
+		target := Target{Min: 4, Max: 8}
+		target.setBounds(tt.low, tt.high)
+		if low := tt.low; low != nil && target.Min != int(*low) || tt.high != nil && target.Max != int(*tt.high) || target.Min > target.Max || target.Bounds != 1 {
+			t.Errorf("%+v", target)
+		}
+	}
+}
+
+func TestSetByHandInTheMeantime(t *testing.T) {
+	w := newWorld(t)
+	w.register(Target{Min: 3, Max: 10})
+	w.allocated = 0
+	w.pass(1)
+	w.f.Provisioned["live"] = thaw.Provisioned{Requested: 1}
+	w.pass(1)
+	w.wantTold("Overridden|Setting desired concurrency to 3.|minimum capacity was set to 3|Successfully set desired concurrency to 3. It was set to 1 before the change was fulfilled by lambda.")
 }
 
 func TestSuspendedActions(t *testing.T) {
@@ -479,7 +499,7 @@ func BenchmarkTick(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				if err := l.tick(b.Context(), noon); err != nil {
+				if err := l.Tick(b.Context(), noon); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -44,13 +44,12 @@ type Suspended struct {
 type Policy struct {
 	Name           string    `json:"name"`
 	ID             string    `json:"id"`                     // a UUID, part of its ARN
-	Target         float64   `json:"target"`                 // utilisation, above 0 and at most 1
+	Target         float64   `json:"target"`                 // utilisation above 0; 0.7 is 70%
 	OutCooldown    *int32    `json:"out_cooldown,omitempty"` // seconds; nil: 0, which is AWS's default for Lambda
 	InCooldown     *int32    `json:"in_cooldown,omitempty"`  // seconds; nil: 0
 	DisableScaleIn *bool     `json:"disable_scale_in,omitempty"`
-	ResourceLabel  *string   `json:"resource_label,omitempty"` // shown again; it means something for load balancers only
-	AlarmHigh      string    `json:"alarm_high"`               // a UUID, the end of the alarm's name
-	AlarmLow       string    `json:"alarm_low"`                // as AlarmHigh
+	AlarmHigh      string    `json:"alarm_high"` // a UUID, the end of the alarm's name
+	AlarmLow       string    `json:"alarm_low"`  // as AlarmHigh
 	Created        time.Time `json:"created"`
 }
 
@@ -72,7 +71,9 @@ type Action struct {
 
 // Activity is a scaling activity. The texts are AWS's.
 type Activity struct {
-	ID          string    `json:"id"`
+	ID string `json:"id"`
+	// Number counts the activities of a resource, so that those of one moment have an order.
+	Number      uint64    `json:"number"`
 	Description string    `json:"description"`
 	Cause       string    `json:"cause"`
 	Status      string    `json:"status"` // AWS's ScalingActivityStatusCode
@@ -85,7 +86,7 @@ type Activity struct {
 	From   int    `json:"from"`
 	To     int    `json:"to"`
 	Base   int    `json:"base"`
-	// NotScaled is why nothing was changed, empty when something was; AWS's NotScaledReason code. Min and Max are the
+	// NotScaled is why nothing was changed, AlreadyAtMax or AlreadyAtMin, empty when something was. Min and Max are the
 	// bounds at that time.
 	NotScaled string `json:"not_scaled,omitempty"`
 	Min       int    `json:"min,omitempty"`
@@ -99,6 +100,12 @@ const (
 	StatusOverridden  = "Overridden"
 	StatusUnfulfilled = "Unfulfilled"
 	StatusFailed      = "Failed"
+)
+
+// The reasons of not scaling that activities have here, AWS's NotScaledReason codes.
+const (
+	AlreadyAtMax = "AlreadyAtMaxCapacity"
+	AlreadyAtMin = "AlreadyAtMinCapacity"
 )
 
 // How many activities of a target are kept, how many of them may be ones that changed nothing, and for how long: AWS

@@ -45,7 +45,7 @@ type decision struct {
 	to   int
 	base int // for the cooldown that begins
 	high bool
-	// why nothing is done although the alarm is there: AWS's NotScaledReason code, or empty.
+	// why nothing is done although the alarm is there: AlreadyAtMax, AlreadyAtMin or empty.
 	why string
 }
 
@@ -74,7 +74,7 @@ func decide(s situation) decision {
 		case to > s.current:
 			return decision{to: to, base: base, high: true}
 		case want > s.current:
-			return decision{to: s.current, high: true, why: "AlreadyAtMaxCapacity"}
+			return decision{to: s.current, high: true, why: AlreadyAtMax}
 		}
 		return stay
 	case breached(s.points, s.pace.in, func(u float64) bool { return u < lowShare*s.policy.Target }):
@@ -94,7 +94,7 @@ func decide(s situation) decision {
 		case to < s.current:
 			return decision{to: to, base: s.current}
 		case want < s.current:
-			return decision{to: s.current, why: "AlreadyAtMinCapacity"}
+			return decision{to: s.current, why: AlreadyAtMin}
 		}
 	}
 	return stay

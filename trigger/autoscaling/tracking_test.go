@@ -67,6 +67,7 @@ func TestDecide(t *testing.T) {
 		{name: "in not above 90% of the target", points: row(15, 63, 100), current: 100, max: 100, to: 100},
 		{name: "in below it", points: row(15, 62, 100), current: 100, max: 100, to: 89},
 		{name: "in by the busiest moment", points: append(row(14, 0, 10), row(1, 5, 10)...), current: 10, max: 100, to: 8},
+		{name: "wherever in that time it is", points: append(row(1, 5, 10), row(14, 1, 10)...), current: 10, max: 100, to: 8},
 		{name: "in only after all of them", points: append(row(14, 0, 10), row(1, 7, 10)...), current: 10, max: 100, to: 10},
 		{name: "not long enough", points: row(14, 0, 10), current: 10, max: 100, to: 10},
 		{name: "idle", points: row(15, 0, 10), current: 10, max: 100, to: 0},

@@ -181,9 +181,9 @@ func (c *cron) Next(after time.Time, loc *time.Location) (time.Time, bool) {
 				return t, true
 			}
 		}
-		// Where a day begins again in the middle of itself, or an offset changes within an hour, the step may have gone
-		// astray: it never goes back, and minutes that it might have passed over are looked at one by one.
-		if !next.After(t) || offset(next) != offset(t) && next.Sub(t) <= time.Hour {
+		// Where the clock is about to be changed it may come back to what has been, or to what a step would pass over, such
+		// as from 0:01 to 23:01 of the day before: there every minute is looked at.
+		if !next.After(t) || offset(t.Add(time.Hour)) != offset(t) {
 			next = t.Add(time.Minute)
 		}
 		t = next

@@ -117,10 +117,12 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000`), "TIME+0000"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0000`), "SECONDS+0000"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIMEZ"},
 	{regexp.MustCompile(`("LastModified": )\d{10}(\.\d+)?`), "${1}EPOCH"},
 	{regexp.MustCompile(`expires=\d+`), "expires=TIME"},
 	{regexp.MustCompile(`token=[0-9a-f]{64}`), "token=TOKEN"},
+	{regexp.MustCompile(`scalable-target/[0-9a-f]{36}`), "scalable-target/ID"},
 	{regexp.MustCompile(`\b(AROA|ANPA)[A-Z2-7]{17}\b`), "${1}ID"},
 }
 
