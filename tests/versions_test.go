@@ -244,3 +244,40 @@ func (f *versioned) spillsOver(t *testing.T, n int) {
 		t.Errorf("%d of %v ran on demand, and %d are counted", spilled, types, counted)
 	}
 }
+
+// TestInactive has functions that nobody uses, on a platform that has little patience with them.
+func TestInactive(t *testing.T) {
+	data := t.TempDir()
+	t.Cleanup(func() { harness.NothingLeft(t, data) })
+	p := harness.Start(t, harness.Options{Config: forkConfig + "environments:\n  inactive_after: 2s\n", Data: data})
+	f := &versioned{stage: &stage{Platform: p, client: p.Lambda()}, name: "idle"}
+	f.python(t, f.name, source("1"), deployed{})
+	one := f.publish(t)
+	f.provision(t, one, 1)
+	awaitIdle := func() {
+		t.Helper()
+		harness.Eventually(t, "$LATEST is Inactive", func() bool {
+			c, err := f.client.GetFunctionConfiguration(t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: &f.name})
+			return err == nil && c.State == types.StateInactive && c.StateReasonCode == types.StateReasonCodeIdle
+		})
+	}
+	awaitIdle()
+	if v := f.standing(t, f.name); v.Environments.Spares != 0 || v.Template.State != "" {
+		t.Errorf("while it is inactive it has %+v", v)
+	}
+	if v, _ := f.ask(t, one, "{}"); v.Type != "provisioned-concurrency" {
+		t.Errorf("a version with provisioned concurrency says %+v", v)
+	}
+	call := func() *answer {
+		return f.call(t, http.MethodPost, "/2015-03-31/functions/idle/invocations", invokeHeaders, strings.NewReader("{}"))
+	}
+	if a := call(); a.status != http.StatusConflict || !strings.Contains(a.payload, "following state: Inactive") {
+		t.Errorf("it answers %d %s", a.status, a.payload)
+	}
+	harness.Eventually(t, "it is back", func() bool { return call().status == http.StatusOK })
+	awaitIdle()
+	f.update(t, source("2"))
+	if v, _ := f.ask(t, "$LATEST", "{}"); v.Code != 2 {
+		t.Errorf("after an update it says %+v", v)
+	}
+}
