@@ -77,7 +77,7 @@ func TestBurstDoesNotStarveAnothersFirstStart(t *testing.T) {
 		if name := <-g.began; name == "b" {
 			break
 		}
-		if before++; before > starters+2 {
+		if before++; before > 4*starters { // those under way, and what the scheduler puts before it
 			t.Errorf("%d starts of a came before b's first", before)
 			break
 		}
