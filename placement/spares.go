@@ -51,6 +51,14 @@ func (p *Placer) warmUp(ctx context.Context, function string, used time.Time) {
 			fleet.spareFailed(true)
 			return
 		}
+		if !instance.Forked && p.templateMissed(fleet.key) {
+			fleet.spareFailed(false)
+			p.bury(ending{instance: instance})
+			if !p.templateKnown(fleet.key) {
+				return
+			}
+			continue
+		}
 		if !fleet.addSpare(instance, time.Now()) {
 			p.end(fleet, instance, "")
 			continue

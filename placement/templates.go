@@ -224,6 +224,15 @@ func (p *Placer) templateKnown(key fleetKey) bool {
 	return h != nil && h.report.State != template.StateBuilding
 }
 
+// templateMissed reports whether a spare that was booted should have been forked: the template is there, or is being made. It
+// lacks the warm-up that the function's tags may ask for.
+func (p *Placer) templateMissed(key fleetKey) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	h := p.templates[key]
+	return h == nil || h.report.State == template.StateBuilding || h.template != nil
+}
+
 // roomForTemplate reports whether a template of a function that was used at the given time would stay. The caller holds
 // p.mu.
 func (p *Placer) roomForTemplate(used time.Time) bool {
