@@ -22,7 +22,7 @@ const (
 
 // WantsArchive reports whether Archive would run the function's init.
 func WantsArchive(plan *sandbox.Plan, tags map[string]string) bool {
-	if plan.Launch.ArchiveArgs == nil || tags[TagSnapshot] == "off" {
+	if plan.Launch.ArchiveArgs == nil || tags[thaw.TagSnapshot] == "off" {
 		return false
 	}
 	_, err := os.Stat(plan.Launch.Archive)
