@@ -201,7 +201,7 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
 	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
-	if launch.TemplateArgs != nil && f.Tags[template.TagSnapshot] != "off" || template.WantsArchive(plan, f.Tags) { // init runs
+	if launch.TemplateArgs != nil && f.Tags[thaw.TagSnapshot] != "off" || template.WantsArchive(plan, f.Tags) { // init runs
 		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	}
 	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, qualifier(v))

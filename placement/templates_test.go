@@ -186,9 +186,9 @@ func TestTagsThatChangeRenewTemplateAndSpares(t *testing.T) {
 		state  template.State
 		forked bool
 	}{
-		{map[string]string{template.TagSnapshot: "off"}, template.StateOff, false},
-		{map[string]string{template.TagWarmup: "true"}, template.StateReady, true},
-		{map[string]string{template.TagWarmupEvent: "7"}, template.StateReady, true},
+		{map[string]string{thaw.TagSnapshot: "off"}, template.StateOff, false},
+		{map[string]string{thaw.TagWarmup: "true"}, template.StateReady, true},
+		{map[string]string{thaw.TagWarmupEvent: "7"}, template.StateReady, true},
 		{nil, template.StateReady, true},
 	} {
 		old, _ = r.spareIDs(v)

@@ -22,7 +22,7 @@ const (
 
 // WantsArchive reports whether Archive would run the function's init.
 func WantsArchive(plan *sandbox.Plan, tags map[string]string) bool {
-	if plan.Launch.ArchiveArgs == nil || tags[TagSnapshot] == "off" {
+	if plan.Launch.ArchiveArgs == nil || tags[thaw.TagSnapshot] == "off" {
 		return false
 	}
 	_, err := os.Stat(plan.Launch.Archive)
@@ -89,7 +89,8 @@ func makeArchive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, a
 	defer os.Remove(file.Name())
 	err = env.Archive(ctx, file, min(maxArchive, room))
 	info, statErr := file.Stat()
-	if err := errors.Join(err, statErr, file.Chmod(0o644), file.Close()); err != nil {
+	// A JVM believes the lengths in an archive's head: one that a power cut has cut short would end it with SIGBUS.
+	if err := errors.Join(err, statErr, file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
 		return 0, err
 	}
 	if info.Size() == 0 {

@@ -51,12 +51,12 @@ func TestArchive(t *testing.T) {
 		events  string
 	}{
 		{name: "made", runtime: sandboxtest.Runtime{Last: writes("classes", 0)}, made: true},
-		{name: "with an event", runtime: sandboxtest.Runtime{Last: writes("classes", 0)}, tags: map[string]string{TagWarmupEvent: `{"n":1}`}, made: true, events: `{"n":1}`},
-		{name: "off", runtime: sandboxtest.Runtime{Last: writes("classes", 0)}, tags: map[string]string{TagSnapshot: "off"}},
+		{name: "with an event", runtime: sandboxtest.Runtime{Last: writes("classes", 0)}, tags: map[string]string{thaw.TagWarmupEvent: `{"n":1}`}, made: true, events: `{"n":1}`},
+		{name: "off", runtime: sandboxtest.Runtime{Last: writes("classes", 0)}, tags: map[string]string{thaw.TagSnapshot: "off"}},
 		{name: "failed at its end", runtime: sandboxtest.Runtime{Last: writes("half of the cla", 1)}, why: "exit status 1"},
 		{name: "empty", runtime: sandboxtest.Runtime{Last: writes("", 0)}, why: "the JVM wrote none"},
 		{name: "init fails", runtime: sandboxtest.Runtime{Init: func(*sandbox.Spec, io.Writer) error { return io.EOF }}, why: thaw.ErrorExit},
-		{name: "event fails", tags: map[string]string{TagWarmup: "true"}, runtime: sandboxtest.Runtime{
+		{name: "event fails", tags: map[string]string{thaw.TagWarmup: "true"}, runtime: sandboxtest.Runtime{
 			Handle: func(*sandbox.Spec, []byte, io.Writer) ([]byte, error) { return nil, io.EOF },
 		}, why: thaw.ErrorExit},
 	} {

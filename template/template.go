@@ -22,16 +22,6 @@ import (
 	"thaw/sandbox"
 )
 
-// Tags of a function by which its owner decides about templates.
-const (
-	// TagSnapshot with the value "off" has every environment booted.
-	TagSnapshot = "thaw:snapshot"
-	// TagWarmupEvent holds the JSON event of one invocation that a template serves before it is parked.
-	TagWarmupEvent = "thaw:warmup-event"
-	// TagWarmup with the value "true" asks for one with {"warmup": true}.
-	TagWarmup = "thaw:warmup"
-)
-
 // State says whether a version has a template.
 type State string
 
@@ -79,15 +69,15 @@ type Settings struct {
 
 // SettingsOf reads a function's tags.
 func SettingsOf(tags map[string]string) Settings {
-	return Settings{Off: tags[TagSnapshot] == "off", Warmup: string(Warmup(tags))}
+	return Settings{Off: tags[thaw.TagSnapshot] == "off", Warmup: string(Warmup(tags))}
 }
 
 // Warmup is the event that a function's tags ask for, nil if they ask for none.
 func Warmup(tags map[string]string) []byte {
-	if event := tags[TagWarmupEvent]; event != "" {
+	if event := tags[thaw.TagWarmupEvent]; event != "" {
 		return []byte(event)
 	}
-	if tags[TagWarmup] == "true" {
+	if tags[thaw.TagWarmup] == "true" {
 		return []byte(`{"warmup":true}`)
 	}
 	return nil
@@ -97,8 +87,8 @@ func Warmup(tags map[string]string) []byte {
 // can be none; an error only when ctx has ended or the platform failed.
 func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, tags map[string]string) (*Template, Report, error) {
 	switch {
-	case tags[TagSnapshot] == "off":
-		return nil, Report{State: StateOff, Reasons: []string{"the tag " + TagSnapshot + " is off"}}, nil
+	case tags[thaw.TagSnapshot] == "off":
+		return nil, Report{State: StateOff, Reasons: []string{"the tag " + thaw.TagSnapshot + " is off"}}, nil
 	case plan.Launch.TemplateArgs == nil:
 		return nil, Report{State: StateUnsupported, Reasons: []string{"the runtime " + plan.Version.Runtime + " cannot be forked"}}, nil
 	}

@@ -466,7 +466,7 @@ var rolls = []struct {
 	deployed deployed
 }{
 	{"python", deployed{runtime: "python3.11", handler: "f.handler", files: map[string]string{"f.py": `import os, random, secrets, ssl, tempfile, uuid
-own = random.Random(7)
+own = random.Random()
 class Holder: pass
 holder = Holder(); holder.deep = [{'generator': random.Random()}]
 for warm in (random.random, random.gauss, own.random, uuid.uuid1, uuid.uuid4, secrets.token_bytes): warm(0, 1) if warm is random.gauss else warm()
@@ -494,7 +494,7 @@ exports.handler = async () => ({
 });
 `}}},
 	{"ruby", deployed{runtime: "ruby3.3", handler: "f.handler", files: map[string]string{"f.rb": `require 'securerandom'; require 'openssl'; require 'tempfile'
-$own = Random.new(7)
+$own = Random.new
 rand; $own.rand; SecureRandom.hex; OpenSSL::Random.random_bytes(8); Random.rand; [1, 2].shuffle
 def handler(event:, context:)
   { rand: rand, random: Random.rand, own: $own.rand, hex: SecureRandom.hex(8), uuid: SecureRandom.uuid, ssl: OpenSSL::Random.random_bytes(8).unpack1('H*'),

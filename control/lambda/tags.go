@@ -117,6 +117,9 @@ func checkTags(present, added map[string]string) error {
 		case strings.HasPrefix(strings.ToLower(key), "aws:"):
 			return invalid("Tag key '%s' is not allowed: the prefix aws: is reserved. Choose another key.", key)
 		}
+		if err := thaw.CheckTag(key, val); err != nil {
+			return err
+		}
 		if _, ok := present[key]; !ok {
 			total++
 		}
