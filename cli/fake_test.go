@@ -20,8 +20,10 @@ import (
 type fakePlatform struct {
 	*httptest.Server
 	pollsUntilActive int
-	failUpdate       string // reason for which each change ends in failure
-	foreign          bool   // it is a Lambda API, but not thaw
+	failUpdate       string                           // reason for which each change ends in failure
+	foreign          bool                             // it is a Lambda API, but not thaw
+	pages            func(after string, n int) string // answers GET /_thaw/functions; n counts the readings before
+	readings         int
 
 	mu        sync.Mutex
 	functions map[string]*fakeFunction
@@ -42,6 +44,7 @@ func newFakePlatform(t *testing.T) *fakePlatform {
 		fmt.Fprintf(w, `{"status":"ok","version":"test","region":"eu-central-1","account":%q,"runtimes":["python3.9","python3.11","nodejs20.x"]}`, fakeAccount)
 	})
 	mux.HandleFunc("GET /_thaw/logs", f.logs)
+	mux.HandleFunc("GET /_thaw/functions", f.nativeList)
 	mux.HandleFunc("GET /_thaw/functions/{name}", f.native)
 	mux.HandleFunc("POST /2015-03-31/functions", f.create)
 	mux.HandleFunc("GET /2015-03-31/functions", f.list)

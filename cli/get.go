@@ -12,18 +12,12 @@ import (
 
 // functionView is the answer of GET /_thaw/functions/NAME.
 type functionView struct {
-	Version      int          `json:"version"`
-	Name         string       `json:"name"`
-	State        string       `json:"state"`
-	Template     templateView `json:"template"`
-	Environments struct {
-		Busy   int `json:"busy"`
-		Idle   int `json:"idle"`
-		Spares int `json:"spares"`
-		Wanted int `json:"wanted"`
-		Starts int `json:"starts"`
-	} `json:"environments"`
-	Versions []versionView `json:"versions,omitempty"`
+	Version      int           `json:"version"`
+	Name         string        `json:"name"`
+	State        string        `json:"state"`
+	Template     templateView  `json:"template"`
+	Environments environments  `json:"environments"`
+	Versions     []versionView `json:"versions,omitempty"`
 }
 
 // versionView is what a version has on the platform.
@@ -32,11 +26,7 @@ type versionView struct {
 	State       string       `json:"state"`
 	StateReason string       `json:"state_reason,omitempty"`
 	Template    templateView `json:"template"`
-	Provisioned struct {
-		Wanted    int `json:"wanted"`
-		Allocated int `json:"allocated"`
-		Available int `json:"available"`
-	} `json:"provisioned"`
+	Provisioned provisioned  `json:"provisioned"`
 }
 
 // templateView says whether environments are forked, and why not.

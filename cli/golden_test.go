@@ -159,6 +159,12 @@ func TestOutput(t *testing.T) {
 		{name: "bench-missing", args: []string{"bench", "cold", "missing"}},
 		{name: "bench-fails", args: []string{"bench", "warm", "fails"}},
 		{name: "bench-no-count", args: []string{"bench", "warm", "hello", "--count", "0"}},
+		{name: "top", args: []string{"top", "--once"}},
+		{name: "top-name", args: []string{"top", "--once", "--sort", "name"}},
+		{name: "top-json", args: []string{"top", "--once", "--json", "--sort", "throttles"}},
+		{name: "top-bad-sort", args: []string{"top", "--sort", "colour"}},
+		{name: "top-bad-interval", args: []string{"top", "--interval", "1ms"}},
+		{name: "complete-sort", args: []string{"__complete", "top", "--sort", ""}},
 		{name: "completion-json", args: []string{"completion", "bash", "--json"}},
 		{name: "complete-name", setup: [][]string{deployed, {"deploy", hello, "--name", "other"}}, args: []string{"__complete", "invoke", "he"}},
 	}
@@ -176,6 +182,7 @@ func TestOutput(t *testing.T) {
 			text := fmt.Sprintf("$ thaw %s\nexit %d\n--- standard output\n%s--- standard error\n%s", strings.Join(c.args, " "), got.exit, got.out, got.errOut)
 			text = strings.NewReplacer(f.URL, "http://PLATFORM", hello, "HELLO", empty, "EMPTY",
 				runtime.Version(), "GOVERSION", runtime.GOOS+"/"+runtime.GOARCH, "OS/ARCH").Replace(text)
+			text = clock.ReplaceAllString(text, `"time":"TIME"`)
 			compareGolden(t, c.name, codeIdentity.ReplaceAllString(text, "CODE"))
 		})
 	}
@@ -201,6 +208,9 @@ func compareGolden(t *testing.T, name, got string) {
 
 // codeIdentity matches what depends on the compressor of the Go version: a package's digest and size.
 var codeIdentity = regexp.MustCompile(`[A-Za-z0-9+/]{43}=|\b1[0-9][0-9] B\b|"code_bytes": [0-9]+`)
+
+// clock matches the time of a reading.
+var clock = regexp.MustCompile(`"time":"[^"]+"`)
 
 var digits = regexp.MustCompile(`[0-9]+\.[0-9]+`)
 
@@ -230,7 +240,7 @@ func TestBenchOutput(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	f := newFakePlatform(t)
 	f.Close()
-	for _, args := range [][]string{{"list"}, {"deploy", writeTree(t, map[string]string{"app.py": pythonHandler})}, {"invoke", "x"}, {"logs", "x"}, {"delete", "x"}, {"bench", "warm", "x"}} {
+	for _, args := range [][]string{{"list"}, {"deploy", writeTree(t, map[string]string{"app.py": pythonHandler})}, {"invoke", "x"}, {"logs", "x"}, {"delete", "x"}, {"bench", "warm", "x"}, {"top"}} {
 		got := run(t, t.Context(), "", testDeps(f.URL), args...)
 		if got.exit != ExitUnreachable || !strings.Contains(got.errOut, "thaw up") || !strings.Contains(got.errOut, "connection refused") {
 			t.Errorf("%q: %+v", args, got)
