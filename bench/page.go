@@ -32,6 +32,7 @@ func (f *findings) write(w io.Writer) {
 	f.writeMemory(w)
 	f.writeForks(w)
 	f.writeBursts(w)
+	f.writePlane(w)
 	fmt.Fprint(w, method)
 }
 
@@ -163,11 +164,15 @@ func (f *findings) writeBursts(w io.Writer) {
 		return
 	}
 	fmt.Fprint(w, "## Bursts\n\nSimultaneous first requests to a function that was just deployed and has two spares. An environment that has answered is free for the "+
-		"next\nrequest of the burst, hence the warm ones.\n\n"+
+		"next\nrequest of the burst, hence the warm ones. Where the handler does something, the times are without that: they are what the platform added.\n\n"+
 		"| function | at once | p50 | p99 | max | spare | fork | boot | warm | refused | max ÷ plain start |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for i := range f.Bursts {
 		b := &f.Bursts[i]
-		fmt.Fprintf(w, "| %s | %d |", b.Function, b.Size)
+		name := b.Function
+		if b.Works > 0 {
+			name += fmt.Sprintf(" (%s)", b.Works)
+		}
+		fmt.Fprintf(w, "| %s | %d |", name, b.Size)
 		if len(b.Took) == 0 {
 			fmt.Fprint(w, " | | |")
 		} else {

@@ -40,6 +40,10 @@ type findings struct {
 	Memory   []memoryResult
 	Forks    []forkRate
 	Bursts   []burst
+	Arrivals *arrivalsResult
+	Idle     *idleResult
+	Step     *stepResult
+	Waits    []contention
 	Start    time.Duration // from exec to the first answer, fresh data directory
 	Restart  time.Duration // the same with a data directory that was used before
 	IdleRSS  int64         // bytes, nothing deployed
@@ -86,6 +90,7 @@ func run(ctx context.Context, o *options) error {
 		{"memory", func() error { return measureMemory(ctx, o, examples, f) }},
 		{"forks", func() error { return measureForks(ctx, o, examples, f) }},
 		{"bursts", func() error { return measureBursts(ctx, o, examples, f) }},
+		{"plane", func() error { return measurePlane(ctx, o, examples, f) }},
 		{"warm", func() error {
 			measure := func(p *platform.Platform) error { return measureCalls(ctx, o, p, examples, f) }
 			if o.config == "" {

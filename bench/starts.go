@@ -189,6 +189,10 @@ type view struct {
 		Spares int `json:"spares"`
 		Starts int `json:"starts"`
 	} `json:"environments"`
+	Usage struct {
+		Invocations int `json:"invocations"`
+		SpilledOver int `json:"spilled_over"`
+	} `json:"usage"`
 }
 
 // viewer asks for views.
