@@ -29,9 +29,13 @@ var pythonSleep []byte
 // sleepBursts are how many first requests python-sleep gets at once.
 var sleepBursts = []int{10, 100, 500, 1000}
 
-// roomForAll lets a node hold a thousand environments and the spares of other functions beside them. The account's
-// concurrency and the scaling rate are 1,000 by default, AWS's own, which is as much as is asked for here.
-const roomForAll = "  max: 1100\n"
+// roomForAll lets a node hold a thousand environments and the spares of other functions beside them, and does not have it
+// reckon with half of the memory that each may have as long as it has not seen what they use. The account's concurrency and the
+// scaling rate are 1,000 by default, AWS's own, which is as much as is asked for here.
+const roomForAll = "  max: 1100\n  memory: 100000000000\n"
+
+// sleepMemory is python-sleep's, MB: what Lambda gives a function that asks for none.
+const sleepMemory = 128
 
 // measurePlane measures what the platform does under load: bursts from none, arrivals as they come in nature, many idle
 // environments, automatic scaling, and the locks of the path of a request.
@@ -50,7 +54,7 @@ func measurePlane(ctx context.Context, o *options, examples []platform.Example, 
 		return err
 	}
 	echo, sleep := examples[at], examples[at]
-	sleep.Name, sleep.Dir = "python-sleep", dir
+	sleep.Name, sleep.Dir, sleep.Memory = "python-sleep", dir, sleepMemory
 	for _, measure := range []func() error{
 		func() error { return measureSleepBursts(ctx, o, &sleep, f) },
 		func() error { return measureArrivals(ctx, o, &sleep, f) },
@@ -91,42 +95,51 @@ func endpointOf(p *platform.Platform) *string { return aws.String(p.URL) }
 // spentCPU is the CPU time of the platform and of the processes below it.
 type spentCPU struct {
 	platform time.Duration
-	below    map[int]time.Duration // by process
+	below    map[int]time.Duration // of those that run, by process
+	reaped   time.Duration         // of those that have ended
 }
 
 func cpuOf(p *platform.Platform) (s spentCPU, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
-	if err != nil {
-		return s, err
-	}
-	if s.platform, err = processCPU(stat); err != nil {
-		return s, err
-	}
 	pids, err := descendants(p.PID)
 	if err != nil {
 		return s, err
 	}
 	s.below = make(map[int]time.Duration, len(pids))
-	for _, pid := range pids {
+	for _, pid := range append(pids, p.PID) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil && pid != p.PID {
+			continue // it has ended
+		}
+		own, reaped, err := processCPU(stat)
+		if err != nil {
+			return s, err
+		}
+		s.reaped += reaped
+		if pid == p.PID {
+			s.platform = own
+			continue
+		}
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		if err != nil {
 			return s, err
 		}
 		for _, thread := range threads {
-			text, err := os.ReadFile(thread)
-			if err != nil {
-				continue // it has ended
+			if text, err := os.ReadFile(thread); err == nil { // else it has ended
+				s.below[pid] += threadCPU(text)
 			}
-			s.below[pid] += threadCPU(text)
 		}
 	}
 	return s, nil
 }
 
-// since is what was spent after an earlier reading. What processes spent that have ended since is not in it.
+// since is what was spent after an earlier reading.
 func (s spentCPU) since(earlier spentCPU) (platform, below time.Duration) {
-	for pid, spent := range s.below {
-		below += max(spent-earlier.below[pid], 0)
+	below = s.reaped - earlier.reaped
+	for _, spent := range s.below {
+		below += spent
+	}
+	for _, spent := range earlier.below {
+		below -= spent // those that have ended since are among the reaped ones with all that they spent
 	}
 	return s.platform - earlier.platform, below
 }
@@ -134,16 +147,20 @@ func (s spentCPU) since(earlier spentCPU) (platform, below time.Duration) {
 // tick is the unit of the times in /proc/PID/stat (USER_HZ, 100 a second for every program on Linux).
 const tick = 10 * time.Millisecond
 
-// processCPU is the CPU time, user's and system's, of all threads of a process, those that have ended included.
-func processCPU(stat []byte) (time.Duration, error) {
-	// Behind the name in parentheses, which may hold anything, the state is first and utime and stime are 12th and 13th.
+// processCPU is the CPU time, user's and system's, of all threads of a process, those that have ended included, and of
+// the processes that it has waited for.
+func processCPU(stat []byte) (own, reaped time.Duration, err error) {
+	// Behind the name in parentheses, which may hold anything, the state is first; utime, stime, cutime and cstime are 12th to 15th.
 	words := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(words) < 13 {
-		return 0, fmt.Errorf("%q is not what /proc/PID/stat holds", stat)
+	if len(words) < 15 {
+		return 0, 0, fmt.Errorf("%q is not what /proc/PID/stat holds", stat)
 	}
-	user, err1 := strconv.ParseInt(string(words[11]), 10, 64)
-	system, err2 := strconv.ParseInt(string(words[12]), 10, 64)
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	var ticks [4]int64
+	var errs [4]error
+	for i := range ticks {
+		ticks[i], errs[i] = strconv.ParseInt(string(words[11+i]), 10, 64)
+	}
+	return time.Duration(ticks[0]+ticks[1]) * tick, time.Duration(ticks[2]+ticks[3]) * tick, errors.Join(errs[:]...)
 }
 
 // threadCPU is the first number of a thread's schedstat: what it ran for, in ns. The ticks of /proc/PID/stat would be too

@@ -73,19 +73,20 @@ func TestServed(t *testing.T) {
 }
 
 func TestCPUTimes(t *testing.T) {
-	spent, err := processCPU([]byte("12 (a ) b) S 1 12 12 0 -1 4194560 5 6 7 8 150 50 3 4 20 0 9\n"))
-	if err != nil || spent != 2*time.Second {
-		t.Errorf("%s, %v", spent, err)
+	own, reaped, err := processCPU([]byte("12 (a ) b) S 1 12 12 0 -1 4194560 5 6 7 8 150 50 3 4 20 0 9\n"))
+	if err != nil || own != 2*time.Second || reaped != 70*time.Millisecond {
+		t.Errorf("%s and %s, %v", own, reaped, err)
 	}
-	if _, err := processCPU([]byte("12 (a) S 1")); err == nil {
+	if _, _, err := processCPU([]byte("12 (a) S 1")); err == nil {
 		t.Error("too short a line is taken")
 	}
 	if got := threadCPU([]byte("1500 20 3\n")); got != 1500 {
 		t.Errorf("%s", got)
 	}
-	platform, below := spentCPU{platform: 5, below: map[int]time.Duration{1: 7, 2: 3, 4: 1}}.since(
-		spentCPU{platform: 2, below: map[int]time.Duration{1: 4, 3: 100, 4: 2}})
-	if platform != 3 || below != 6 {
+	// 1 went on, 2 is new, and 3 has ended after 5 more.
+	platform, below := spentCPU{platform: 5, below: map[int]time.Duration{1: 7, 2: 3}, reaped: 125}.since(
+		spentCPU{platform: 2, below: map[int]time.Duration{1: 4, 3: 100}, reaped: 20})
+	if platform != 3 || below != 3+3+5 {
 		t.Errorf("%d and %d", platform, below)
 	}
 }
@@ -138,7 +139,7 @@ func TestPageOfPlane(t *testing.T) {
 	})
 	for _, want := range []string{
 		"| python-sleep (100ms) | 2 | 1.000 | 2.000 | 2.000 | 0 | 2 | 0 | 0 | 0 |",
-		"200/s on average, as a Poisson process, for 1m0s, over 50 functions of 100ms",
+		"200/s on average, as a Poisson process, for 1m0s, over 50 functions of 100ms and 128 MB",
 		"| all | 3 | 1.000 | 3.000 | 3.000 | 3.000 | 1 (50.00%) | 0 (0.00%) | 1 (50.00%) | 0 (0.00%) | 50.00% | 1 |\n| of the second half | 1 | 1.000 | 1.000 | | | 1 (100.00%) |",
 		"CPU time of an invocation: 0.500 ms of the platform's process, 2.000 ms of all processes below it",
 		"there are 70 environments, which hold 300 MB", "process 100 MB.",

@@ -15,7 +15,7 @@ func (f *findings) writePlane(w io.Writer) {
 		r.write(w)
 	}
 	if r := f.Idle; r != nil {
-		fmt.Fprintf(w, "## %d idle environments\n\nForks of %s that have each answered one event. `environments.max` was 1,100.\n\n"+
+		fmt.Fprintf(w, "## %d idle environments\n\nForks of %s that have each answered one event. `environments.max` is 1,100 and `environments.memory` 100 GB.\n\n"+
 			"| what | by itself | beside them | ratio |\n|---|---:|---:|---:|\n", r.Environments, r.Function)
 		fmt.Fprintf(w, "| warm p50 of another function, %d calls | %s | %s | %s |\n", r.Calls, ms(r.Before.P50), ms(r.With.P50), ratio(r.With.P50, r.Before.P50))
 		fmt.Fprintf(w, "| warm p99 of another function | %s | %s | %s |\n\n", ms(r.Before.P99), ms(r.With.P99), ratio(r.With.P99, r.Before.P99))
@@ -46,8 +46,8 @@ func (r *arrivalsResult) write(w io.Writer) {
 	if len(all.Added) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "## Arrivals\n\n%.0f/s on average, as a Poisson process, for %s, over %d functions of %s whose popularity falls as 1/k^%.1f (Zipf; seed %d), none of which has run\nbefore. "+
-		"Times are what the platform added.\n\n", r.PerSecond, r.Length, r.Functions, sleeps, arrivalSkew, arrivalSeed)
+	fmt.Fprintf(w, "## Arrivals\n\n%.0f/s on average, as a Poisson process, for %s, over %d functions of %s and %d MB whose popularity falls as 1/k^%.1f (Zipf; seed %d), none of\nwhich has run before. "+
+		"Times are what the platform added. The settings are the defaults.\n\n", r.PerSecond, r.Length, r.Functions, sleeps, sleepMemory, arrivalSkew, arrivalSeed)
 	kinds := []thaw.StartKind{thaw.StartWarm, thaw.StartSpare, thaw.StartFork, thaw.StartBoot}
 	fmt.Fprint(w, "| requests | count | p50 | p99 | cold p50 | cold p99 |")
 	for _, kind := range kinds {
