@@ -80,7 +80,7 @@ func measureContention(ctx context.Context, o *options, f *findings) error {
 func contend(ctx context.Context, slow bool, length time.Duration) (*contention, error) {
 	c := &contention{Slow: slow, Callers: connections}
 	v := thaw.Version{Function: "f", Number: thaw.Latest, State: thaw.StateActive, Generation: 1, Timeout: 30, MemorySize: 128}
-	one := oneFunction{Name: v.Function, Config: v, Running: &v}
+	one := oneFunction{&thaw.Function{Name: v.Function, Config: v, Running: &v}}
 	driver := &countingDriver{Driver: &sandboxtest.Driver{}}
 	freezeAfter := time.Hour
 	if slow {
@@ -197,6 +197,9 @@ func holderIn(stack []string) string {
 		return ""
 	}
 	name := strings.TrimPrefix(stack[at], "thaw/")
+	if strings.HasPrefix(stack[0], "runtime.") {
+		return name + " in Go's runtime" // a lock of the allocator's, the scheduler's or a channel's
+	}
 	for _, owner := range slices.Backward(stack[:at]) {
 		if !strings.HasPrefix(owner, "sync.") && !strings.HasPrefix(owner, "runtime.") && !strings.HasPrefix(owner, "internal/sync.") {
 			return name + " in " + owner
@@ -206,11 +209,10 @@ func holderIn(stack []string) string {
 }
 
 // oneFunction is all that is deployed where the locks are measured.
-type oneFunction thaw.Function
+type oneFunction struct{ function *thaw.Function }
 
 func (f oneFunction) Function(name string) (*thaw.Function, bool) {
-	all := thaw.Function(f)
-	return &all, name == f.Name
+	return f.function, name == f.function.Name
 }
 func (oneFunction) Functions(string, int) []*thaw.Function { return nil }
 func (oneFunction) UpdateFunction(context.Context, string, func(*thaw.Function) error) (*thaw.Function, error) {

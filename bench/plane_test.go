@@ -94,6 +94,7 @@ func TestCPUTimes(t *testing.T) {
 func TestHolderIn(t *testing.T) {
 	for want, stack := range map[string][]string{
 		"placement.(*fleet).take":                                  {"sync.(*Mutex).Unlock", "thaw/placement.(*fleet).take", "thaw/placement.(*Placer).Idle"},
+		"invoke.(*Invoker).Invoke in Go's runtime":                 {"runtime.unlock", "runtime.mallocgc", "thaw/invoke.(*Invoker).Invoke", "main.f"},
 		"invoke.(*Invoker).acquire in context.(*cancelCtx).cancel": {"sync.(*Mutex).Unlock", "context.(*cancelCtx).cancel", "thaw/invoke.(*Invoker).acquire", "main.f"},
 	} {
 		if got := holderIn(stack); got != want {
