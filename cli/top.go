@@ -27,12 +27,13 @@ func (p *program) top() *cobra.Command {
 		Short: "Watch the functions: environments, concurrency against limits, and how they start",
 		Long: `Watch what the platform does, in the terminal until q or Ctrl-C. s sorts by something else.
 
-Each function has a line, and each of its versions that has environments another. IN FLIGHT is beside the limit: r marks
+Each function has a line, and where several of its versions have environments, each of them. IN FLIGHT is beside the limit: r marks
 reserved concurrency; elsewhere it is what is left of the account's for all functions together, with what the function
 itself has provisioned. PROV is what is there of provisioned concurrency beside what is asked for. NOW is how the
 invocations since the last reading started, in percent, ALL how those did since the platform started: w on a warm
-environment, p on a provisioned one, s on a spare, f on a fork, b on a boot. MEM is what the last spare of a version
-held when it was ready.
+environment, p on a provisioned one, s on a spare, f on a fork, b on a boot. MEMORY is what
+the environments may need together, as the platform counts it against its bound: what those used at most that have
+served, and an estimate for the others.
 
 Where standard output is not a terminal, a table is printed at each interval. With --json each reading is one line.`,
 		Example: "  thaw top\n  thaw top --once --sort throttles\n  thaw top --json --interval 10s",

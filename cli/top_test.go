@@ -23,13 +23,13 @@ import (
 // Two pages of the native API: a function with reserved concurrency and three versions, and one without either.
 const (
 	fakeTotals = `"node":{"environments":13,"max_environments":1000,"by":{"busy":4,"idle":2,"spares":3,"wanted":4,"starts":1,"provisioned":3},` +
-		`"templates":3,"max_templates":100,"memory_available":0.614},"account":{"limit":1000,"claimed":25,"unreserved":2},`
+		`"memory":412090368,"max_memory":20220739584,"templates":3,"max_templates":100},"account":{"limit":1000,"claimed":25,"unreserved":2},`
 	fakePageOne = `{` + fakeTotals + `"functions":[{"name":"checkout","function_version":"$LATEST","state":"Active","reserved_concurrency":20,
 		"usage":{"on_demand":1,"provisioned":2,"invocations":INVOCATIONS,"errors":3,"throttles":7,"spilled_over":4,"starts":{"provisioned":PROVISIONED,"warm":100,"fork":1,"boot":3}},
 		"template":{"state":"ready"},"environments":{"busy":0,"idle":0,"spares":2,"wanted":2,"starts":0,"provisioned":0},"provisioned":{"wanted":0,"allocated":0,"available":0},
 		"versions":[
-		{"version":"$LATEST","state":"Active","environments":{"busy":0,"idle":0,"spares":2,"wanted":2,"starts":0,"provisioned":0},"provisioned":{"wanted":0,"allocated":0,"available":0},"spare_bytes":5767168},
-		{"version":"2","state":"Active","environments":{"busy":3,"idle":1,"spares":0,"wanted":2,"starts":1,"provisioned":3},"provisioned":{"wanted":5,"allocated":5,"available":5}}]}],
+		{"version":"$LATEST","state":"Active","environments":{"busy":0,"idle":0,"spares":2,"wanted":2,"starts":0,"provisioned":0},"provisioned":{"wanted":0,"allocated":0,"available":0},"memory":57671680},
+		{"version":"2","state":"Active","environments":{"busy":3,"idle":1,"spares":0,"wanted":2,"starts":1,"provisioned":3},"provisioned":{"wanted":5,"allocated":5,"available":5},"memory":261095424}]}],
 		"after":"checkout"}`
 	fakePageTwo = `{` + fakeTotals + `"functions":[
 		{"name":"audit","function_version":"$LATEST","state":"Inactive","usage":{"on_demand":0,"provisioned":0,"invocations":0,"errors":0,"throttles":0,"spilled_over":0,"starts":{}},
@@ -135,8 +135,8 @@ func TestTopOrder(t *testing.T) {
 	before, after := twoReadings(
 		`[{"name":"a","usage":{"invocations":5}},{"name":"b","usage":{"invocations":90}}]`,
 		`[{"name":"a","usage":{"invocations":25,"throttles":1}},{"name":"b","usage":{"on_demand":2,"invocations":91}},
-		{"name":"c","usage":{"invocations":0,"throttles":9},"versions":[{"environments":{"spares":2}}]}]`)
-	for order, want := range map[string]string{"load": "bac", "name": "abc", "rate": "abc", "environments": "cba", "throttles": "cab"} {
+		{"name":"c","usage":{"invocations":0,"throttles":9},"versions":[{"memory":9,"environments":{"spares":2}}]}]`)
+	for order, want := range map[string]string{"load": "bac", "name": "abc", "rate": "abc", "environments": "cba", "memory": "cba", "throttles": "cab"} {
 		got := ""
 		for _, row := range compare(before, after, order).Functions {
 			got += row.Name

@@ -28,11 +28,12 @@ type environments struct {
 	Spares int `json:"spares"`
 	Wanted int `json:"wanted"` // spares
 	Starts int `json:"starts"`
+	Ending int `json:"ending"`
 	// Provisioned are idle; busy ones are among Busy.
 	Provisioned int `json:"provisioned"`
 }
 
-func (e *environments) total() int { return e.Busy + e.Idle + e.Spares + e.Starts + e.Provisioned }
+func (e *environments) total() int { return e.Busy + e.Idle + e.Spares + e.Starts + e.Ending + e.Provisioned }
 
 func (e *environments) add(o *environments) {
 	e.Busy += o.Busy
@@ -40,6 +41,7 @@ func (e *environments) add(o *environments) {
 	e.Spares += o.Spares
 	e.Wanted += o.Wanted
 	e.Starts += o.Starts
+	e.Ending += o.Ending
 	e.Provisioned += o.Provisioned
 }
 
@@ -54,9 +56,10 @@ type nodeView struct {
 	Environments    int          `json:"environments"`
 	MaxEnvironments int          `json:"max_environments"`
 	By              environments `json:"by"`
+	Memory          int64        `json:"memory"`     // bytes that the environments may need together
+	MaxMemory       int64        `json:"max_memory"` // 0: not bounded
 	Templates       int          `json:"templates"`
 	MaxTemplates    int          `json:"max_templates"`
-	MemoryAvailable float64      `json:"memory_available,omitempty"` // share of the machine's, 0 to 1; 0: not known
 }
 
 // accountView is how the account's concurrency is divided.
@@ -97,7 +100,7 @@ type topVersion struct {
 	State        string       `json:"state"`
 	Environments environments `json:"environments"`
 	Provisioned  provisioned  `json:"provisioned"`
-	SpareBytes   uint64       `json:"spare_bytes,omitempty"` // what its last spare held when it was ready; 0: not known
+	Memory       int64        `json:"memory"` // bytes that its environments may need together
 }
 
 var errEndlessPages = errors.New("the platform's list of functions does not end")
@@ -180,11 +183,12 @@ type topRow struct {
 	SpilledOver  int64                    `json:"spilled_over"`
 	Environments environments             `json:"environments"` // of all versions
 	Provisioned  provisioned              `json:"provisioned"`  // of all versions
+	Memory       int64                    `json:"memory"`       // bytes, of all versions
 	Versions     []topVersion             `json:"versions"`
 }
 
 // topOrders are the values of --sort, the default first.
-var topOrders = []string{"load", "name", "rate", "environments", "throttles"}
+var topOrders = []string{"load", "name", "rate", "environments", "memory", "throttles"}
 
 // compare makes the view of now; before is nil at the first reading.
 func compare(before, now *reading, order string) *topView {
@@ -223,6 +227,7 @@ func (r *reading) row(f *readFunction) topRow {
 	for i := range f.Versions {
 		have := &f.Versions[i]
 		row.Environments.add(&have.Environments)
+		row.Memory += have.Memory
 		row.Provisioned.Wanted += have.Provisioned.Wanted
 		row.Provisioned.Allocated += have.Provisioned.Allocated
 		row.Provisioned.Available += have.Provisioned.Available
@@ -269,6 +274,8 @@ func (v *topView) sort(order string) {
 			more = cmp.Compare(rate(&b), rate(&a))
 		case "environments":
 			more = cmp.Compare(b.Environments.total(), a.Environments.total())
+		case "memory":
+			more = cmp.Compare(b.Memory, a.Memory)
 		case "throttles":
 			more = cmp.Compare(b.Throttles, a.Throttles)
 		}

@@ -27,10 +27,10 @@ var topColumns = []struct {
 	{"PROV", 5, false},
 	{"NOW", 10, true},
 	{"ALL", 14, true},
+	{"MEMORY", 8, false},
 	{"THROTTLED", 9, false},
 	{"SPILLED", 7, false},
 	{"ERRORS", 6, false},
-	{"MEM", 7, false},
 	{"STATE", 8, true},
 }
 
@@ -61,8 +61,8 @@ func (v *topView) totals() []string {
 		v.InFlight, a.Unreserved, a.Limit-a.Claimed, a.Claimed, a.Limit, rateText(v.PerSecond), v.Throttles)
 	node := fmt.Sprintf("node     %d of %d environments: %d busy, %d idle, %d spare, %d starting, %d provisioned and idle; %d of %d templates",
 		n.Environments, n.MaxEnvironments, n.By.Busy, n.By.Idle, n.By.Spares, n.By.Starts, n.By.Provisioned, n.Templates, n.MaxTemplates)
-	if n.MemoryAvailable > 0 {
-		node += fmt.Sprintf("; %.0f%% of memory available", n.MemoryAvailable*100)
+	if n.MaxMemory > 0 {
+		node += fmt.Sprintf("; %s of %s", bytesText(n.Memory), bytesText(n.MaxMemory))
 	}
 	return []string{account, node}
 }
@@ -80,17 +80,17 @@ func (r *topRow) cells() [][]string {
 		}
 		return append([]string{name, version, inFlight, rate, strconv.Itoa(e.Busy), strconv.Itoa(e.Idle), strconv.Itoa(e.Spares), strconv.Itoa(e.Starts), have}, rest...)
 	}
-	version, memory := "", ""
+	version := ""
 	if len(r.Versions) == 1 {
-		version, memory = r.Versions[0].Version, memoryText(r.Versions[0].SpareBytes)
+		version = r.Versions[0].Version
 	}
 	rows := [][]string{line(r.Name, version, fmt.Sprintf("%d/%s", r.InFlight, limit), rateText(r.PerSecond), &r.Environments, &r.Provisioned,
-		sharesText(r.Recent), sharesText(r.Starts), strconv.FormatInt(r.Throttles, 10), strconv.FormatInt(r.SpilledOver, 10),
-		strconv.FormatInt(r.Errors, 10), memory, r.State)}
+		sharesText(r.Recent), sharesText(r.Starts), bytesText(r.Memory), strconv.FormatInt(r.Throttles, 10),
+		strconv.FormatInt(r.SpilledOver, 10), strconv.FormatInt(r.Errors, 10), r.State)}
 	if len(r.Versions) > 1 {
 		for i := range r.Versions {
 			v := &r.Versions[i]
-			rows = append(rows, line("", v.Version, "", "", &v.Environments, &v.Provisioned, "", "", "", "", "", memoryText(v.SpareBytes), v.State))
+			rows = append(rows, line("", v.Version, "", "", &v.Environments, &v.Provisioned, "", "", bytesText(v.Memory), "", "", "", v.State))
 		}
 	}
 	return rows
@@ -131,13 +131,6 @@ func rateText(perSecond *float64) string {
 		return strconv.FormatFloat(math.Round(*perSecond), 'f', 0, 64)
 	}
 	return strconv.FormatFloat(*perSecond, 'f', 1, 64)
-}
-
-func memoryText(bytes uint64) string {
-	if bytes == 0 {
-		return ""
-	}
-	return bytesText(int64(min(bytes, math.MaxInt64)))
 }
 
 // startLetters are the kinds of starts in the order in which a request is given them.

@@ -24,6 +24,7 @@ func (p *Placer) Report(v *thaw.Version) Report {
 	if fleet != nil {
 		r.Environments = fleet.counts(time.Now())
 		r.Provisioned = fleet.provisionedCounts()
+		r.Memory = fleet.memory()
 	}
 	return r
 }
@@ -33,6 +34,7 @@ type Report struct {
 	Template     template.Report `json:"template"`
 	Environments Counts          `json:"environments"`
 	Provisioned  Provisioned     `json:"provisioned"`
+	Memory       int64           `json:"memory"` // bytes that its environments may need together
 }
 
 // Counts counts a version's environments by what they do.

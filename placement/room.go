@@ -234,6 +234,13 @@ func (f *fleet) mayNeed() int64 {
 	return f.estimate()
 }
 
+// memory is what the fleet's environments may need together, as it is counted against the node's bound.
+func (f *fleet) memory() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.charge
+}
+
 // weigh takes note of the memory that an environment has used at most, and gives the change of what the fleet may need.
 func (f *fleet) weigh(instance *Instance, served bool, bytes uint64) int64 {
 	f.mu.Lock()

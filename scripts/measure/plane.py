@@ -25,10 +25,6 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-# What the function does in a burst, seconds. All that an invocation takes beyond it was added by the platform, the network and
-# this program.
-WORK = 0.1
-
 SOURCE = """
 import os, time
 
@@ -68,7 +64,8 @@ class Answer:
     """One invocation as its caller saw it."""
 
     def __init__(self, began, answer=None, error=None):
-        self.took = time.perf_counter() - began
+        self.began, self.ended = began, time.perf_counter()
+        self.took = self.ended - began
         self.version = self.kind = self.reason = self.retry_after = None
         self.init = False
         self.failed = None
@@ -83,6 +80,15 @@ class Answer:
         self.kind = json.load(answer["Payload"])
         if "FunctionError" in answer:
             self.failed = self.kind
+
+
+def most_at_once(answers):
+    """How many were under way together: a program that is slow to send does not reach the number that it was told."""
+    now = most = 0
+    for _, step in sorted([(a.began, 1) for a in answers] + [(a.ended, -1) for a in answers]):
+        now += step
+        most = max(most, now)
+    return most
 
 
 class Plane:
@@ -132,12 +138,12 @@ class Plane:
             return list(pool.map(one, range(count)))
 
     def burst(self, kind, count, qualifier, **more):
-        answers = self.at_once(count, qualifier, WORK)
+        answers = self.at_once(count, qualifier, self.arguments.work)
         served = [a for a in answers if a.kind is not None and not a.failed]
         refused = [a for a in answers if a.kind is None]
-        added = [(a.took - WORK) * 1000 for a in served]
+        added = [(a.took - self.arguments.work) * 1000 for a in served]
         tell(
-            kind, count=count, served=len(served), failed=sum(bool(a.failed) for a in answers), with_init=sum(a.init for a in served),
+            kind, count=count, most_at_once=most_at_once(answers), served=len(served), failed=sum(bool(a.failed) for a in answers), with_init=sum(a.init for a in served),
             types=collections.Counter(a.kind for a in served), added_p50_ms=percentile(added, 50), added_p99_ms=percentile(added, 99),
             throttled=len(refused), reasons=collections.Counter(a.reason for a in refused),
             retry_after=collections.Counter(a.retry_after for a in refused), refused_p99_ms=percentile([a.took * 1000 for a in refused], 99), **more,
@@ -299,6 +305,10 @@ def main():
     add("--role", help="ARN of the function's role (default: a made-up one of the caller's account, which AWS refuses)")
     add("--runtime", default="python3.11")
     add("--bursts", type=numbers, default="10,100,500,1000", help="how many invocations at once, separated by commas")
+    add(
+        "--work", type=float, default=0.1,
+        help="seconds that the function takes in a burst; what an invocation takes beyond that was added by platform, network and this program",
+    )
     add("--reserved", type=int, default=5, help="reserved concurrency, of which twice as many are invoked; 0: leave it out")
     add("--canary", type=int, default=2000, help="invocations of an alias with two versions; 0: leave it out")
     add("--canary-at-once", type=int, default=16)
