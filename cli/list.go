@@ -124,7 +124,9 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%d B", n)
 	case n < 1<<20:
 		return fmt.Sprintf("%.1f kB", float64(n)/(1<<10))
-	default:
+	case n < 10<<30:
 		return fmt.Sprintf("%.1f MB", float64(n)/(1<<20))
+	default:
+		return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
 	}
 }

@@ -33,7 +33,9 @@ type environments struct {
 	Provisioned int `json:"provisioned"`
 }
 
-func (e *environments) total() int { return e.Busy + e.Idle + e.Spares + e.Starts + e.Ending + e.Provisioned }
+func (e *environments) total() int {
+	return e.Busy + e.Idle + e.Spares + e.Starts + e.Ending + e.Provisioned
+}
 
 func (e *environments) add(o *environments) {
 	e.Busy += o.Busy
