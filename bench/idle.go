@@ -82,6 +82,8 @@ func hold(ctx context.Context, p *platform.Platform, name string, count int) err
 		return err
 	}
 	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, spareLimit)
+	defer cancel()
 	for {
 		v, err := lookAt(ctx, p, name)
 		switch {
@@ -96,7 +98,7 @@ func hold(ctx context.Context, p *platform.Platform, name string, count int) err
 			continue
 		}
 		if err := wait(ctx, time.Millisecond); err != nil {
-			return err
+			return fmt.Errorf("%s has %d idle environments after %s, not %d: %w", name, v.Environments.Idle, spareLimit, count, err)
 		}
 	}
 }

@@ -29,10 +29,10 @@ var pythonSleep []byte
 // sleepBursts are how many first requests python-sleep gets at once.
 var sleepBursts = []int{10, 100, 500, 1000}
 
-// roomForAll lets a node hold a thousand environments and the spares of other functions beside them, and does not have it
-// reckon with half of the memory that each may have as long as it has not seen what they use. The account's concurrency and the
+// roomForAll lets a node hold a thousand environments, made as spares too, for which it never uses the last quarter of its
+// places, and does not have it reckon with half of the memory that each may have as long as it has not seen what they use. The account's concurrency and the
 // scaling rate are 1,000 by default, AWS's own, which is as much as is asked for here.
-const roomForAll = "  max: 1100\n  memory: 100000000000\n"
+const roomForAll = "  max: 1500\n  memory: 100000000000\n"
 
 // sleepMemory is python-sleep's, MB: what Lambda gives a function that asks for none.
 const sleepMemory = 128

@@ -15,7 +15,7 @@ func (f *findings) writePlane(w io.Writer) {
 		r.write(w)
 	}
 	if r := f.Idle; r != nil {
-		fmt.Fprintf(w, "## %d idle environments\n\nForks of %s that have each answered one event. `environments.max` is 1,100 and `environments.memory` 100 GB.\n\n"+
+		fmt.Fprintf(w, "## %d idle environments\n\nForks of %s that have each answered one event. `environments.max` is 1,500 and `environments.memory` 100 GB.\n\n"+
 			"| what | by itself | beside them | ratio |\n|---|---:|---:|---:|\n", r.Environments, r.Function)
 		fmt.Fprintf(w, "| warm p50 of another function, %d calls | %s | %s | %s |\n", r.Calls, ms(r.Before.P50), ms(r.With.P50), ratio(r.With.P50, r.Before.P50))
 		fmt.Fprintf(w, "| warm p99 of another function | %s | %s | %s |\n\n", ms(r.Before.P99), ms(r.With.P99), ratio(r.With.P99, r.Before.P99))
