@@ -25,14 +25,18 @@ func readmeBlock(t *testing.T, language string) string {
 	return blocks[0][1]
 }
 
-// TestReadmeSession runs the README's session as it is printed. Only bin/thaw is a stand-in: it adds the address and the
-// network of this test to `thaw up`.
-func TestReadmeSession(t *testing.T) {
+// readmeSession runs the README's session in a language as it is printed, and gives what it printed. Only bin/thaw is a
+// stand-in: it adds the address and the network of this test to `thaw up`.
+func readmeSession(t *testing.T, language string) string {
+	t.Helper()
 	aws := awsDir(t)
 	dir, address := t.TempDir(), harness.FreeAddress(t)
 	config := filepath.Join(t.TempDir(), "thaw.yaml")
 	standIn := fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = up ]; then set -- \"$@\" --listen %s --config '%s'; fi\nexec '%s' \"$@\"\n", address, config, harness.Binary(t))
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(harness.Root(), "examples"), filepath.Join(dir, "examples")); err != nil {
 		t.Fatal(err)
 	}
 	for path, text := range map[string]string{config: network, filepath.Join(dir, "bin", "thaw"): standIn} {
@@ -43,14 +47,24 @@ func TestReadmeSession(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
 	defer cancel()
 	env := []string{"THAW_ENDPOINT=http://" + address, "PATH=" + aws + ":" + os.Getenv("PATH"), "NO_PROXY=*"}
-	cmd, out, text := command(ctx, t, env, "bash", "-euo", "pipefail", "-c", readmeBlock(t, "sh"))
+	cmd, out, text := command(ctx, t, env, "bash", "-euo", "pipefail", "-c", readmeBlock(t, language))
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a platform that a failed session leaves is in this group
 	if err := cmd.Run(); err != nil {
 		t.Errorf("%v\n%s\n%s", err, out, text)
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) //nolint:errcheck // it may be empty
 	}
-	releases := regexp.MustCompile(`\{"release": (\d), "names": \["tea", "milk"\]\}`).FindAllStringSubmatch(out.String(), -1)
+	if strings.Contains(text.String(), "level=ERROR") {
+		t.Errorf("the platform complains:\n%s", text)
+	}
+	harness.NothingLeft(t, filepath.Join(dir, "demo"))
+	return out.String()
+}
+
+// TestReadmeSession runs the first session: from a package to nothing left.
+func TestReadmeSession(t *testing.T) {
+	out := readmeSession(t, "sh")
+	releases := regexp.MustCompile(`\{"release": (\d), "names": \["tea", "milk"\]\}`).FindAllStringSubmatch(out, -1)
 	var got []string
 	for _, r := range releases {
 		got = append(got, r[1])
@@ -58,13 +72,25 @@ func TestReadmeSession(t *testing.T) {
 	if !slices.Equal(got, []string{"1", "2", "2"}) {
 		t.Errorf("the answers are of the releases %q:\n%s", got, out)
 	}
-	if log := regexp.MustCompile(`(?m)^START RequestId: (\S+) Version: \$LATEST\nEND RequestId: (\S+)\nREPORT RequestId: (\S+)\t`).FindStringSubmatch(out.String()); log == nil || log[1] != log[2] || log[2] != log[3] {
+	if log := regexp.MustCompile(`(?m)^START RequestId: (\S+) Version: \$LATEST\nEND RequestId: (\S+)\nREPORT RequestId: (\S+)\t`).FindStringSubmatch(out); log == nil || log[1] != log[2] || log[2] != log[3] {
 		t.Errorf("no log of one invocation:\n%s", out)
 	}
-	if strings.Contains(text.String(), "level=ERROR") {
-		t.Errorf("the platform complains:\n%s", text)
+}
+
+// TestReadmeCapacity runs the session about versions and capacity, and reads what thaw top shows at its end.
+func TestReadmeCapacity(t *testing.T) {
+	out := readmeSession(t, "bash")
+	for _, want := range []string{
+		`(?m)^"[12]"$`, // the version that the alias chose
+		`(?m)^account .* of 980 unreserved in use, 20 of 1000 `,  // the limits
+		`(?m)^python-echo +0/20r .* 3/3 .* p100 .*$`, // one invocation, on what was there
+		`(?m)^ +1 .* 3/3 .* Active$`,                             // all provisioned ones are version 1's
+		`(?m)^ +\$LATEST .* - .* Active$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s is not in:\n%s", want, out)
+		}
 	}
-	harness.NothingLeft(t, filepath.Join(dir, "demo"))
 }
 
 // TestReadmeProgram runs the README's program.
