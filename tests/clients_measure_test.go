@@ -15,6 +15,7 @@ import (
 type planeLine struct {
 	Kind, Status, Environments                  string
 	Count, Served, Failed, Throttled, Available int
+	MostAtOnce                                  int `json:"most_at_once"`
 	Got, Wanted                                 int
 	Within                                      bool
 	Types, Reasons, Versions                    map[string]int
@@ -51,7 +52,7 @@ func TestMeasurePlane(t *testing.T) {
 		t.Fatalf("it measured %q:\n%s", kinds, out)
 	}
 	for i, l := range got[:4] {
-		if l.Count != []int{4, 4, 12, 12}[i] || l.Served != l.Count || l.Failed+l.Throttled != 0 || l.Types["on-demand"] != l.Count {
+		if l.Count != []int{4, 4, 12, 12}[i] || l.Served != l.Count || l.Failed+l.Throttled != 0 || l.Types["on-demand"] != l.Count || l.MostAtOnce < 1 || l.MostAtOnce > l.Count {
 			t.Errorf("burst: %+v", l)
 		}
 		if l.P50 == nil || l.P99 == nil || !(0 < *l.P50 && *l.P50 <= *l.P99) {
@@ -60,7 +61,7 @@ func TestMeasurePlane(t *testing.T) {
 	}
 	// Callers that begin late find a permit that was given back, so not all of the second three need be refused.
 	reserved := got[4]
-	if reserved.Served+reserved.Throttled != 6 || reserved.Served < 3 || reserved.Failed != 0 ||
+	if reserved.Served+reserved.Throttled != 6 || reserved.Served < 3 || reserved.MostAtOnce > 3 || reserved.Failed != 0 ||
 		reserved.Reasons["ReservedFunctionConcurrentInvocationLimitExceeded"] != reserved.Throttled || reserved.RetryAfter["1"] != reserved.Throttled || reserved.Throttled == 0 {
 		t.Errorf("reserved: %+v", reserved)
 	}

@@ -82,9 +82,9 @@ func TestReadmeCapacity(t *testing.T) {
 	out := readmeSession(t, "bash")
 	for _, want := range []string{
 		`(?m)^"[12]"$`, // the version that the alias chose
-		`(?m)^account .* of 980 unreserved in use, 20 of 1000 `,  // the limits
-		`(?m)^python-echo +0/20r .* 3/3 .* p100 .*$`, // one invocation, on what was there
-		`(?m)^ +1 .* 3/3 .* Active$`,                             // all provisioned ones are version 1's
+		`(?m)^account .* of 980 unreserved in use, 20 of 1000 `, // the limits
+		`(?m)^python-echo +0/20r .* 3/3 .* p100 .*$`,            // one invocation, on what was there
+		`(?m)^ +1 .* 3/3 .* Active$`,                            // all provisioned ones are version 1's
 		`(?m)^ +\$LATEST .* - .* Active$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {

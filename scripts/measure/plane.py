@@ -29,8 +29,9 @@ SOURCE = """
 import os, time
 
 def handler(event, context):
+    began = time.time()
     time.sleep(event["sleep"])
-    return os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
+    return {"type": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"], "ran": [began, time.time()]}
 """
 
 # A fair split is further out than so many standard deviations once in 100,000 runs.
@@ -64,11 +65,9 @@ class Answer:
     """One invocation as its caller saw it."""
 
     def __init__(self, began, answer=None, error=None):
-        self.began, self.ended = began, time.perf_counter()
-        self.took = self.ended - began
-        self.version = self.kind = self.reason = self.retry_after = None
+        self.took = time.perf_counter() - began
+        self.version = self.kind = self.ran = self.failed = self.reason = self.retry_after = None
         self.init = False
-        self.failed = None
         if error is not None:
             if error.response["Error"]["Code"] != "TooManyRequestsException":
                 raise error
@@ -77,15 +76,18 @@ class Answer:
             return
         self.version = answer["ExecutedVersion"]
         self.init = "\tInit Duration: " in base64.b64decode(answer.get("LogResult", "")).decode()
-        self.kind = json.load(answer["Payload"])
+        said = json.load(answer["Payload"])
         if "FunctionError" in answer:
-            self.failed = self.kind
+            self.failed = said
+        else:
+            self.kind, self.ran = said["type"], said["ran"]
 
 
 def most_at_once(answers):
-    """How many were under way together: a program that is slow to send does not reach the number that it was told."""
+    """How many ran together, by the functions' own clocks: a program that is slow to send does not reach the number that it
+    was told, and its figures are then its own."""
     now = most = 0
-    for _, step in sorted([(a.began, 1) for a in answers] + [(a.ended, -1) for a in answers]):
+    for _, step in sorted([(a.ran[0], 1) for a in answers] + [(a.ran[1], -1) for a in answers]):
         now += step
         most = max(most, now)
     return most
@@ -139,11 +141,11 @@ class Plane:
 
     def burst(self, kind, count, qualifier, **more):
         answers = self.at_once(count, qualifier, self.arguments.work)
-        served = [a for a in answers if a.kind is not None and not a.failed]
-        refused = [a for a in answers if a.kind is None]
+        served = [a for a in answers if a.kind is not None]
+        refused = [a for a in answers if a.version is None]
         added = [(a.took - self.arguments.work) * 1000 for a in served]
         tell(
-            kind, count=count, most_at_once=most_at_once(answers), served=len(served), failed=sum(bool(a.failed) for a in answers), with_init=sum(a.init for a in served),
+            kind, count=count, most_at_once=most_at_once(served), served=len(served), failed=sum(bool(a.failed) for a in answers), with_init=sum(a.init for a in served),
             types=collections.Counter(a.kind for a in served), added_p50_ms=percentile(added, 50), added_p99_ms=percentile(added, 99),
             throttled=len(refused), reasons=collections.Counter(a.reason for a in refused),
             retry_after=collections.Counter(a.retry_after for a in refused), refused_p99_ms=percentile([a.took * 1000 for a in refused], 99), **more,
@@ -264,7 +266,7 @@ class Plane:
         tell(
             "load-step", load=load, target=target, before=least, wanted=wanted, asked_s=asked, ready_s=ready,
             available=there["AvailableProvisionedConcurrentExecutions"], served=sum(a.kind is not None for a in answers),
-            throttled=sum(a.kind is None for a in answers), activities=[a["Description"] for a in reversed(activities)],
+            throttled=sum(a.version is None for a in answers), activities=[a["Description"] for a in reversed(activities)],
         )
 
     def remove(self):
