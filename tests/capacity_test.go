@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -158,7 +160,8 @@ const (
 // hammered is a platform with little concurrency.
 type hammered struct {
 	*stage
-	presence *presence
+	presence     *presence
+	environments func(*stage) []int
 }
 
 func (h *hammered) send(ctx context.Context, name, event string) (*answer, error) {
@@ -181,7 +184,7 @@ func (h *hammered) reserve(t *testing.T, name string, n int) {
 // TestLimits sends more than is allowed at once, for long, with everything going wrong that can, and looks from inside the
 // functions whether a limit holds, and afterwards whether all of it is still there.
 func TestLimits(t *testing.T) {
-	h := &hammered{presence: newPresence(t)}
+	h := &hammered{presence: newPresence(t), environments: newRuntimes(t)}
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
 	p := harness.Start(t, harness.Options{Config: forkConfig + fmt.Sprintf("environments:\n  concurrency: %d\n", hammeredAccount), Data: data})
@@ -266,7 +269,7 @@ func (h *hammered) failures(t *testing.T) {
 	var over atomic.Bool
 	kills.Go(func() {
 		for !over.Load() {
-			if all := h.bootstraps(); len(all) > 0 {
+			if all := h.environments(h.stage); len(all) > 0 {
 				syscall.Kill(all[rand.IntN(len(all))], syscall.SIGKILL) //nolint:errcheck // it may have gone by itself
 			}
 			<-time.After(50 * time.Millisecond)
@@ -477,7 +480,7 @@ func TestCanary(t *testing.T) {
 	})
 }
 
-// inits counts how often functions were initialised, by what their code says when it is imported.
+// initSource tells the listener of an init, which takes a while.
 const initSource = `
 import socket, time
 with socket.create_connection(('host.thaw.internal', PORT)) as s:
@@ -488,15 +491,28 @@ with socket.create_connection(('host.thaw.internal', PORT)) as s:
     s.recv(1)
 `
 
-// environments are the processes of environments, without templates.
-func (s *stage) environments(t *testing.T) int {
+// newRuntimes gives the processes of functions that were started after this call, without templates.
+func newRuntimes(t *testing.T) (environments func(s *stage) []int) {
 	t.Helper()
-	return len(s.bootstraps()) - len(s.templates(t))
+	own, err := os.Readlink("/proc/self/ns/user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := (&stage{Platform: &harness.Platform{}}).bootstraps()
+	return func(s *stage) (all []int) {
+		for _, pid := range s.bootstraps() {
+			// A template is in this process's user namespace, and an environment is not.
+			if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid)); err == nil && ns != own && !slices.Contains(others, pid) {
+				all = append(all, pid)
+			}
+		}
+		return all
+	}
 }
 
 // TestProvisionedProcesses counts the processes behind the API's words.
 func TestProvisionedProcesses(t *testing.T) {
-	presence := newPresence(t)
+	presence, environments := newPresence(t), newRuntimes(t)
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
 	start := func() *stage {
@@ -514,7 +530,7 @@ func TestProvisionedProcesses(t *testing.T) {
 			f := &versioned{stage: s, name: kind.name}
 			s.python(t, f.name, code, kind.d)
 			version := f.publish(t)
-			harness.Eventually(t, "nothing runs yet", func() bool { return s.environments(t) == 0 })
+			harness.Eventually(t, "nothing runs yet", func() bool { return len(environments(s)) == 0 })
 			f.provision(t, version, n)
 			get := &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &f.name, Qualifier: &version}
 			progressed := false
@@ -523,7 +539,7 @@ func TestProvisionedProcesses(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				have := s.environments(t)
+				have := len(environments(s))
 				if int(*c.AvailableProvisionedConcurrentExecutions) > have {
 					t.Fatalf("%d are available, and %d processes there", *c.AvailableProvisionedConcurrentExecutions, have)
 				}
@@ -561,27 +577,25 @@ func TestProvisionedProcesses(t *testing.T) {
 			}
 
 			// One that dies is replaced.
-			for _, pid := range s.bootstraps() {
-				if !contains(s.templates(t), pid) {
-					syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // it may have gone by itself
-				}
+			for _, pid := range environments(s) {
+				syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // it may have gone by itself
 			}
-			harness.Eventually(t, "they are there again", func() bool { return f.available(t, version) == n && s.environments(t) >= n })
+			harness.Eventually(t, "they are there again", func() bool { return f.available(t, version) == n && len(environments(s)) >= n })
 
 			s.Kill()
 			s = start()
 			f.stage = s
 			f.awaitProvisioned(t, version, types.ProvisionedConcurrencyStatusEnumReady)
-			if have := s.environments(t); have != n {
+			if have := len(environments(s)); have != n {
 				t.Errorf("after a crash, READY is %d processes", have)
 			}
 			if a := f.invoke(t, f.name+":"+version, "{}"); a.payload != `"provisioned-concurrency"` || a.explanation.Kind != "provisioned" {
 				t.Errorf("after a crash, the first invocation gave %s, a %s start", a.payload, a.explanation.Kind)
 			}
 			f.provision(t, version, 1)
-			harness.Eventually(t, "what was taken away has gone", func() bool { return s.environments(t) == 1 })
+			harness.Eventually(t, "what was taken away has gone", func() bool { return len(environments(s)) == 1 })
 			f.provision(t, version, 0)
-			harness.Eventually(t, "all have gone", func() bool { return s.environments(t) == 0 })
+			harness.Eventually(t, "all have gone", func() bool { return len(environments(s)) == 0 })
 			if _, err := s.client.GetProvisionedConcurrencyConfig(t.Context(), get); harness.Code(err) != "ProvisionedConcurrencyConfigNotFoundException" {
 				t.Errorf("%v", err)
 			}
@@ -590,15 +604,6 @@ func TestProvisionedProcesses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func contains(all []int, one int) bool {
-	for _, n := range all {
-		if n == one {
-			return true
-		}
-	}
-	return false
 }
 
 // TestBurstAndFirst has one function's burst take all starts, and another's first request come after it.
