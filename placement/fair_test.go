@@ -224,6 +224,21 @@ func TestMemoryBudgetEvictsThenRefuses(t *testing.T) {
 	r.Release(lb)
 }
 
+// TestBusyEnvironmentsAreWeighed: one that is never left alone for long enough to be frozen counts with what it has used, too.
+func TestBusyEnvironmentsAreWeighed(t *testing.T) {
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Memory, c.FreezeAfter = 1<<30, time.Hour })
+	l := r.acquire(t, r.deploy("a", "x", 1), false)
+	serve(t, l)
+	if n := r.memory.Load(); n != 64<<20 {
+		t.Errorf("a stranger counts for %d MB", n>>20)
+	}
+	l.MemoryPeak(time.Now(), time.Second)
+	r.Release(l)
+	if n := r.memory.Load(); n != 10<<20 {
+		t.Errorf("after its first invocation it counts for %d MB", n>>20)
+	}
+}
+
 func TestMaximumAge(t *testing.T) {
 	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.MaxAge = 30 * time.Minute })
 	v := r.deploy("f", "code", 1)

@@ -258,6 +258,10 @@ func (p *Placer) Release(l Lease) {
 		p.end(l.fleet, l.Instance, cause)
 		return
 	}
+	if l.Served == 1 {
+		// It may never rest for long enough to be frozen and weighed, and would go on counting as a stranger.
+		p.memory.Add(l.fleet.weigh(l.Instance, true, l.LastPeak()))
+	}
 	l.Release()
 	p.giveBack(l.fleet, l.Instance, false)
 }

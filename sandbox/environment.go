@@ -354,6 +354,9 @@ func (e *Environment) MemoryPeak(now time.Time, took time.Duration) uint64 {
 	return e.peak
 }
 
+// LastPeak is what MemoryPeak gave last, 0 if it was never asked. Only the owner of a claim may call it.
+func (e *Environment) LastPeak() uint64 { return e.peak }
+
 // UsedMemory is the highest memory use so far, bytes, as the kernel says now; 0 when it cannot be told. Anybody may call it.
 func (e *Environment) UsedMemory() uint64 { return e.process.MemoryPeak() }
 
