@@ -500,7 +500,15 @@ func newRuntimes(t *testing.T) (environments func(s *stage) []int) {
 	}
 	others := (&stage{Platform: &harness.Platform{}}).bootstraps()
 	return func(s *stage) (all []int) {
-		for _, pid := range s.bootstraps() {
+		bootstraps := s.bootstraps()
+		for _, pid := range bootstraps {
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			if fields := strings.Fields(rest); len(fields) > 1 {
+				if parent, _ := strconv.Atoi(fields[1]); slices.Contains(bootstraps, parent) {
+					continue // a template's own, from its trial of a fork
+				}
+			}
 			// A template is in this process's user namespace, and an environment is not.
 			if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid)); err == nil && ns != own && !slices.Contains(others, pid) {
 				all = append(all, pid)
