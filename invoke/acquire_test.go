@@ -61,7 +61,7 @@ func TestProvisionedEnvironmentsAreCountedHoweverTheyCome(t *testing.T) {
 		t.Errorf("%v, %+v", third.provisioned, got)
 	}
 	for _, held := range []holding{idle, waited, third} {
-		i.release(&held, u)
+		i.release(&held)
 	}
 	if got := i.Usage("f"); got.Provisioned != 0 || got.OnDemand != 0 || i.AccountUsage().Unreserved != 0 {
 		t.Errorf("after all, %+v, %+v", got, i.AccountUsage())

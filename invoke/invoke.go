@@ -131,7 +131,7 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 		rec.Provisioned, rec.SpilledOver = held.provisioned, held.spilled
 		run.describeStart(&held.lease, placed)
 		taken := run.handle(ctx, &held.lease)
-		i.release(&held, u)
+		i.release(&held)
 		if taken {
 			u.counted.count(&run.response)
 			return &run.response, nil
@@ -143,7 +143,7 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 // holding is an environment and the right to use it.
 type holding struct {
 	lease       placement.Lease
-	permit      permit // of an on-demand invocation
+	permit      permit
 	provisioned bool
 	spilled     bool
 }
@@ -153,12 +153,12 @@ type holding struct {
 func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Request) (held holding, err error) {
 	v := d.Version
 	if len(d.Function.Provisioned) > 0 && !r.Forced && !r.Spare {
-		// While an alias moves there are more environments than are provisioned: the claim is what bounds them.
-		if raise(&u.provisioned, int64(d.Function.TotalProvisioned())) {
+		if kept, ok := i.permits.takeProvisioned(d.Function, u); ok {
 			if held.lease, held.provisioned = i.cfg.Placer.Provisioned(v); held.provisioned {
+				held.permit = kept
 				return held, nil
 			}
-			u.provisioned.Add(-1)
+			kept.release()
 		}
 		held.spilled = d.Function.ProvisionedFor(v.Number) > 0
 	}
@@ -193,19 +193,14 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Requ
 		held.permit.release()
 		return held, err
 	}
-	if held.lease.Provisioned && raise(&u.provisioned, int64(d.Function.TotalProvisioned())) {
-		held.permit.release() // one became free first, so that this is no invocation on demand
-		held.permit, held.provisioned, held.spilled = permit{}, true, false
+	if held.lease.Provisioned && held.permit.keep(d.Function) {
+		held.provisioned, held.spilled = true, false // one became free first, so that this is no invocation on demand
 	}
 	return held, nil
 }
 
-func (i *Invoker) release(held *holding, u *usage) {
+func (i *Invoker) release(held *holding) {
 	i.cfg.Placer.Release(held.lease)
-	if held.provisioned {
-		u.provisioned.Add(-1)
-		return
-	}
 	held.permit.release()
 }
 

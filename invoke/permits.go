@@ -24,10 +24,13 @@ const (
 //
 //	a function with reserved concurrency     its own on-demand invocations <= reserved - provisioned
 //	all others together                      their on-demand invocations   <= account - what is reserved or provisioned
+//	a function's provisioned environments    its invocations on them       <= provisioned
+//	everything                               all invocations               <= account
 //
-// Invocations on provisioned environments take no permit. There are at most as many as the function has provisioned.
+// The last one binds only for a moment: after a claim has grown, while what ran before goes on.
 type permits struct {
 	account int64
+	total   atomic.Int64
 	// claimed is what of the account's limit belongs to someone: reserved concurrency, and the provisioned concurrency
 	// of functions without it.
 	claimed atomic.Int64
@@ -99,34 +102,73 @@ func (p *permits) of(a *thaw.Account, name string) *usage {
 
 // permit is the right to run one invocation.
 type permit struct {
+	of     *permits
 	usage  *usage
-	common *atomic.Int64 // the account's common part, if that was taken from, too
+	common bool // of the account's common part
+	kept   bool // of the function's provisioned concurrency
 }
 
 // take takes a permit for an on-demand invocation of f. It decides at once.
 func (p *permits) take(f *thaw.Function, u *usage) (permit, error) {
-	if f.Reserved != nil {
-		if !raise(&u.onDemand, int64(*f.Reserved-f.TotalProvisioned())) {
-			u.counted.throttles.Add(1)
-			return permit{}, throttled(reasonReserved)
+	reason := reasonAccount
+	got := permit{of: p, usage: u, common: f.Reserved == nil}
+	var ok bool
+	if got.common {
+		if ok = raise(&p.unreserved, p.account-p.claimed.Load()); ok {
+			u.onDemand.Add(1)
 		}
-		return permit{usage: u}, nil
+	} else if ok = raise(&u.onDemand, int64(*f.Reserved-f.TotalProvisioned())); !ok {
+		reason = reasonReserved
 	}
-	if !raise(&p.unreserved, p.account-p.claimed.Load()) {
+	if ok && !raise(&p.total, p.account) {
+		got.giveBack()
+		ok = false
+	}
+	if !ok {
 		u.counted.throttles.Add(1)
-		return permit{}, throttled(reasonAccount)
+		return permit{}, throttled(reason)
 	}
-	u.onDemand.Add(1)
-	return permit{usage: u, common: &p.unreserved}, nil
+	return got, nil
 }
 
-func (p permit) release() {
-	if p.usage == nil {
+// takeProvisioned takes a permit for an invocation on one of f's provisioned environments.
+func (p *permits) takeProvisioned(f *thaw.Function, u *usage) (permit, bool) {
+	// While an alias moves there are more environments than are provisioned: the claim is what bounds them.
+	if !raise(&u.provisioned, int64(f.TotalProvisioned())) {
+		return permit{}, false
+	}
+	got := permit{of: p, usage: u, kept: true}
+	if !raise(&p.total, p.account) {
+		got.giveBack()
+		return permit{}, false
+	}
+	return got, true
+}
+
+// keep makes a permit for an on-demand invocation one of f's provisioned concurrency, if there is any left.
+func (p *permit) keep(f *thaw.Function) bool {
+	if !raise(&p.usage.provisioned, int64(f.TotalProvisioned())) {
+		return false
+	}
+	p.giveBack()
+	p.common, p.kept = false, true
+	return true
+}
+
+func (p *permit) release() {
+	p.giveBack()
+	p.of.total.Add(-1)
+}
+
+// giveBack is release without the account's total.
+func (p *permit) giveBack() {
+	if p.kept {
+		p.usage.provisioned.Add(-1)
 		return
 	}
 	p.usage.onDemand.Add(-1)
-	if p.common != nil {
-		p.common.Add(-1)
+	if p.common {
+		p.of.unreserved.Add(-1)
 	}
 }
 

@@ -64,10 +64,49 @@ func TestPermits(t *testing.T) {
 			for _, one := range held {
 				one.release()
 			}
-			if u.onDemand.Load() != 0 || p.unreserved.Load() != 0 {
-				t.Errorf("%d and %d permits are left", u.onDemand.Load(), p.unreserved.Load())
+			if u.onDemand.Load() != 0 || p.unreserved.Load() != 0 || p.total.Load() != 0 {
+				t.Errorf("%d, %d and %d permits are left", u.onDemand.Load(), p.unreserved.Load(), p.total.Load())
 			}
 		})
+	}
+}
+
+// TestPermitsOfTheAccount: a claim that grows while others use what it claims does not lead beyond the account's limit.
+func TestPermitsOfTheAccount(t *testing.T) {
+	p := newPermits(10, ScalingRate{})
+	others := reserving("others", -1, 0)
+	before := make([]permit, 10)
+	for i := range before {
+		var err error
+		if before[i], err = p.take(others, p.of(&account, "others")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := reserving("f", 4, 2)
+	p.changed("f", f)
+	u := p.of(&account, "f")
+	if _, err := p.take(f, u); thaw.CodeOf(err) != thaw.CodeTooManyRequests {
+		t.Errorf("an eleventh invocation of 10: %v", err)
+	}
+	if _, ok := p.takeProvisioned(f, u); ok {
+		t.Error("an eleventh invocation of 10, on a provisioned environment")
+	}
+	before[0].release()
+	kept, ok := p.takeProvisioned(f, u)
+	if !ok {
+		t.Fatal("there is room for one")
+	}
+	kept.release()
+	late, err := p.take(f, u)
+	if err != nil || !late.keep(f) || u.onDemand.Load() != 0 || u.provisioned.Load() != 1 || p.total.Load() != 10 {
+		t.Errorf("%v: %d on demand, %d provisioned, %d in all", err, u.onDemand.Load(), u.provisioned.Load(), p.total.Load())
+	}
+	late.release()
+	for i := range before[1:] {
+		before[1+i].release()
+	}
+	if u.provisioned.Load() != 0 || p.unreserved.Load() != 0 || p.total.Load() != 0 {
+		t.Errorf("%d, %d and %d permits are left", u.provisioned.Load(), p.unreserved.Load(), p.total.Load())
 	}
 }
 
