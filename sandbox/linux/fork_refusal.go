@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -101,4 +102,18 @@ func (t *template) try() error {
 		}
 	}
 	return nil
+}
+
+// trialEnd bounds how long a template has for the end of its trial: one that lies need not come to it.
+const trialEnd = time.Second
+
+// awaitTrial waits until the process of a trial, which ends with its socket, has ended and was waited for. A template that is frozen
+// before that stays in the middle of a fork, and keeps a process.
+func (t *template) awaitTrial() {
+	children := fmt.Sprintf("/proc/%d/task/%d/children", t.runtime, t.runtime)
+	for end := time.Now().Add(trialEnd); time.Now().Before(end); <-time.After(time.Millisecond) {
+		if b, err := os.ReadFile(children); err != nil || len(b) == 0 {
+			return
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,14 +20,19 @@ var (
 	errMakerEnded = errors.New("the intermediate has ended")
 )
 
+// dying is how long a process that is being killed may take to be seen as one that has ended: it leaves its cgroups before.
+const dying = 50 * time.Millisecond
+
 // lied is the error for a process that is not what it should be. One that has ended is nothing any more, and no lie.
 func lied(pid int, format string, args ...any) error {
-	status, err := statusOf(pid)
-	if err != nil {
-		return err
-	}
-	if state := status["State:"]; strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X") {
-		return fmt.Errorf("process %d: %w", pid, unix.ESRCH)
+	for end := time.Now().Add(dying); time.Now().Before(end); <-time.After(time.Millisecond) {
+		status, err := statusOf(pid)
+		if err != nil {
+			return err
+		}
+		if state := status["State:"]; strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X") {
+			return fmt.Errorf("process %d: %w", pid, unix.ESRCH)
+		}
 	}
 	return fmt.Errorf("%w: "+format, append([]any{errLied}, args...)...)
 }

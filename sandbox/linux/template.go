@@ -184,6 +184,7 @@ func (t *template) Park() error {
 			return err
 		}
 		t.driver.forking.proven.Store(err == nil) // what else goes wrong is the template's fault, and its forks will tell
+		t.awaitTrial()
 	}
 	files, err := openOriginals(t.runtime)
 	if err != nil {
