@@ -196,7 +196,7 @@ def before_first(control):
 	{"an end after the second word", "def before_first(control): os._exit(0)\n", false},
 	{"an end of pid 1", "def become_first(*_): os._exit(0)\n", false},
 	{"an end of the runtime", "def confine(*_): os._exit(0)\n", false},
-	{"an end of the double", "def here(control):\n    send(control, 'H')\n    os.kill(os.getppid(), 9)\n", false},
+	{endOfDouble, "def here(control):\n    send(control, 'H')\n    os.kill(os.getppid(), 9)\n", false},
 	{"words without end", `
 def here(control):
     control.setblocking(False)
@@ -210,6 +210,9 @@ def here(control):
 	{"a failure of an unknown step", "def here(control): control.send(struct.pack('=BBHi', ord('F'), 200, 0, 1))\n", false},
 	{"a wrong word", "def here(control): send(control, 'R')\n", false},
 }
+
+// endOfDouble ends the double and leaves its intermediate, which may come to an environment that is as it should be.
+const endOfDouble = "an end of the double"
 
 // A fork is what it should be or it fails, in bounded time, and nothing of it is left, whatever the template answers.
 func TestTemplatesThatLie(t *testing.T) {
@@ -235,7 +238,7 @@ func TestTemplatesThatLie(t *testing.T) {
 				switch {
 				case err != nil && lie.works:
 					t.Errorf("failed: %v", err)
-				case err == nil && !lie.works:
+				case err == nil && !lie.works && lie.name != endOfDouble:
 					t.Errorf("forked")
 				case err != nil:
 					t.Log(err)
