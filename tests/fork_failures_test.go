@@ -248,6 +248,7 @@ func TestKilledTemplate(t *testing.T) {
 			if now := s.template(t); now == dead {
 				t.Error("the template lives on")
 			}
+			s.standsAs(t, name, "ready")
 			s.fork(t, name, "{}")
 			s.settled(t, name)
 			if _, err := s.client.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: &name}); err != nil {

@@ -23,7 +23,7 @@ func favorMoves(name string) (*os.File, error) {
 	if err := unix.FsconfigSetFlag(fsfd, "none"); err != nil {
 		return nil, fmt.Errorf("fsconfig none: %w", err)
 	}
-	if err := unix.FsconfigSetString(fsfd, "name", "thaw-"+name); err != nil {
+	if err := unix.FsconfigSetString(fsfd, "name", "moves-"+name); err != nil {
 		return nil, fmt.Errorf("fsconfig name: %w", err)
 	}
 	if err := unix.FsconfigSetFlag(fsfd, "favordynmods"); err != nil {
