@@ -31,13 +31,13 @@ test: ## set up, lint, vet, and run the unit tests, the same with the race detec
 	@$(MAKE) --no-print-directory unit race whole
 
 unit:
-	go test -count=1 -timeout 8m $(UNIT)
+	go test -count=1 -timeout 15m $(UNIT)
 
 race:
-	CGO_ENABLED=1 go test -race -count=1 -timeout 12m $(UNIT)
+	CGO_ENABLED=1 go test -race -count=1 -timeout 25m $(UNIT)
 
 whole:
-	go test -count=1 -p 1 -timeout 12m ./tests/...
+	go test -count=1 -p 1 -timeout 25m ./tests/...
 
 vet: ## go vet and gofmt
 	go vet ./...

@@ -503,7 +503,7 @@ func TestManyFunctions(t *testing.T) {
 	s := startStage(t)
 	before := s.memory(t, "VmRSS")
 	const functions, workers = 2000, 8
-	input := deployed{runtime: "python3.11", handler: "f.handler", files: map[string]string{"f.py": "def handler(e, c): return 'one of many'\n"}}.input(t, "")
+	input := deployed{runtime: "python3.11", handler: "f.handler", files: map[string]string{"f.py": "def handler(e, c): return 'one of many'\n"}, tags: booted}.input(t, "")
 	var group sync.WaitGroup
 	for w := range workers {
 		group.Go(func() {
