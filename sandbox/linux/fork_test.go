@@ -147,12 +147,17 @@ func mustFork(t testing.TB, p *parked, env ...string) *child {
 
 func (c *child) invoke(t testing.TB, payload string) string {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	b, err := c.conn.Invoke(within(t), &runtimes.Event{RequestID: "r", DeadlineMS: deadline.UnixMilli(), FunctionARN: "arn", Payload: []byte(payload)})
+	b, err := c.try(within(t), payload)
 	if err != nil {
 		t.Fatalf("invoke: %v\n", err)
 	}
-	return string(b)
+	return b
+}
+
+func (c *child) try(ctx context.Context, payload string) (string, error) {
+	deadline := time.Now().Add(patience)
+	b, err := c.conn.Invoke(ctx, &runtimes.Event{RequestID: "r", DeadlineMS: deadline.UnixMilli(), FunctionARN: "arn", Payload: []byte(payload)})
+	return string(b), err
 }
 
 // about tells an environment of itself, in each language.

@@ -37,10 +37,25 @@ func lied(pid int, format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errLied}, args...)...)
 }
 
-// placeOf gives the cgroups of a process, as the host sees them.
+// placeOf gives the cgroups of a process that a sandbox has for itself, as the host sees them.
 func placeOf(pid int) (string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	return string(b), err
+	return ownPlace(string(b)), err
+}
+
+// ownPlace leaves out of a /proc/PID/cgroup (cgroups(7)) the hierarchies that no sandbox is moved in: anybody on the host can mount
+// or release one between two readings.
+func ownPlace(cgroups string) string {
+	var own strings.Builder
+	for line := range strings.Lines(cgroups) {
+		_, rest, _ := strings.Cut(line, ":")
+		controllers, _, _ := strings.Cut(rest, ":")
+		unified := controllers == ""
+		if unified || slices.ContainsFunc(strings.Split(controllers, ","), func(c string) bool { return slices.Contains(legacyControllers, c) }) {
+			own.WriteString(rest)
+		}
+	}
+	return own.String()
 }
 
 // pidfdOf gives the number of a pidfd without making it block.
