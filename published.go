@@ -117,6 +117,15 @@ func (f *Function) ProvisionedFor(number string) int {
 	return n
 }
 
+// Claim is what the function takes out of the account's concurrency for itself: its reserve, of which its provisioned
+// concurrency is a part, or what it has provisioned without one.
+func (f *Function) Claim() int {
+	if f.Reserved != nil {
+		return *f.Reserved
+	}
+	return f.TotalProvisioned()
+}
+
 // TotalProvisioned sums the wishes of all qualifiers.
 func (f *Function) TotalProvisioned() (n int) {
 	for _, p := range f.Provisioned {

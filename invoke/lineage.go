@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"fmt"
 	"hash/fnv"
 	"strconv"
 	"strings"
@@ -21,9 +22,7 @@ const (
 func lineageOf(arn string) string {
 	h := fnv.New32a()
 	h.Write([]byte(arn)) //nolint:errcheck // hashes never fail
-	const digits = 8
-	s := strconv.FormatUint(uint64(h.Sum32()), 16)
-	return strings.Repeat("0", digits-len(s)) + s
+	return fmt.Sprintf("%08x", h.Sum32())
 }
 
 // descend adds one invocation of a function to a trace header. count is how often the chain has come to the function

@@ -193,7 +193,7 @@ func throttled(reason string) error {
 func (p *permits) changed(name string, f *thaw.Function) {
 	var claim int64
 	if f != nil {
-		claim = Claim(f)
+		claim = int64(f.Claim())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,14 +207,6 @@ func (p *permits) changed(name string, f *thaw.Function) {
 		// What still runs of it holds its own usage; a new function of that name begins at nothing.
 		p.usages.Delete(name)
 	}
-}
-
-// Claim is what a function takes out of the account's common concurrency.
-func Claim(f *thaw.Function) int64 {
-	if f.Reserved != nil {
-		return int64(*f.Reserved)
-	}
-	return int64(f.TotalProvisioned())
 }
 
 // Run follows what functions claim until ctx ends.

@@ -326,20 +326,7 @@ func (p *Placer) giveUpProvisioned() {
 // ProvisionedUse tells how many of the initialised provisioned environments of a qualifier's version serve now, and how many
 // there are. ok is false where there are none.
 func (p *Placer) ProvisionedUse(function, qualifier string) (inFlight, allocated int, ok bool) {
-	f, found := p.cfg.Store.Function(function)
-	if !found {
-		return 0, 0, false
-	}
-	if a, ok := f.Aliases[qualifier]; ok {
-		qualifier = a.Version
-	}
-	v := f.Version(qualifier)
-	if v == nil {
-		return 0, 0, false
-	}
-	p.mu.RLock()
-	fleet := p.fleets[keyOf(v)]
-	p.mu.RUnlock()
+	_, _, fleet := p.qualified(function, qualifier)
 	if fleet == nil {
 		return 0, 0, false
 	}
@@ -349,36 +336,41 @@ func (p *Placer) ProvisionedUse(function, qualifier string) (inFlight, allocated
 	return c.made - len(c.idle), c.made, c.made > 0
 }
 
+// qualified finds what a qualifier, a version's number or an alias, leads to; all nil when there is no such version, and the
+// fleet alone when the node has nothing of it.
+func (p *Placer) qualified(function, qualifier string) (*thaw.Function, *thaw.Version, *fleet) {
+	f, ok := p.cfg.Store.Function(function)
+	if !ok {
+		return nil, nil, nil
+	}
+	if a, ok := f.Aliases[qualifier]; ok {
+		qualifier = a.Version
+	}
+	v := f.Version(qualifier)
+	if v == nil {
+		return nil, nil, nil
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return f, v, p.fleets[keyOf(v)]
+}
+
 // Capacity tells what this node has of a qualifier's provisioned concurrency. Where several qualifiers provision one
 // version, what there is counts for them in their order.
 func (p *Placer) Capacity(function, qualifier string) thaw.Capacity {
 	pending := thaw.Capacity{Status: thaw.ProvisionedInProgress}
-	f, ok := p.cfg.Store.Function(function)
-	if !ok {
-		return pending
-	}
-	number := qualifier
-	if a, ok := f.Aliases[qualifier]; ok {
-		number = a.Version
-	}
-	v := f.Version(number)
+	f, v, fleet := p.qualified(function, qualifier)
 	switch {
-	case v == nil:
-		return pending
-	case v.State == thaw.StateFailed:
+	case v != nil && v.State == thaw.StateFailed:
 		return thaw.Capacity{Status: thaw.ProvisionedFailed, Reason: v.StateReason}
-	}
-	p.mu.RLock()
-	fleet := p.fleets[keyOf(v)]
-	p.mu.RUnlock()
-	if fleet == nil {
+	case fleet == nil:
 		return pending
 	}
 	fleet.mu.Lock()
 	c := fleet.capacity
 	fleet.mu.Unlock()
 	allocated, available := c.made+c.starts, c.made
-	for _, q := range qualifiersOf(f, number) {
+	for _, q := range qualifiersOf(f, v.Number) {
 		requested := f.Provisioned[q].Requested
 		if q != qualifier {
 			allocated, available = max(allocated-requested, 0), max(available-requested, 0)

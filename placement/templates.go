@@ -201,15 +201,16 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
 	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
-	if launch.TemplateArgs != nil && f.Tags[thaw.TagSnapshot] != "off" || template.WantsArchive(plan, f.Tags) { // init runs
+	settings := template.SettingsOf(f.Tags)
+	if launch.TemplateArgs != nil && !settings.Off || template.WantsArchive(plan, settings) { // init runs
 		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	}
 	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, qualifier(v))
-	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
+	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, settings)
 	if err != nil {
 		return built, report, err
 	}
-	made, why, err := template.Archive(ctx, p.cfg.Sandbox, plan, arn, f.Tags)
+	made, why, err := template.Archive(ctx, p.cfg.Sandbox, plan, arn, settings)
 	switch last := len(report.Reasons) - 1; {
 	case why != "":
 		p.cfg.Log.Warn("a version starts without a class-data archive", "function", v.Function, "because", why)

@@ -21,8 +21,8 @@ const (
 )
 
 // WantsArchive reports whether Archive would run the function's init.
-func WantsArchive(plan *sandbox.Plan, tags map[string]string) bool {
-	if plan.Launch.ArchiveArgs == nil || tags[thaw.TagSnapshot] == "off" {
+func WantsArchive(plan *sandbox.Plan, settings Settings) bool {
+	if plan.Launch.ArchiveArgs == nil || settings.Off {
 		return false
 	}
 	_, err := os.Stat(plan.Launch.Archive)
@@ -30,11 +30,11 @@ func WantsArchive(plan *sandbox.Plan, tags map[string]string) bool {
 }
 
 // Archive makes the class-data archive of plan's version, for runtimes that have such, unless it is there: an environment
-// of its own runs init, serves the event that tags ask for, if any, and leaves the archive of every class that was loaded.
-// made says in words that there is one, why says why there is none; both are empty for other runtimes, and when tags turn
+// of its own runs init, serves the event that settings ask for, if any, and leaves the archive of every class that was loaded.
+// made says in words that there is one, why says why there is none; both are empty for other runtimes, and when settings turn
 // it off. An error only when ctx has ended. A version starts without one as well, only slower.
-func Archive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, tags map[string]string) (made, why string, err error) {
-	if !WantsArchive(plan, tags) {
+func Archive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, settings Settings) (made, why string, err error) {
+	if !WantsArchive(plan, settings) {
 		if info, err := os.Stat(plan.Launch.Archive); err == nil {
 			return archived(info.Size()), "", nil
 		}
@@ -42,7 +42,7 @@ func Archive(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn s
 	}
 	limited, cancel := context.WithTimeout(ctx, archiveLimit)
 	defer cancel()
-	size, err := makeArchive(limited, cfg, plan, arn, Warmup(tags))
+	size, err := makeArchive(limited, cfg, plan, arn, settings.event())
 	failure, failed := errors.AsType[*thaw.FunctionError](err)
 	switch {
 	case err == nil:

@@ -71,7 +71,7 @@ func TestArchive(t *testing.T) {
 			driver := &sandboxtest.Driver{Runtime: test.runtime}
 			cfg := &sandbox.Config{Driver: driver}
 			plan := archivePlan(t)
-			made, why, err := Archive(t.Context(), cfg, plan, "arn", test.tags)
+			made, why, err := Archive(t.Context(), cfg, plan, "arn", SettingsOf(test.tags))
 			if err != nil || (made != "") != test.made || (why != "") != (test.why != "") || !strings.Contains(why, test.why) {
 				t.Fatalf("%q, %q, %v", made, why, err)
 			}
@@ -88,7 +88,7 @@ func TestArchive(t *testing.T) {
 			}
 			starts := driver.Started.Load()
 			if test.made {
-				if again, why, err := Archive(t.Context(), cfg, plan, "arn", test.tags); again != made || why != "" || err != nil || driver.Started.Load() != starts {
+				if again, why, err := Archive(t.Context(), cfg, plan, "arn", SettingsOf(test.tags)); again != made || why != "" || err != nil || driver.Started.Load() != starts {
 					t.Errorf("one that is there: %q, %q, %v, %d starts", again, why, err, driver.Started.Load()-starts)
 				}
 			}

@@ -69,25 +69,26 @@ type Settings struct {
 
 // SettingsOf reads a function's tags.
 func SettingsOf(tags map[string]string) Settings {
-	return Settings{Off: tags[thaw.TagSnapshot] == "off", Warmup: string(Warmup(tags))}
+	s := Settings{Off: tags[thaw.TagSnapshot] == "off", Warmup: tags[thaw.TagWarmupEvent]}
+	if s.Warmup == "" && tags[thaw.TagWarmup] == "true" {
+		s.Warmup = `{"warmup":true}`
+	}
+	return s
 }
 
-// Warmup is the event that a function's tags ask for, nil if they ask for none.
-func Warmup(tags map[string]string) []byte {
-	if event := tags[thaw.TagWarmupEvent]; event != "" {
-		return []byte(event)
+// event is what the warm-up is invoked with, nil if there is none.
+func (s Settings) event() []byte {
+	if s.Warmup == "" {
+		return nil
 	}
-	if tags[thaw.TagWarmup] == "true" {
-		return []byte(`{"warmup":true}`)
-	}
-	return nil
+	return []byte(s.Warmup)
 }
 
 // Build makes a version's template after plan, whose log takes what init writes. It returns nil and the reason when there
 // can be none; an error only when ctx has ended or the platform failed.
-func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, tags map[string]string) (*Template, Report, error) {
+func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, settings Settings) (*Template, Report, error) {
 	switch {
-	case tags[thaw.TagSnapshot] == "off":
+	case settings.Off:
 		return nil, Report{State: StateOff, Reasons: []string{"the tag " + thaw.TagSnapshot + " is off"}}, nil
 	case plan.Launch.TemplateArgs == nil:
 		return nil, Report{State: StateUnsupported, Reasons: []string{"the runtime " + plan.Version.Runtime + " cannot be forked"}}, nil
@@ -99,7 +100,7 @@ func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn str
 		return none(ctx, StateFailed, "init failed", err)
 	}
 	report := Report{State: StateReady, InitMS: float64(env.InitDuration.Microseconds()) / 1000}
-	if event := Warmup(tags); event != nil {
+	if event := settings.event(); event != nil {
 		if err := warmUp(ctx, env, arn, event); err != nil {
 			env.Close() //nolint:errcheck // told by its driver
 			return none(ctx, StateFailed, "the warm-up invocation failed", err)

@@ -303,6 +303,14 @@ const sweepEvery = 10 * time.Minute
 
 // sweepPackages drops packages that no function refers to, from the store and from this node's cache.
 func sweepPackages(ctx context.Context, store *state.Store, cache *code.Cache, log *slog.Logger) error {
+	return sweep(ctx, log, "packages", func() error {
+		wanted := packagesInUse(store)
+		return errors.Join(store.SweepCode(ctx), cache.Sweep(ctx, func(digest string) bool { return wanted[digest] }))
+	})
+}
+
+// sweep calls remove, which drops what nothing refers to any more, from time to time until ctx ends.
+func sweep(ctx context.Context, log *slog.Logger, what string, remove func() error) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -311,10 +319,8 @@ func sweepPackages(ctx context.Context, store *state.Store, cache *code.Cache, l
 			return nil
 		case <-tick.C:
 		}
-		wanted := packagesInUse(store)
-		err := errors.Join(store.SweepCode(ctx), cache.Sweep(ctx, func(digest string) bool { return wanted[digest] }))
-		if err != nil && ctx.Err() == nil {
-			log.Warn("cannot sweep packages", "error", err)
+		if err := remove(); err != nil && ctx.Err() == nil {
+			log.Warn("cannot sweep "+what, "error", err)
 		}
 	}
 }
@@ -351,18 +357,7 @@ func versionsInUse(store *state.Store) (versions []*thaw.Version) {
 
 // sweepArchives drops the class-data archives of versions that are no more.
 func sweepArchives(ctx context.Context, store *state.Store, registry *runtimes.Registry, log *slog.Logger) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := registry.SweepArchives(versionsInUse(store)); err != nil {
-			log.Warn("cannot sweep class-data archives", "error", err)
-		}
-	}
+	return sweep(ctx, log, "class-data archives", func() error { return registry.SweepArchives(versionsInUse(store)) })
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

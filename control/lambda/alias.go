@@ -47,7 +47,7 @@ func (a *API) createAlias(ctx context.Context, in *sdk.CreateAliasInput) (*sdk.C
 		return nil, err
 	}
 	c := a.alias(t.name, alias)
-	return &sdk.CreateAliasOutput{AliasArn: c.AliasArn, Description: c.Description, FunctionVersion: c.FunctionVersion, Name: c.Name, RevisionId: c.RevisionId, RoutingConfig: c.RoutingConfig}, nil
+	return fill(&sdk.CreateAliasOutput{}, &c), nil
 }
 
 // updateAlias takes the members that in carries. An alias that has provisioned concurrency takes it along to its new
@@ -98,7 +98,7 @@ func (a *API) updateAlias(ctx context.Context, in *sdk.UpdateAliasInput) (*sdk.U
 		return nil, err
 	}
 	c := a.alias(t.name, alias)
-	return &sdk.UpdateAliasOutput{AliasArn: c.AliasArn, Description: c.Description, FunctionVersion: c.FunctionVersion, Name: c.Name, RevisionId: c.RevisionId, RoutingConfig: c.RoutingConfig}, nil
+	return fill(&sdk.UpdateAliasOutput{}, &c), nil
 }
 
 func (a *API) getAlias(_ context.Context, in *sdk.GetAliasInput) (*sdk.GetAliasOutput, error) {
@@ -115,7 +115,7 @@ func (a *API) getAlias(_ context.Context, in *sdk.GetAliasInput) (*sdk.GetAliasO
 		return nil, a.noAlias(target{t.name, value(in.Name)})
 	}
 	c := a.alias(t.name, alias)
-	return &sdk.GetAliasOutput{AliasArn: c.AliasArn, Description: c.Description, FunctionVersion: c.FunctionVersion, Name: c.Name, RevisionId: c.RevisionId, RoutingConfig: c.RoutingConfig}, nil
+	return fill(&sdk.GetAliasOutput{}, &c), nil
 }
 
 // deleteAlias also deletes what is kept for the alias: its policy, its provisioned concurrency and its configuration of
@@ -133,10 +133,10 @@ func (a *API) deleteAlias(ctx context.Context, in *sdk.DeleteAliasInput) (*sdk.D
 		forget(f, value(in.Name))
 		return nil
 	})
-	switch {
-	case errors.Is(err, state.ErrNotFound):
+	if errors.Is(err, state.ErrNotFound) {
 		return nil, a.notFound(t)
-	case err != nil && !errors.Is(err, errNothingToDo):
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &sdk.DeleteAliasOutput{}, nil

@@ -25,7 +25,7 @@ func (a *API) putFunctionConcurrency(ctx context.Context, in *sdk.PutFunctionCon
 	a.reserving.Lock()
 	defer a.reserving.Unlock()
 	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
-		if n > claim(f) && a.unclaimed(f.Name)-n < a.floor() {
+		if n > f.Claim() && a.unclaimed(f.Name)-n < a.floor() {
 			return invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", a.floor())
 		}
 		if total := f.TotalProvisioned(); total > n {
@@ -67,10 +67,10 @@ func (a *API) deleteFunctionConcurrency(ctx context.Context, in *sdk.DeleteFunct
 		f.Reserved = nil
 		return nil
 	})
-	switch {
-	case errors.Is(err, state.ErrNotFound):
+	if errors.Is(err, state.ErrNotFound) {
 		return nil, a.notFound(t)
-	case err != nil && !errors.Is(err, errNothingToDo):
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &sdk.DeleteFunctionConcurrencyOutput{}, nil
@@ -91,22 +91,13 @@ func concurrency(f *thaw.Function) *types.Concurrency {
 	return &types.Concurrency{ReservedConcurrentExecutions: reservedMember(f.Reserved)}
 }
 
-// claim is what a function takes out of the account's concurrency for itself: its reserve, of which its provisioned
-// concurrency is a part, or what it has provisioned without one.
-func claim(f *thaw.Function) int {
-	if f.Reserved != nil {
-		return *f.Reserved
-	}
-	return f.TotalProvisioned()
-}
-
 // unclaimed is what the account has left when the claims of all functions are taken out, but for that of the function
 // named except.
 func (a *API) unclaimed(except string) int {
 	left := int(a.cfg.Limits.ConcurrentExecutions)
 	for f := range a.functions() {
 		if f.Name != except {
-			left -= claim(f)
+			left -= f.Claim()
 		}
 	}
 	return left

@@ -76,9 +76,9 @@ func (a *API) runtimeARN(runtime string) string {
 	return "arn:aws:lambda:" + a.cfg.Account.Region + "::runtime:" + hex.EncodeToString(sum[:])
 }
 
-// fill copies c into an operation's output. The SDK repeats the members of FunctionConfiguration in four outputs whose
-// types have nothing in common; a test holds that each of them has every member.
-func fill[T any](out *T, c *types.FunctionConfiguration) *T {
+// fill copies c into an operation's output. The SDK repeats the members of some structures in several outputs whose types
+// have nothing in common; a test holds that each of them has every member.
+func fill[Out, In any](out *Out, c *In) *Out {
 	from, to := reflect.ValueOf(c).Elem(), reflect.ValueOf(out).Elem()
 	for i := range from.NumField() {
 		if f := from.Type().Field(i); f.IsExported() {

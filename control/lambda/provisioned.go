@@ -73,10 +73,7 @@ func (a *API) provision(ctx context.Context, t target, p thaw.Provisioned) error
 		f.Provisioned[t.qualifier] = p
 		return nil
 	})
-	switch {
-	case errors.Is(err, errNothingToDo):
-		return nil
-	case errors.Is(err, state.ErrNotFound):
+	if errors.Is(err, state.ErrNotFound) {
 		return a.missing(t)
 	}
 	return err
@@ -94,7 +91,7 @@ func (a *API) checkProvisioned(f *thaw.Function, qualifier string, n int) error 
 		if total > *f.Reserved {
 			return invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
 		}
-	} else if total > claim(f) {
+	} else if total > f.Claim() {
 		left := a.unclaimed(f.Name)
 		switch {
 		case total > left:

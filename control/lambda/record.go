@@ -3,6 +3,7 @@ package lambda
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 
 	"thaw"
@@ -13,7 +14,8 @@ import (
 const maxRecord = 7 << 20
 
 // update makes one change of a function's record, which the store repeats until it fits. A change that makes a record
-// too large is refused; one that makes it smaller never is.
+// too large is refused; one that makes it smaller never is. A change that gives errNothingToDo writes nothing and succeeds;
+// the function is nil then.
 func (a *API) update(ctx context.Context, name string, change func(*thaw.Function) error) (*thaw.Function, error) {
 	f, err := a.cfg.Functions.UpdateFunction(ctx, name, func(f *thaw.Function) error {
 		if err := change(f); err != nil {
@@ -30,8 +32,14 @@ func (a *API) update(ctx context.Context, name string, change func(*thaw.Functio
 		}
 		return invalid("All that is stored of function %s, its versions, aliases, policies and settings, would take %d bytes, and at most %d can be stored. Delete versions that are not used and send the request again.", name, size, maxRecord)
 	})
+	if errors.Is(err, errNothingToDo) {
+		return nil, nil
+	}
 	return f, storeError(err)
 }
+
+// errNothingToDo ends a change that would write what is there.
+var errNothingToDo = errors.New("nothing to do")
 
 func recordSize(f *thaw.Function) (int, error) {
 	data, err := json.Marshal(f)

@@ -264,6 +264,14 @@ func TestOutputsHaveEveryMember(t *testing.T) {
 			t.Error("not copied")
 		}
 	}
+	alias := &types.AliasConfiguration{Name: ptr("a")}
+	for _, name := range []*string{
+		fill(&sdk.CreateAliasOutput{}, alias).Name, fill(&sdk.UpdateAliasOutput{}, alias).Name, fill(&sdk.GetAliasOutput{}, alias).Name,
+	} {
+		if name == nil || *name != "a" {
+			t.Error("not copied")
+		}
+	}
 }
 
 var _ Functions = (*state.Store)(nil)

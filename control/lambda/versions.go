@@ -44,18 +44,14 @@ func (a *API) publishVersion(ctx context.Context, in *sdk.PublishVersionInput) (
 		}
 		return err
 	})
-	switch {
-	case errors.Is(err, errNothingToDo):
-	case errors.Is(err, state.ErrNotFound):
+	if errors.Is(err, state.ErrNotFound) {
 		return nil, a.notFound(t)
-	case err != nil:
+	}
+	if err != nil {
 		return nil, err
 	}
 	return fill(&sdk.PublishVersionOutput{}, a.describe(v, v.Number)), nil
 }
-
-// errNothingToDo ends a change that would write what is there.
-var errNothingToDo = errors.New("nothing to do")
 
 // publish appends a version made of $LATEST as it is now, or gives the newest one if that is the same. A description
 // takes the place of $LATEST's.
@@ -171,10 +167,7 @@ func (a *API) deleteVersion(ctx context.Context, t target) error {
 		forget(f, t.qualifier)
 		return nil
 	})
-	switch {
-	case errors.Is(err, errNothingToDo):
-		return nil
-	case errors.Is(err, state.ErrNotFound):
+	if errors.Is(err, state.ErrNotFound) {
 		return a.notFound(target{name: t.name})
 	}
 	return err

@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -15,26 +14,6 @@ import (
 // process. From Linux 6.18 on the kernel keeps the quick way until it is booted again. Its price is a slightly slower fork
 // and exit of every process.
 func favorMoves(name string) (*os.File, error) {
-	fsfd, err := unix.Fsopen("cgroup", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("fsopen: %w", err)
-	}
-	defer unix.Close(fsfd)
-	if err := unix.FsconfigSetFlag(fsfd, "none"); err != nil {
-		return nil, fmt.Errorf("fsconfig none: %w", err)
-	}
-	if err := unix.FsconfigSetString(fsfd, "name", "moves-"+name); err != nil {
-		return nil, fmt.Errorf("fsconfig name: %w", err)
-	}
-	if err := unix.FsconfigSetFlag(fsfd, "favordynmods"); err != nil {
-		return nil, fmt.Errorf("fsconfig favordynmods: %w", err)
-	}
-	if err := unix.FsconfigCreate(fsfd); err != nil {
-		return nil, fmt.Errorf("fsconfig: %w", err)
-	}
-	mount, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
-	if err != nil {
-		return nil, fmt.Errorf("fsmount: %w", err)
-	}
-	return os.NewFile(uintptr(mount), "cgroup"), nil
+	return detachedMount("cgroup", []string{"none", "favordynmods"}, map[string]string{"name": "moves-" + name},
+		unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 }

@@ -82,11 +82,22 @@ func (o *originals) makePrivate(ctx context.Context, id uint32, tmpMB int) (moun
 }
 
 func makeTmpfs(options map[string]string, attributes int) (*os.File, error) {
-	fsfd, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	return detachedMount("tmpfs", nil, options, attributes)
+}
+
+// detachedMount mounts a file system nowhere: it goes with the file. Flags and options are the file system's, attributes are
+// MOUNT_ATTR_*.
+func detachedMount(kind string, flags []string, options map[string]string, attributes int) (*os.File, error) {
+	fsfd, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("fsopen: %w", err)
 	}
 	defer unix.Close(fsfd)
+	for _, flag := range flags {
+		if err := unix.FsconfigSetFlag(fsfd, flag); err != nil {
+			return nil, fmt.Errorf("fsconfig %s: %w", flag, err)
+		}
+	}
 	for key, value := range options {
 		if err := unix.FsconfigSetString(fsfd, key, value); err != nil {
 			return nil, fmt.Errorf("fsconfig %s=%s: %w", key, value, err)
@@ -99,7 +110,7 @@ func makeTmpfs(options map[string]string, attributes int) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fsmount: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "tmpfs"), nil
+	return os.NewFile(uintptr(fd), kind), nil
 }
 
 // maxDepth bounds how far folders may be nested in what is copied.
