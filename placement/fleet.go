@@ -57,6 +57,7 @@ type fleet struct {
 	spares   int  // spares being made
 	hopeless bool // the last spare could not be made
 	bursts   warm.Bursts
+	forecast forecast
 	// startTook is how long the last start took, startBytes what the last spare used at most before it served.
 	startTook  time.Duration
 	startBytes uint64

@@ -111,7 +111,7 @@ func (p *Placer) leastWorth(except *fleet, now time.Time) (least *fleet, worth f
 
 // wanted is how many spares the fleet is to have. The caller holds f.mu.
 func (f *fleet) wanted(now time.Time) int {
-	return warm.Spares(f.bursts.Size(now), f.floor, f.ceiling)
+	return warm.Spares(max(f.bursts.Size(now), float64(f.expected(now))), f.floor, f.ceiling)
 }
 
 // wantsSpare reports whether one more spare is to be made, and counts it as being made. While requests wait for
