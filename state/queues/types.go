@@ -34,14 +34,21 @@ type Info struct {
 
 // Message is what is sent.
 type Message struct {
-	Body []byte
-	Meta []byte         // its owner's, at most 64 KiB: message attributes, an invocation's envelope
+	Body []byte // with Meta at most MaxMessage
+	Meta []byte // its owner's: message attributes, an invocation's envelope
 	// Delay of this message; nil: the queue's. FIFO queues have only the queue's.
 	Delay *time.Duration
 	Group string // FIFO: order is kept within it
 	Dedup string // FIFO: the deduplication id
 	ID    string // empty: one is made
 }
+
+// Bounds of what a queue takes.
+const (
+	MaxMessage = 7 << 20  // body and meta of a message together, bytes
+	MaxNote    = 16 << 10 // bytes
+	MaxID      = 256      // of a group, a deduplication id, a message id and a queue's name, bytes each
+)
 
 // Sent is what became of one message.
 type Sent struct {
