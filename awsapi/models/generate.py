@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes lambda.json, iam.json, sts.json and application-autoscaling.json, the models that package awsapi embeds.
+"""Writes lambda.json, iam.json, sts.json, application-autoscaling.json and sqs.json, the models that package awsapi embeds.
 
 Input: botocore's service-2.json.gz of these services, from the botocore that this Python imports. VERSION below is
 the one that the committed files were made from; another is refused unless --any-version is given.
@@ -23,12 +23,14 @@ VERSION = "1.43.11"
 
 SERVICES = {
     "lambda": "2015-03-31", "iam": "2010-05-08", "sts": "2011-06-15", "application-autoscaling": "2016-02-06",
+    "sqs": "2012-11-05",
 }
 
 # Operations whose shapes are kept. None stands for all.
 FULL = {
     "lambda": None,
     "application-autoscaling": None,
+    "sqs": None,
     "sts": {"AssumeRole", "GetCallerIdentity", "GetSessionToken"},
     "iam": {
         "AttachRolePolicy", "CreatePolicy", "CreateRole", "CreateServiceLinkedRole", "DeletePolicy", "DeleteRole",
@@ -58,11 +60,45 @@ ADDED_MEMBERS = {
     ],
 }
 
+# SQS speaks JSON and, as ever, the query protocol, of which botocore has dropped the names since. They are those of the
+# Smithy model that aws-sdk-go-v2 is generated from (codegen/sdk-codegen/aws-models/sqs.json): the traits xmlNamespace,
+# xmlName of members, of map keys and of map values, and awsQueryError. All lists and maps are flattened.
+QUERY_NAMESPACE = {"sqs": "http://queue.amazonaws.com/doc/2012-11-05/"}
+
+QUERY_NAMES = {
+    "AWSAccountIds": "AWSAccountId", "Actions": "ActionName", "AttributeNames": "AttributeName",
+    "MessageSystemAttributeNames": "AttributeName", "MessageAttributeNames": "MessageAttributeName",
+    "Attributes": "Attribute", "MessageAttributes": "MessageAttribute", "MessageSystemAttributes": "MessageSystemAttribute",
+    "tags": "Tag", "Tags": "Tag", "TagKeys": "TagKey", "queueUrls": "QueueUrl", "QueueUrls": "QueueUrl",
+    "Messages": "Message", "Results": "ListMessageMoveTasksResultEntry", "Failed": "BatchResultErrorEntry",
+    "StringListValues": "StringListValue", "BinaryListValues": "BinaryListValue",
+}
+
+QUERY_KEYS = {"TagMap": "Key"}  # of maps; the others have Name
+
+QUERY_ERRORS = {
+    name: ("AWS.SimpleQueueService." + name, status) for name, status in (
+        ("BatchEntryIdsNotDistinct", 400), ("BatchRequestTooLong", 400), ("EmptyBatchRequest", 400),
+        ("InvalidBatchEntryId", 400), ("MessageNotInflight", 400), ("PurgeQueueInProgress", 403),
+        ("QueueDeletedRecently", 400), ("TooManyEntriesInBatchRequest", 400), ("UnsupportedOperation", 400),
+    )
+} | {
+    "QueueDoesNotExist": ("AWS.SimpleQueueService.NonExistentQueue", 400),
+    "QueueNameExists": ("QueueAlreadyExists", 400),
+    "InvalidAddress": ("InvalidAddress", 404), "InvalidSecurity": ("InvalidSecurity", 403),
+    "OverLimit": ("OverLimit", 403), "ReceiptHandleIsInvalid": ("ReceiptHandleIsInvalid", 404),
+    "RequestThrottled": ("RequestThrottled", 403), "ResourceNotFoundException": ("ResourceNotFoundException", 404),
+    "KmsOptInRequired": ("KMS.OptInRequired", 403),
+} | {
+    "Kms" + name: ("KMS." + name + "Exception", 400)
+    for name in ("AccessDenied", "Disabled", "InvalidKeyUsage", "InvalidState", "NotFound")
+} | {"KmsThrottled": ("KMS.ThrottlingException", 400)}
+
 CONSTRAINTS = ("min", "max", "pattern", "enum", "sensitive")
 LOCATIONS = {"uri": "uri", "header": "header", "headers": "headers", "querystring": "query", "statusCode": "status"}
 
 
-def compact_shape(name, shape):
+def compact_shape(name, shape, both):
     out = {"type": shape["type"]}
     out.update({key: shape[key] for key in CONSTRAINTS if key in shape})
     if shape["type"] == "structure":
@@ -79,6 +115,8 @@ def compact_shape(name, shape):
                 entry["in"] = LOCATIONS[member["location"]]
             if member.get("locationName", member_name) != member_name:
                 entry["wire"] = member["locationName"]
+            if both:
+                entry.update(query_name(name, member_name))
             if member_name in required:
                 entry["required"] = True
             members.append(entry)
@@ -91,10 +129,24 @@ def compact_shape(name, shape):
     elif shape["type"] == "map":
         out["key"] = compact_reference(shape["key"])
         out["value"] = compact_reference(shape["value"])
+    if both and shape["type"] in ("list", "map"):
+        out["flattened"] = True
+    if both and shape["type"] == "map":
+        out["key"]["wire"] = QUERY_KEYS.get(name, "Name")
+        out["value"]["wire"] = "Value"
     for key in ("timestampFormat", "flattened", "xmlName"):
-        if key in shape:
+        if key in shape and not (both and key == "flattened"):
             raise SystemExit(f"{key}: the codecs know only the protocols' own forms")
     return out
+
+
+def query_name(shape, member):
+    """The member's name in the query protocol, where it is another than in JSON."""
+    if member in ("Entries", "Successful"):
+        # SendMessageBatchRequest.Entries is SendMessageBatchRequestEntry, SendMessageBatchResult's Successful are
+        # SendMessageBatchResultEntry.
+        return {"query": shape + "Entry"}
+    return {"query": QUERY_NAMES[member]} if member in QUERY_NAMES else {}
 
 
 def compact_reference(ref):
@@ -127,6 +179,11 @@ def compact(service):
     }
     if "targetPrefix" in meta:
         out["target"] = meta["targetPrefix"]
+        out["json"] = meta["jsonVersion"]
+    both = "awsQueryCompatible" in meta
+    if both:
+        out["queryCompatible"] = True
+        out["namespace"] = QUERY_NAMESPACE[service]
     wanted = []
     for name, op in sorted(model["operations"].items()):
         entry = {"method": op["http"]["method"], "uri": op["http"]["requestUri"]}
@@ -148,15 +205,21 @@ def compact(service):
     while wanted:
         name = wanted.pop()
         if name not in out["shapes"]:
-            out["shapes"][name] = compact_shape(name, model["shapes"][name])
+            out["shapes"][name] = compact_shape(name, model["shapes"][name], both)
             wanted.extend(references(out["shapes"][name]))
     for name, shape in model["shapes"].items():
         if shape.get("exception"):
             error = shape.get("error", {})
             message = next((m for m in shape["members"] if m.lower() == "message"), "")
             entry = {"status": error.get("httpStatusCode", 500 if shape.get("fault") else 400), "message": message}
+            if both and not message:
+                entry["message"] = "message"  # the modeled error has no text; the answers have it all the same
             if error.get("code", name) != name:
                 entry["code"] = error["code"]
+            if both and name in QUERY_ERRORS:
+                code, entry["status"] = QUERY_ERRORS[name]
+                if code != name:
+                    entry["code"] = code
             out["errors"][name] = entry
     for key in ("operations", "shapes", "errors"):
         out[key] = dict(sorted(out[key].items()))
