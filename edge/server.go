@@ -56,6 +56,10 @@ type Config struct {
 	Placement Placement
 	Catalog   Functions
 	Logs      *telemetry.Logs
+	// Queues are the message queues, for the native API.
+	Queues Queues
+	// Mappings gives the event source mappings that read one of the users' queues; nil: none.
+	Mappings func(ctx context.Context, queue string) ([]QueueMapping, error)
 	// Download serves deployment packages to holders of a link made by GetFunction.
 	Download http.Handler
 	// Authenticator is nil on a loopback listener without authentication.
@@ -89,6 +93,7 @@ func New(cfg Config) *Server {
 	s.native.HandleFunc("GET /_thaw/logs", s.serveLogs)
 	s.native.HandleFunc("GET /_thaw/functions", s.serveFunctions)
 	s.native.HandleFunc("GET /_thaw/functions/{name}", s.serveFunction)
+	s.handleQueues()
 	s.native.Handle("GET /_thaw/code/", cfg.Download)
 	s.native.HandleFunc(nativePrefix, func(w http.ResponseWriter, r *http.Request) {
 		cfg.Services[lambdaService].WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw has nothing at %s %s.", r.Method, r.URL.Path))

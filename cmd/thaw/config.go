@@ -40,6 +40,9 @@ type config struct {
 	Runtimes     runtimesConfig    `yaml:"runtimes"`
 	Network      networkConfig     `yaml:"network"`
 	Environments environmentConfig `yaml:"environments"`
+	Events       eventsConfig      `yaml:"events"`
+	Queues       queuesConfig      `yaml:"queues"`
+	Schedules    schedulesConfig   `yaml:"schedules"`
 	Logs         logsConfig        `yaml:"logs"`
 }
 
@@ -113,6 +116,23 @@ type environmentConfig struct {
 	InactiveAfter time.Duration `yaml:"inactive_after"`
 }
 
+type eventsConfig struct {
+	// RetryWait is how long an asynchronous invocation that failed waits for its second attempt; it waits twice as long for the third.
+	RetryWait time.Duration `yaml:"retry_wait"`
+	// MaxBackoff bounds the pauses of events that are throttled; the first one is a sixtieth of RetryWait, and each twice the last.
+	MaxBackoff time.Duration `yaml:"max_backoff"`
+}
+
+type queuesConfig struct {
+	// MaxBytes bounds the messages of all queues and the waiting events together; 0: the disk does.
+	MaxBytes int64 `yaml:"max_bytes"`
+}
+
+type schedulesConfig struct {
+	// CatchUp is how late a schedule that was missed may still fire; 0: it never does.
+	CatchUp time.Duration `yaml:"catch_up"`
+}
+
 type logsConfig struct {
 	// MaxBytes and MaxAge bound what is kept of all functions' logs.
 	MaxBytes int64         `yaml:"max_bytes"`
@@ -137,12 +157,17 @@ func defaults() config {
 			KeepAlive: 10 * time.Minute, FreezeAfter: 100 * time.Millisecond,
 			Concurrency: 1000, ScaleOut: 1000, InactiveAfter: 14 * 24 * time.Hour,
 		},
-		Logs: logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
+		Events:    eventsConfig{RetryWait: time.Minute, MaxBackoff: 5 * time.Minute},
+		Schedules: schedulesConfig{CatchUp: 5 * time.Minute},
+		Logs:      logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
 	}
 }
 
 // minMemory is what one environment may need that has the least memory that Lambda gives, bytes.
 const minMemory = 128 << 20
+
+// minQueues is the least bound of all queues, bytes: some of the largest messages.
+const minQueues = 16 << 20
 
 // loadConfig reads a file over the defaults. Unknown keys, keys without a value and values of another type are errors
 // that name the place.
@@ -270,6 +295,18 @@ func (c *config) validate() error {
 	}
 	if c.CodeCache < thaw.MaxUnzipped {
 		bad("code_cache", "%d is less than one function may need, %d", c.CodeCache, thaw.MaxUnzipped)
+	}
+	if w := c.Events.RetryWait; w < time.Millisecond || w > time.Hour {
+		bad("events.retry_wait", "%v is not between 1ms and 1h", w)
+	}
+	if b := c.Events.MaxBackoff; b < time.Millisecond || b > 6*time.Hour {
+		bad("events.max_backoff", "%v is not between 1ms and 6h", b)
+	}
+	if b := c.Queues.MaxBytes; b != 0 && b < minQueues {
+		bad("queues.max_bytes", "%d is neither 0 nor at least %d", b, minQueues)
+	}
+	if u := c.Schedules.CatchUp; u < 0 || u > 7*24*time.Hour {
+		bad("schedules.catch_up", "%v is not between 0s and 168h", u)
 	}
 	if c.Logs.MaxBytes < 1<<20 {
 		bad("logs.max_bytes", "%d is less than 1048576", c.Logs.MaxBytes)
