@@ -35,7 +35,7 @@ func newCore(nc *nats.Conn, cfg Config) (Reader, error) {
 	return c, nil
 }
 
-func (c *core) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
+func (c *core) Receive(ctx context.Context, limit int, wait time.Duration) ([]Message, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	var got []Message
@@ -47,7 +47,7 @@ func (c *core) Receive(ctx context.Context, max int, wait time.Duration) ([]Mess
 	case msg := <-c.in:
 		got = append(got, c.message(msg))
 	}
-	for len(got) < max {
+	for len(got) < limit {
 		select {
 		case msg := <-c.in:
 			got = append(got, c.message(msg))

@@ -106,12 +106,12 @@ func (s *stream) unbind() {
 	s.consumer = nil
 }
 
-func (s *stream) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
+func (s *stream) Receive(ctx context.Context, limit int, wait time.Duration) ([]Message, error) {
 	consumer, err := s.bind(ctx)
 	if err != nil {
 		return nil, err
 	}
-	got, err := s.gather(consumer.FetchNoWait(max))
+	got, err := s.gather(consumer.FetchNoWait(limit))
 	if len(got) > 0 || err != nil {
 		return got, err
 	}
@@ -119,13 +119,13 @@ func (s *stream) Receive(ctx context.Context, max int, wait time.Duration) ([]Me
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	got, err = s.gather(consumer.Fetch(1, jetstream.FetchContext(waiting)))
-	if len(got) == 0 || max == 1 {
+	if len(got) == 0 || limit == 1 {
 		if waiting.Err() != nil && ctx.Err() == nil {
 			return got, nil // in time there was none
 		}
 		return got, err
 	}
-	more, err := s.gather(consumer.FetchNoWait(max - 1))
+	more, err := s.gather(consumer.FetchNoWait(limit - 1))
 	if err != nil {
 		s.cfg.Log.Warn("a NATS server gives one message and no more", "error", err) // it is said by the next Receive too
 	}

@@ -46,8 +46,8 @@ type Config struct {
 
 // Reader receives messages of one address. Any number of goroutines may use it.
 type Reader interface {
-	// Receive waits up to wait for a message and gives out those that are there then, at most max. None in time is no error.
-	Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error)
+	// Receive waits up to wait for a message and gives out those that are there then, at most limit. None in time is no error.
+	Receive(ctx context.Context, limit int, wait time.Duration) ([]Message, error)
 	// Done acknowledges messages. What it cannot tell the server is delivered again.
 	Done(ids []string) error
 	// Failed has messages delivered again after a pause that grows with each delivery, or gives them up after the last one.

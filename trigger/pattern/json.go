@@ -176,17 +176,20 @@ func (p *parser) is(c byte) bool {
 func (p *parser) str() (string, error) {
 	start := p.pos
 	for p.pos++; p.pos < len(p.src); p.pos++ {
-		switch c := p.src[p.pos]; {
-		case c == '\\':
+		c := p.src[p.pos]
+		if c == '\\' {
 			p.pos++
-		case c == '"':
+			continue
+		}
+		if c == '"' {
 			p.pos++
 			var text string
 			if json.Unmarshal([]byte(p.src[start:p.pos]), &text) != nil {
 				return "", p.src.errorAt(p.pos, "Unrecognized character escape in a string")
 			}
 			return text, nil
-		case c < ' ':
+		}
+		if c < ' ' {
 			return "", p.src.errorAt(p.pos+1, "Illegal unquoted character ((CTRL-CHAR, code %d)): has to be escaped using backslash to be included in string value", c)
 		}
 	}
