@@ -93,8 +93,8 @@ func (p *parser) value() (*value, error) {
 		return nil, p.unexpected("a value")
 	}
 	var err error
-	switch c := p.src[p.pos]; {
-	case c == '{' || c == '[':
+	switch c := p.src[p.pos]; c {
+	case '{', '[':
 		if p.depth++; p.depth > maxNesting {
 			return nil, p.src.errorAt(p.pos, "Document nesting depth (%d) exceeds the maximum allowed (%d)", p.depth, maxNesting)
 		}
@@ -105,7 +105,7 @@ func (p *parser) value() (*value, error) {
 			err = p.array(v)
 		}
 		p.depth--
-	case c == '"':
+	case '"':
 		v.kind = 's'
 		v.text, err = p.str()
 	default:
