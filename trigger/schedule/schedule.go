@@ -48,6 +48,24 @@ func Parse(expr string) (Schedule, error) {
 	return s, nil
 }
 
+// CheckRule says what is wrong with the expression of an EventBridge rule. Rules have no at(…), and the unit of a rate has
+// to agree with its value: rate(1 minute), rate(5 minutes).
+func CheckRule(expr string) error {
+	if _, err := Parse(expr); err != nil {
+		return err
+	}
+	if strings.HasPrefix(expr, "at(") {
+		return fmt.Errorf("%s: a rule has a cron or a rate expression; one-time schedules are EventBridge Scheduler's", expr)
+	}
+	if body, ok := strings.CutPrefix(expr, "rate("); ok {
+		fields := strings.Fields(strings.TrimSuffix(body, ")"))
+		if value, _ := strconv.Atoi(fields[0]); (value == 1) == strings.HasSuffix(fields[1], "s") {
+			return fmt.Errorf("%s: the unit of 1 is minute, hour or day, and of more minutes, hours or days", expr)
+		}
+	}
+	return nil
+}
+
 // Latest is the last time after `after` and not after `until` at which s is due, false when there is none. It costs
 // little however many such times there are.
 func Latest(s Schedule, after, until time.Time, loc *time.Location) (time.Time, bool) {
@@ -81,9 +99,10 @@ type rate time.Duration
 const maxRate = 100 * 365 * 24 * time.Hour
 
 func parseRate(body string) (Schedule, error) {
-	fields := strings.Fields(body)
+	// No more blanks than the one, as recorded from EventBridge.
+	fields := strings.Split(body, " ")
 	if len(fields) != 2 {
-		return nil, fmt.Errorf("a rate is a value and a unit")
+		return nil, fmt.Errorf("a rate is a value and a unit with one blank between them")
 	}
 	value, err := strconv.ParseUint(fields[0], 10, 31)
 	if err != nil || value == 0 {

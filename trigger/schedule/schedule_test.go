@@ -151,6 +151,8 @@ func TestParseRefuses(t *testing.T) {
 		"rate(5 seconds)":            "unit",
 		"rate(5 minutess)":           "unit",
 		"rate(5)":                    "a value and a unit",
+		"rate( 5 minutes )":          "a value and a unit",
+		"rate(5  minutes)":           "a value and a unit",
 		"rate(36501 days)":           "100 years",
 		"at(2026-03-29)":             "yyyy-mm-ddThh:mm:ss",
 		"at(2026-02-30T00:00:00)":    "yyyy-mm-ddThh:mm:ss",
@@ -159,6 +161,25 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		if _, err := Parse(expr); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", expr, err, want)
+		}
+	}
+}
+
+func TestCheckRule(t *testing.T) {
+	for expr, want := range map[string]bool{
+		// Taken by EventBridge.
+		"cron(0 2 ? * SAT *)": true, "cron(5,35 14 * * ? *)": true, "cron(15 10 ? * 6L 2002-2005)": true, "cron(0 2 ? * SAT#3 *)": true,
+		"cron(* * ? * SAT#3 *)": true, "cron(0/5 5 ? JAN 1-5 2022)": true, "cron(0/30 20-23 ? * MON-FRI *)": true, "cron(0 9 LW * ? *)": true,
+		"rate(1 minute)": true, "rate(1 hour)": true, "rate(1 day)": true, "rate(2 minutes)": true, "rate(12 hours)": true, "rate(7 days)": true,
+		// Refused by EventBridge.
+		"cron(0 1 * * * *)": false, "cron(7 20 * * NOT *)": false, "cron(INVALID)": false, "cron(0 dummy ? * MON-FRI *)": false, "cron(71 8 1 * ? *)": false,
+		"cron()": false, "rate(10 seconds)": false, "rate(10 years)": false, "rate(1 minutes)": false, "rate(1 hours)": false, "rate(1 days)": false,
+		"rate(10 minute)": false, "rate(10 hour)": false, "rate(10 day)": false, "rate()": false, "rate(10)": false, "rate(10 minutess)": false,
+		"rate(foo minutes)": false, "rate(0 minutes)": false, "rate(-10 minutes)": false, "rate(10 MINUTES)": false, "rate( 10 minutes )": false,
+		" rate(10 minutes)": false, "at(2030-01-01T00:00:00)": false, "": false,
+	} {
+		if err := CheckRule(expr); (err == nil) != want {
+			t.Errorf("%s: %v", expr, err)
 		}
 	}
 }
