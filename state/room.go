@@ -22,7 +22,10 @@ type room struct {
 const recordOverhead = 4096
 
 // take claims room for a write of n bytes. The caller gives it back, with the same n, when the write is done.
-func (r *room) take(n int) error {
+func (r *room) take(n int) error { return r.takeUrgent(n, 1) }
+
+// takeUrgent is take that leaves only the given fraction of the reserve: 2 is half of it.
+func (r *room) takeUrgent(n int, fraction int64) error {
 	if err := r.failure(); err != nil {
 		return err
 	}
@@ -33,7 +36,7 @@ func (r *room) take(n int) error {
 	if err != nil {
 		return err
 	}
-	if taken := r.taken.Add(int64(n) + recordOverhead); free-taken < r.reserve {
+	if taken := r.taken.Add(int64(n) + recordOverhead); free-taken < r.reserve/fraction {
 		r.give(n)
 		return fmt.Errorf("%w: %d MiB are free on the file system of %s and thaw leaves %d MiB untouched; free some space and try again",
 			ErrFull, free>>20, r.path, r.reserve>>20)

@@ -46,6 +46,9 @@ type Store struct {
 	catalog *catalog
 	sender  *sender
 
+	connsMu sync.Mutex
+	conns   []*nats.Conn // of packages below this one
+
 	stop      context.CancelFunc // ends what runs in the background
 	closed    <-chan struct{}
 	running   sync.WaitGroup
@@ -177,6 +180,7 @@ func (s *Store) Close() error {
 		}
 		s.stop()
 		s.running.Wait()
+		s.closeConns()
 		if s.sender != nil {
 			s.sender.nc.Close()
 		}

@@ -3,11 +3,51 @@ package queues
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"thaw/state"
 )
+
+// Names in JetStream.
+const (
+	streamName    = "thaw-queues"
+	subjectPrefix = "thaw.queue."
+	messageSuffix = ".m"
+	recordSubject = subjectPrefix + "r"
+)
+
+func messageSubject(id uint64) string {
+	return subjectPrefix + strconv.FormatUint(id, 10) + messageSuffix
+}
+
+// Bounds of what waits for the engine.
+const (
+	maxSending  = 4096 // messages
+	maxFetching = 256  // messages
+)
+
+// answerTimeout is when the engine counts as gone.
+const answerTimeout = 10 * time.Second
+
+// definitionKind is the kind of the records that describe queues.
+const definitionKind = "queue"
+
+// definition is a queue as it is kept among the records. Its number is in the subjects of its messages and is never used
+// again.
+type definition struct {
+	Number uint64 `json:"number"`
+	Info   Info   `json:"info"`
+}
 
 // Config says what the queues work with. Zero values mean the defaults named here.
 type Config struct {
@@ -20,113 +60,181 @@ type Config struct {
 }
 
 // Queues is every queue of a store. All methods may be called from several goroutines.
-type Queues struct{}
+type Queues struct {
+	cfg     Config
+	started time.Time // what the engine's clock counts from
+	streams *state.Streams
+	stream  jetstream.Stream
+	records *state.Records
+	writes  *pipe // all that is stored, so that the answers come in the order of the stream
+	reads   *pipe
+	journal journal
+	trash   trash
+	cache   cache
+	timers  timers
+	mover   mover
+	watched watched
 
-// Open reads what the store keeps of queues and returns when the index is complete. It starts nothing that outlives the
-// store; messages that time makes visible, expire or move need Run.
-func Open(ctx context.Context, store *state.Store, cfg Config) (*Queues, error) {
-	return nil, errors.ErrUnsupported
+	sending  chan struct{} // a slot per message on its way
+	fetching chan struct{}
+	admin    chan struct{} // held while a definition changes
+	bytes    atomic.Int64  // of all messages
+
+	mu     sync.RWMutex
+	byName map[string]*Queue
+	names  []string // sorted
+	last   uint64   // the highest number in use
 }
+
+// now is the engine's clock: milliseconds since it was opened, whatever happens to the machine's time of day.
+func (e *Queues) now() int64 { return e.cfg.Now().Sub(e.started).Milliseconds() }
+
+// wall is the time of day, milliseconds since 1970.
+func (e *Queues) wall() int64 { return e.cfg.Now().UnixMilli() }
 
 // Run does what time asks for until ctx ends: delays and visibility timeouts that pass, retention, moves to dead-letter
-// queues, and giving back the disk space of what was deleted. It returns ctx's error.
-func (e *Queues) Run(ctx context.Context) error { return errors.ErrUnsupported }
-
-// Create makes a queue of info's name, options and meta. It fails with state.ErrExists, also where the present one is
-// the same, and with state.ErrFull.
-func (e *Queues) Create(ctx context.Context, info Info) (*Queue, error) {
-	return nil, errors.ErrUnsupported
+// queues, and giving back the disk space of what was deleted. It returns ctx's error, or ErrClosed once the store closes.
+func (e *Queues) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return e.runTimers(ctx) })
+	group.Go(func() error { return e.runMoves(ctx) })
+	group.Go(func() error { return e.runCollector(ctx) })
+	return group.Wait()
 }
 
-// Queue gives the queue of a name.
-func (e *Queues) Queue(name string) (*Queue, bool) { return nil, false }
-
-// List gives up to limit queues, sorted by name, whose names begin with prefix and sort after `after`.
-func (e *Queues) List(prefix, after string, limit int) []*Queue { return nil }
-
-// Delete deletes a queue with all its messages. It fails with state.ErrNotFound.
-func (e *Queues) Delete(ctx context.Context, name string) error { return errors.ErrUnsupported }
-
-// Move takes up to max messages (0: all there are when it begins) from one queue to another, oldest first, only those
-// that are visible: a redrive. With to "" each goes back to the queue that it died in; those that were never in another
-// stay. Body, meta, group and id are kept; the count of receives starts again. It returns how many moved, also with an
-// error. It fails with state.ErrNotFound and state.ErrFull.
-func (e *Queues) Move(ctx context.Context, from, to string, max int) (moved int, err error) {
-	return 0, errors.ErrUnsupported
+func (e *Queues) runCollector(ctx context.Context) error {
+	for {
+		if err := e.pause(ctx, collectInterval, nil); err != nil {
+			return err
+		}
+		if err := e.collect(ctx, false); err != nil && ctx.Err() == nil {
+			e.cfg.Log.Warn("disk space of deleted messages is not given back for now", "error", err)
+		}
+	}
 }
 
-// Watch calls fn with the name of every present queue, then of each queue that was made, changed or deleted or that went
-// from nothing visible to something visible, until ctx ends or the store is closed; it returns ctx's error or ErrClosed.
-// fn runs on the caller's goroutine; while it is busy, several changes of a queue become one call.
-func (e *Queues) Watch(ctx context.Context, fn func(name string)) error { return errors.ErrUnsupported }
-
-// Queue is one queue.
-type Queue struct{}
-
-// Info describes the queue as it is now; the caller must not change what it points to.
-func (q *Queue) Info() Info { return Info{} }
-
-// Update lets change edit a copy of the description and stores it. Name, Created and Options.FIFO stay as they are. An
-// error of change is returned as it is.
-func (q *Queue) Update(ctx context.Context, change func(*Info) error) error {
-	return errors.ErrUnsupported
-}
-
-// Purge deletes every message of the queue, in flight or not.
-func (q *Queue) Purge(ctx context.Context) error { return errors.ErrUnsupported }
-
-// Depth counts what the queue holds.
-func (q *Queue) Depth() Depth { return Depth{} }
-
-// Send stores messages, in order, and returns when the outcome of each is known. A message whose Err is nil is stored.
-// Err is state.ErrFull, ErrTooLarge, ErrClosed, or the context's error: then the message may still come to be stored.
-func (q *Queue) Send(ctx context.Context, messages ...Message) []Sent { return nil }
-
-// Receive gives out up to max visible messages and hides them for visibility (nil: the queue's). It waits up to wait for
-// the first one; callers that wait are served in the order they came. Nothing there: an empty slice. On FIFO queues a
-// group with a message in flight gives out no other. It fails with ErrInFlight, ErrClosed, state.ErrFull.
-func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration, visibility *time.Duration) ([]Received, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Delete deletes a message; one that is deleted already is no error. It fails with ErrHandle.
-func (q *Queue) Delete(ctx context.Context, handle string) error { return errors.ErrUnsupported }
-
-// DeleteBatch is Delete for several; errors stand in the order of the handles.
-func (q *Queue) DeleteBatch(ctx context.Context, handles []string) []error { return nil }
-
-// ChangeVisibility hides a received message for d from now on; 0 makes it visible at once. It fails with ErrHandle and
-// ErrNotInFlight.
-func (q *Queue) ChangeVisibility(ctx context.Context, handle string, d time.Duration) error {
-	return errors.ErrUnsupported
-}
-
-// VisibilityChange is one change of ChangeVisibilityBatch.
-type VisibilityChange struct {
-	Handle     string
-	Visibility time.Duration
-}
-
-// ChangeVisibilityBatch is ChangeVisibility for several; errors stand in the order of the changes.
-func (q *Queue) ChangeVisibilityBatch(ctx context.Context, changes []VisibilityChange) []error {
+// pause waits until d has passed, wake is signalled, ctx ends or the store closes.
+func (e *Queues) pause(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.streams.Closed():
+		return ErrClosed
+	case <-timer.C:
+	case <-wake:
+	}
 	return nil
 }
 
-// Return gives a received message back, to be visible after delay. Until then it counts as delayed, not as in flight.
-// note, at most MaxNote, is what the next receive of it shows; nil removes the last. It fails with ErrHandle,
-// ErrNotInFlight and ErrTooLarge.
-func (q *Queue) Return(ctx context.Context, handle string, delay time.Duration, note []byte) error {
-	return errors.ErrUnsupported
+// lockAdmin waits until no other definition is being changed.
+func (e *Queues) lockAdmin(ctx context.Context) (unlock func(), err error) {
+	select {
+	case e.admin <- struct{}{}:
+		return func() { <-e.admin }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-e.streams.Closed():
+		return nil, ErrClosed
+	}
 }
 
-// Die moves a received message to the dead-letter queue at once, with other Meta (nil: kept). It fails with ErrHandle,
-// ErrNotInFlight, state.ErrNotFound if there is no dead-letter queue, and state.ErrFull.
-func (q *Queue) Die(ctx context.Context, handle string, meta []byte) error {
-	return errors.ErrUnsupported
+// Create makes a queue of info's name, options and meta. It fails with state.ErrExists, also where the present one is
+// the same, with ErrTooLarge and with state.ErrFull.
+func (e *Queues) Create(ctx context.Context, info Info) (*Queue, error) {
+	if info.Name == "" || len(info.Name) > MaxID {
+		return nil, fmt.Errorf("queue name of %d bytes, 1 to %d are allowed: %w", len(info.Name), MaxID, ErrTooLarge)
+	}
+	unlock, err := e.lockAdmin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, ok := e.Queue(info.Name); ok {
+		return nil, fmt.Errorf("create queue %s: %w", info.Name, state.ErrExists)
+	}
+	info.Created = e.cfg.Now().Round(0)
+	info.Modified = info.Created
+	e.mu.Lock()
+	e.last++
+	number := e.last
+	e.mu.Unlock()
+	if err := e.records.Create(ctx, info.Name, definition{number, info}); err != nil {
+		return nil, err
+	}
+	q := newQueue(e, number, info)
+	e.include(q)
+	e.watched.notify(info.Name)
+	return q, nil
 }
 
-// Peek shows up to limit messages whose sequence is above `after`, in order, whatever their state. It gives out nothing
-// and counts nothing; Handle is empty.
-func (q *Queue) Peek(ctx context.Context, after uint64, limit int) ([]Received, error) {
-	return nil, errors.ErrUnsupported
+func (e *Queues) include(q *Queue) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.byName[q.name] = q
+	i, _ := slices.BinarySearch(e.names, q.name)
+	e.names = slices.Insert(e.names, i, q.name)
+	e.last = max(e.last, q.number)
+}
+
+// Queue gives the queue of a name.
+func (e *Queues) Queue(name string) (*Queue, bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	q, ok := e.byName[name]
+	return q, ok
+}
+
+// List gives up to limit queues, sorted by name, whose names begin with prefix and sort after `after`.
+func (e *Queues) List(prefix, after string, limit int) []*Queue {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var list []*Queue
+	i, _ := slices.BinarySearch(e.names, max(prefix, after))
+	for ; i < len(e.names) && len(list) < limit; i++ {
+		if name := e.names[i]; name != after || after == "" {
+			if !strings.HasPrefix(name, prefix) {
+				break
+			}
+			list = append(list, e.byName[name])
+		}
+	}
+	return list
+}
+
+// Delete deletes a queue with all its messages. It fails with state.ErrNotFound.
+func (e *Queues) Delete(ctx context.Context, name string) error {
+	unlock, err := e.lockAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	q, ok := e.Queue(name)
+	if !ok {
+		return fmt.Errorf("delete queue %s: %w", name, state.ErrNotFound)
+	}
+	// Messages whose queue has no definition are dropped when the store is opened, so that this one write is the deletion.
+	if err := e.records.Delete(ctx, name); err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	e.mu.Lock()
+	delete(e.byName, name)
+	if i, ok := slices.BinarySearch(e.names, name); ok {
+		e.names = slices.Delete(e.names, i, i+1)
+	}
+	e.mu.Unlock()
+	q.end()
+	e.watched.notify(name)
+	return nil
+}
+
+// closing reports whether the store has been closed.
+func (e *Queues) closing() bool {
+	select {
+	case <-e.streams.Closed():
+		return true
+	default:
+		return false
+	}
 }

@@ -1,0 +1,90 @@
+package queues
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// fetch reads messages. One that is not there is nil.
+func (e *Queues) fetch(ctx context.Context, seqs []uint64) ([]*content, error) {
+	f := &fetching{contents: make([]*content, len(seqs)), done: make(chan struct{}), left: len(seqs)}
+	for i, seq := range seqs {
+		if c := e.cache.get(seq); c != nil {
+			f.tell(i, c, nil)
+			continue
+		}
+		select {
+		case e.fetching <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		msg := &nats.Msg{Subject: "$JS.API.DIRECT.GET." + streamName, Data: fmt.Appendf(nil, `{"seq":%d}`, seq)}
+		err := e.reads.send(msg, func(answer *nats.Msg) {
+			<-e.fetching
+			c, err := readContent(answer)
+			f.tell(i, c, err)
+		})
+		if err != nil {
+			<-e.fetching
+			f.tell(i, nil, err)
+		}
+	}
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		return nil, e.streams.Error("read messages", errNoAnswer)
+	}
+	if f.err != nil {
+		return nil, e.streams.Error("read messages", f.err)
+	}
+	return f.contents, nil
+}
+
+type fetching struct {
+	contents []*content
+	done     chan struct{}
+
+	mu   sync.Mutex
+	left int
+	err  error
+}
+
+func (f *fetching) tell(i int, c *content, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.contents[i] = c
+	if err != nil {
+		f.err = err
+	}
+	if f.left--; f.left == 0 {
+		close(f.done)
+	}
+}
+
+// readContent reads the answer to a direct get.
+func readContent(answer *nats.Msg) (*content, error) {
+	if answer == nil {
+		return nil, ErrClosed
+	}
+	switch status := answer.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("state engine answers %s %s", status, answer.Header.Get("Description"))
+	}
+	value := answer.Header.Get(header)
+	env, err := decodeEnvelope(value)
+	if err != nil {
+		return nil, err
+	}
+	return &content{env, value, answer.Data}, nil
+}
