@@ -17,6 +17,7 @@ const (
 	CodeValidation            ErrorCode = "ValidationException"
 	CodeResourceNotFound      ErrorCode = "ResourceNotFoundException"
 	CodeResourceConflict      ErrorCode = "ResourceConflictException"
+	CodeResourceInUse         ErrorCode = "ResourceInUseException"
 	CodeResourceNotReady      ErrorCode = "ResourceNotReadyException"
 	CodePreconditionFailed    ErrorCode = "PreconditionFailedException"
 	CodeTooManyRequests       ErrorCode = "TooManyRequestsException"
@@ -63,6 +64,36 @@ const (
 	CodeInvalidNextToken ErrorCode = "InvalidNextTokenException"
 	CodeTooManyTags      ErrorCode = "TooManyTagsException"
 	CodeInternalService  ErrorCode = "InternalServiceException"
+)
+
+// Codes of the SQS API, in its JSON protocol; awsapi has those of the query protocol.
+const (
+	CodeMissingParameter      ErrorCode = "MissingRequiredParameterException"
+	CodeBatchIDsNotDistinct   ErrorCode = "BatchEntryIdsNotDistinct"
+	CodeBatchTooLong          ErrorCode = "BatchRequestTooLong"
+	CodeEmptyBatch            ErrorCode = "EmptyBatchRequest"
+	CodeInvalidAddress        ErrorCode = "InvalidAddress"
+	CodeInvalidAttributeName  ErrorCode = "InvalidAttributeName"
+	CodeInvalidAttributeValue ErrorCode = "InvalidAttributeValue"
+	CodeInvalidBatchID        ErrorCode = "InvalidBatchEntryId"
+	CodeInvalidMessage        ErrorCode = "InvalidMessageContents"
+	CodeOverLimit             ErrorCode = "OverLimit"
+	CodePurgeInProgress       ErrorCode = "PurgeQueueInProgress"
+	CodeQueueDoesNotExist     ErrorCode = "QueueDoesNotExist"
+	CodeQueueNameExists       ErrorCode = "QueueNameExists"
+	CodeReceiptHandle         ErrorCode = "ReceiptHandleIsInvalid"
+	CodeTooManyBatchEntries   ErrorCode = "TooManyEntriesInBatchRequest"
+	CodeUnsupportedOperation  ErrorCode = "UnsupportedOperation"
+)
+
+// Codes of the EventBridge and EventBridge Scheduler APIs.
+const (
+	CodeInvalidEventPattern ErrorCode = "InvalidEventPatternException"
+	CodeManagedRule         ErrorCode = "ManagedRuleException"
+	CodeEventsInternal      ErrorCode = "InternalException"
+	CodeConflict            ErrorCode = "ConflictException"
+	CodeServiceQuota        ErrorCode = "ServiceQuotaExceededException"
+	CodeInternalServer      ErrorCode = "InternalServerException"
 )
 
 // Error is the platform's one error type for what a caller is told. Message is a sentence for the caller and says what

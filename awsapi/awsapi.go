@@ -1,7 +1,7 @@
-// Package awsapi speaks AWS's wire protocols over the structs of aws-sdk-go-v2: rest-json for Lambda, query with XML
-// answers for IAM and STS, JSON 1.1 for Application Auto Scaling. It finds the operation that a request means, decodes it, checks every constraint of AWS's
-// model, calls what was registered for it and encodes the result or the error as AWS does. It also verifies Signature
-// Version 4.
+// Package awsapi speaks AWS's wire protocols over the structs of aws-sdk-go-v2: rest-json for Lambda and EventBridge
+// Scheduler, query with XML answers for IAM and STS, JSON 1.1 for Application Auto Scaling and EventBridge, JSON 1.0 and
+// query for SQS. It finds the operation that a request means, decodes it, checks every constraint of AWS's model, calls what
+// was registered for it and encodes the result or the error as AWS does. It also verifies Signature Version 4.
 //
 // It is not a client, knows nothing of what an operation does, and keeps no state between requests. What it knows of a
 // service comes from the embedded models (see models/README.md); what AWS does beside its model is in exceptions.go, each
@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"reflect"
 	"runtime/debug"
+	"strings"
 
 	"thaw"
 )
@@ -44,7 +45,8 @@ type handler struct {
 	call   func(ctx context.Context, input any) (any, error)
 }
 
-// New makes the service of that name: "lambda", "iam", "sts" or "application-autoscaling". No operation is registered yet.
+// New makes the service of that name: "lambda", "iam", "sts", "application-autoscaling", "sqs", "events"
+// or "scheduler". No operation is registered yet.
 func New(name string) (*Service, error) {
 	load, ok := models[name]
 	if !ok {
@@ -104,7 +106,7 @@ func (s *Service) handle(name string, in, out reflect.Type, call func(context.Co
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := RequestFrom(r.Context())
 	req.fill(r)
-	req.Service = s.model.Service
+	req.Service, req.Protocol = s.model.Service, s.protocol(r)
 	fail := func(err error) { s.WriteError(w, r.WithContext(WithRequest(r.Context(), req)), err) }
 	defer func() {
 		p := recover()
@@ -125,7 +127,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) error {
 	var call incoming
 	var err error
-	switch s.model.Protocol {
+	switch req.Protocol {
 	case protocolREST:
 		call, err = s.router.find(r)
 	case protocolJSON:
@@ -142,7 +144,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 		return thaw.Errorf(thaw.CodeNotImplemented, "%s does not implement the operation %s.", serviceTitle(s.model.Service), call.op.name)
 	}
 	in := reflect.New(h.input.typ)
-	nulls, err := s.decode(w, r, h, call, in.Elem())
+	nulls, err := decode(w, r, req.Protocol, h, call, in.Elem())
 	if err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 		return err
 	}
 	write := s.writeQuery
-	switch s.model.Protocol {
+	switch req.Protocol {
 	case protocolREST:
 		write = s.writeREST
 	case protocolJSON:
@@ -163,8 +165,16 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 	return write(w, h, req.ID, reflect.ValueOf(out).Elem())
 }
 
-func (s *Service) decode(w http.ResponseWriter, r *http.Request, h *handler, call incoming, in reflect.Value) (nulls map[string]bool, err error) {
-	switch s.model.Protocol {
+// protocol is the one that a request speaks. A service that has two tells them apart by what only JSON has.
+func (s *Service) protocol(r *http.Request) string {
+	if s.model.QueryCompatible && r.Header.Get("X-Amz-Target") == "" && !strings.HasPrefix(r.Header.Get("Content-Type"), jsonContentType) {
+		return protocolQuery
+	}
+	return s.model.Protocol
+}
+
+func decode(w http.ResponseWriter, r *http.Request, protocol string, h *handler, call incoming, in reflect.Value) (nulls map[string]bool, err error) {
+	switch protocol {
 	case protocolREST:
 		return decodeREST(w, r, h, call, in)
 	case protocolJSON:
@@ -196,6 +206,12 @@ func serviceTitle(service string) string {
 		return "AWS STS"
 	case "application-autoscaling":
 		return "Application Auto Scaling"
+	case "sqs":
+		return "Amazon SQS"
+	case "events":
+		return "Amazon EventBridge"
+	case "scheduler":
+		return "Amazon EventBridge Scheduler"
 	}
 	return service
 }

@@ -16,7 +16,7 @@ type node struct {
 	fields []field      // of a structure, in the model's order
 	key    *node        // of a map
 	elem   *node        // of a list or map
-	wire   string       // of a list: the name that each element has in XML and in forms
+	wire   string       // of a list: the name that each element has in XML and in forms; empty if it is flattened
 }
 
 // field is a structure's member and the Go field that holds it.
@@ -109,7 +109,7 @@ func (b *binder) fill(n *node, name string) error {
 		return fmt.Errorf("shape %s is an event stream, which has no codec", name)
 	}
 	if b.model.Protocol == protocolQuery && n.kind == kindMap {
-		return fmt.Errorf("shape %s is a map, which no implemented query operation has", name)
+		return fmt.Errorf("shape %s is a map that is not flattened, which no implemented query operation has", name)
 	}
 	if !n.fits() {
 		return fmt.Errorf("shape %s is a %s, but the Go type is %v", name, n.shape.Type, n.typ)
@@ -118,7 +118,7 @@ func (b *binder) fill(n *node, name string) error {
 	switch n.kind {
 	case kindList:
 		n.wire = n.shape.Member.Wire
-		if n.wire == "" {
+		if n.wire == "" && !n.shape.Flattened {
 			n.wire = "member"
 		}
 		n.elem, err = b.bind(n.shape.Member.Shape, n.typ.Elem())
@@ -155,7 +155,7 @@ func (b *binder) derive(n *node) error {
 		if err != nil {
 			return fmt.Errorf("%v.%s: %w", n.typ, gf.Name, err)
 		}
-		n.fields = append(n.fields, field{member: member{Name: gf.Name, Wire: gf.Name}, index: i, node: inner})
+		n.fields = append(n.fields, field{member: member{Name: gf.Name, Wire: gf.Name, Query: gf.Name}, index: i, node: inner})
 	}
 	return nil
 }

@@ -31,10 +31,11 @@ type wireForm struct {
 // wireForms holds every code of the root package. The Lambda model's own errors follow the model, which a test checks;
 // the common ones follow AWS's page "Common Error Types".
 var wireForms = map[thaw.ErrorCode]wireForm{
-	thaw.CodeInvalidParameterValue: {status: 400, key: "message", fault: "User"},
+	thaw.CodeInvalidParameterValue: {status: 400, key: "message", fault: "User", query: "InvalidParameterValue"},
 	thaw.CodeInvalidRequestContent: {status: 400, key: "message", fault: "User"},
 	thaw.CodeResourceNotFound:      {status: 404, key: "Message", fault: "User"},
 	thaw.CodeResourceConflict:      {status: 409, key: "message", fault: "User"},
+	thaw.CodeResourceInUse:         {status: 400, key: "Message", fault: "User"},
 	thaw.CodeResourceNotReady:      {status: 502, key: "message", fault: "Service"},
 	thaw.CodePreconditionFailed:    {status: 412, key: "message", fault: "User"},
 	thaw.CodeTooManyRequests:       {status: 429, key: "message", fault: "User", query: "Throttling", queryStatus: 400},
@@ -73,6 +74,54 @@ var wireForms = map[thaw.ErrorCode]wireForm{
 	thaw.CodeInvalidNextToken: {status: 400, key: "Message"},
 	thaw.CodeTooManyTags:      {status: 400, key: "Message"},
 	thaw.CodeInternalService:  {status: 500, key: "Message"},
+
+	thaw.CodeInvalidEventPattern: {status: 400, key: "message"},
+	thaw.CodeManagedRule:         {status: 400, key: "message"},
+	thaw.CodeEventsInternal:      {status: 500, key: "message"},
+	thaw.CodeConflict:            {status: 409, key: "Message"},
+	thaw.CodeServiceQuota:        {status: 402, key: "Message"},
+	thaw.CodeInternalServer:      {status: 500, key: "Message"},
+
+	// Status and query code of the SQS API's own errors are in its model.
+	thaw.CodeMissingParameter:      {status: 400, key: "message", query: "MissingParameter"},
+	thaw.CodeBatchIDsNotDistinct:   {status: 400, key: "message"},
+	thaw.CodeBatchTooLong:          {status: 400, key: "message"},
+	thaw.CodeEmptyBatch:            {status: 400, key: "message"},
+	thaw.CodeInvalidAddress:        {status: 404, key: "message"},
+	thaw.CodeInvalidAttributeName:  {status: 400, key: "message"},
+	thaw.CodeInvalidAttributeValue: {status: 400, key: "message"},
+	thaw.CodeInvalidBatchID:        {status: 400, key: "message"},
+	thaw.CodeInvalidMessage:        {status: 400, key: "message"},
+	thaw.CodeOverLimit:             {status: 403, key: "message"},
+	thaw.CodePurgeInProgress:       {status: 403, key: "message"},
+	thaw.CodeQueueDoesNotExist:     {status: 400, key: "message"},
+	thaw.CodeQueueNameExists:       {status: 400, key: "message"},
+	thaw.CodeReceiptHandle:         {status: 404, key: "message"},
+	thaw.CodeTooManyBatchEntries:   {status: 400, key: "message"},
+	thaw.CodeUnsupportedOperation:  {status: 400, key: "message"},
+}
+
+// queryCode is an error's code in the query protocol.
+func queryCode(m *model, code thaw.ErrorCode) string {
+	if own, ok := m.Errors[string(code)]; ok && m.QueryCompatible && own.Code != "" {
+		return own.Code
+	}
+	if form := wireForms[code]; form.query != "" {
+		return form.query
+	}
+	return string(code)
+}
+
+// QueryCode is the query protocol's name of an error code, which services that have both protocols use in both where an
+// answer lists outcomes, such as the failed entries of a batch. An unknown service has none of its own.
+func QueryCode(service string, code thaw.ErrorCode) string {
+	m := &model{}
+	if load, ok := models[service]; ok {
+		if loaded, err := load(); err == nil {
+			m = loaded
+		}
+	}
+	return queryCode(m, code)
 }
 
 // WriteError answers a request with err. A *thaw.Error goes out in the service's wire form; whatever else is logged with
@@ -89,6 +138,10 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 			e.Code = thaw.CodeService
 		case "application-autoscaling":
 			e.Code = thaw.CodeInternalService
+		case "events":
+			e.Code = thaw.CodeEventsInternal
+		case "scheduler":
+			e.Code = thaw.CodeInternalServer
 		}
 		e.Message = "The service failed to answer. Its log has the reason under request id " + req.ID + "."
 	}
@@ -104,9 +157,9 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
 	}
-	switch s.model.Protocol {
+	switch s.protocol(r) {
 	case protocolREST:
-		writeRESTError(w, r, e, form)
+		writeRESTError(w, r, s.model, e, form)
 	case protocolJSON:
 		writeTargetError(w, s.model, e, form)
 	default:
@@ -117,7 +170,12 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 // retrySeconds rounds up: a caller that came back early would be refused again.
 func retrySeconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
 
-func writeRESTError(w http.ResponseWriter, r *http.Request, e *thaw.Error, form wireForm) {
+// writeRESTError answers with an error of a rest-json service. Lambda's forms are in wireForms; another service's model
+// decides where it has the code.
+func writeRESTError(w http.ResponseWriter, r *http.Request, m *model, e *thaw.Error, form wireForm) {
+	if own, ok := m.Errors[string(e.Code)]; ok && m.Service != "lambda" {
+		form = wireForm{status: own.Status, key: own.Message}
+	}
 	body := smithyjson.NewEncoder()
 	object := body.Object()
 	if r.Header.Get("X-Amz-Target") != "" {
@@ -136,12 +194,12 @@ func writeRESTError(w http.ResponseWriter, r *http.Request, e *thaw.Error, form 
 }
 
 func writeQueryError(w http.ResponseWriter, m *model, id string, e *thaw.Error, form wireForm) {
-	code, status, fault := string(e.Code), form.status, "Sender"
-	if form.query != "" {
-		code = form.query
-	}
+	code, status, fault := queryCode(m, e.Code), form.status, "Sender"
 	if form.queryStatus != 0 {
 		status = form.queryStatus
+	}
+	if own, ok := m.Errors[string(e.Code)]; ok && m.QueryCompatible {
+		status = own.Status
 	}
 	if status >= http.StatusInternalServerError {
 		fault = "Receiver"

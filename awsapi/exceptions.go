@@ -12,9 +12,13 @@ import (
 //   - Runtime of a function: InvalidParameterValueException with a list of the runtimes that there are, as recorded in
 //     "Value haskell at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: […] or be a valid ARN".
 //     Only the implementation knows which there are.
+//   - SelfManagedEventSource of an event source mapping: AWS's has Kafka's servers only, as host and port; here it also
+//     names, by URL, an SQS API and a NATS server.
 var waived = map[string]bool{
 	"lambda.CreateFunction.Runtime":              true,
 	"lambda.UpdateFunctionConfiguration.Runtime": true,
+
+	"lambda.CreateEventSourceMapping.SelfManagedEventSource": true,
 }
 
 // documentedMax holds the bounds of Lambda shapes that AWS documents and answers for, but that its model lacks or has
@@ -48,6 +52,27 @@ func exceptional(service, operation string, n *node, in reflect.Value) error {
 		case service == "iam" && f.node.shape.Pattern == `[\w+=,.@-]+` && !f.node.shape.compiled().match(s):
 			return thaw.Errorf(thaw.CodeValidationError,
 				"The specified value for %s is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-", memberPath("", f.Name))
+		}
+	}
+	return nil
+}
+
+// missing is all that SQS answers from its model: MissingParameter for the first member that a request lacks. An empty
+// list is the operation's to refuse, which has its own error for a batch without entries, and so are unknown names of
+// attributes.
+func missing(n *node, in reflect.Value) error {
+	for i := range n.fields {
+		f := &n.fields[i]
+		v, ok := held(in.Field(f.index))
+		switch {
+		case !ok && f.Required && f.node.kind != kindList && f.node.kind != kindMap:
+			return thaw.Errorf(thaw.CodeMissingParameter, "The request must contain the parameter %s.", f.Name)
+		case ok && f.node.kind == kindList && f.node.elem.kind == kindStructure:
+			for j := range v.Len() {
+				if err := missing(f.node.elem, v.Index(j)); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

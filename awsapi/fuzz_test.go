@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,17 @@ func fuzzService(f *testing.F, name string) {
 }
 
 func FuzzLambda(f *testing.F) { fuzzService(f, "lambda") }
+
+func FuzzSQS(f *testing.F) {
+	for _, form := range []string{
+		"Action=SendMessage&MessageBody=b&MessageAttribute.1.Name=n&MessageAttribute.1.Value.DataType=Binary&MessageAttribute.1.Value.BinaryValue=AP8%3D",
+		"Action=SetQueueAttributes&Attribute.Name=Policy&Attribute.Value=",
+		"Action=GetQueueAttributes&AttributeName.1=All&AttributeName=b",
+	} {
+		f.Add([]byte("POST /123456789012/q HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " + strconv.Itoa(len(form)) + "\r\n\r\n" + form))
+	}
+	fuzzService(f, "sqs")
+}
 
 func FuzzIAM(f *testing.F) { fuzzService(f, "iam") }
 

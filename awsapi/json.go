@@ -11,8 +11,8 @@ import (
 	"thaw"
 )
 
-// jsonContentType is what the JSON protocol, version 1.1, is sent and answered as.
-const jsonContentType = "application/x-amz-json-1.1"
+// jsonContentType begins what the JSON protocol is sent and answered as; its version follows.
+const jsonContentType = "application/x-amz-json-"
 
 // findTarget finds the operation that the header X-Amz-Target names: "AnyScaleFrontendService.RegisterScalableTarget".
 func findTarget(m *model, r *http.Request) (incoming, error) {
@@ -48,7 +48,7 @@ func (s *Service) writeTarget(w http.ResponseWriter, h *handler, id string, out 
 	body := smithyjson.NewEncoder()
 	encodeStructure(body.Value, h.output, out)
 	w.Header().Set("X-Amzn-Requestid", id)
-	writeBody(w, jsonContentType, h.op.Status, body.Bytes())
+	writeBody(w, jsonContentType+s.model.JSON, h.op.Status, body.Bytes())
 	return nil
 }
 
@@ -58,16 +58,32 @@ func (s *Service) writeTarget(w http.ResponseWriter, h *handler, id string, out 
 func writeTargetError(w http.ResponseWriter, m *model, e *thaw.Error, form wireForm) {
 	status, key := form.status, form.key
 	if own, ok := m.Errors[string(e.Code)]; ok {
-		key = own.Message
+		if own.Message != "" { // EventBridge's errors have no members
+			key = own.Message
+		}
 		if status < http.StatusInternalServerError {
 			status = own.Status
 		}
 	}
 	body := smithyjson.NewEncoder()
 	object := body.Object()
-	object.Key("__type").String(string(e.Code))
+	kind := string(e.Code)
+	if m.QueryCompatible {
+		// Clients take this header's code for the error's, and its type for whose fault it is.
+		code, fault := queryCode(m, e.Code), "Sender"
+		if status >= http.StatusInternalServerError {
+			fault = "Receiver"
+		}
+		w.Header().Set("X-Amzn-Query-Error", code+";"+fault)
+		if _, ok := m.Errors[kind]; ok {
+			kind = "com.amazonaws." + m.Service + "#" + kind
+		} else {
+			kind = "com.amazon.coral.service#" + kind
+		}
+	}
+	object.Key("__type").String(kind)
 	object.Key(key).String(e.Message)
 	object.Close()
 	w.Header().Set("X-Amzn-Errortype", string(e.Code))
-	writeBody(w, jsonContentType, status, body.Bytes())
+	writeBody(w, jsonContentType+m.JSON, status, body.Bytes())
 }

@@ -14,10 +14,14 @@ const (
 	maxCodeBody  = 70_167_211
 	maxRESTBody  = thaw.MaxPayload
 	maxQueryBody = 1 << 20
+	// A message of SQS, or all of a batch, has up to 1 MiB, which escapes in JSON and in forms treble; so have events.
+	maxQueueBody = 4 << 20
 )
 
 func bodyLimit(service, operation string) int64 {
 	switch {
+	case service == "sqs", operation == "PutEvents":
+		return maxQueueBody
 	case service != "lambda":
 		return maxQueryBody
 	case operation == "CreateFunction", operation == "UpdateFunctionCode", operation == "PublishLayerVersion":

@@ -9,20 +9,23 @@ import (
 
 //go:generate python3 models/generate.py
 
-//go:embed models/lambda.json models/iam.json models/sts.json models/application-autoscaling.json
+//go:embed models/lambda.json models/iam.json models/sts.json models/application-autoscaling.json models/sqs.json models/events.json models/scheduler.json
 var modelFiles embed.FS
 
 // A model is one service's API as models/generate.py writes it. It is shared and never changed after loading, except for
 // what a constraint keeps of itself once it has been compiled.
 type model struct {
-	Service    string                `json:"service"`
-	Version    string                `json:"version"`
-	Protocol   string                `json:"protocol"` // protocolREST, protocolQuery or protocolJSON
-	Namespace  string                `json:"namespace"`
-	Target     string                `json:"target"` // what X-Amz-Target begins with, before a dot
-	Operations map[string]*operation `json:"operations"`
-	Shapes     map[string]*shape     `json:"shapes"`
-	Errors     map[string]modelError `json:"errors"`
+	Service   string `json:"service"`
+	Version   string `json:"version"`
+	Protocol  string `json:"protocol"` // protocolREST, protocolQuery or protocolJSON
+	Namespace string `json:"namespace"`
+	Target    string `json:"target"` // what X-Amz-Target begins with, before a dot
+	JSON      string `json:"json"`   // version of the JSON protocol, "1.0" or "1.1"
+	// QueryCompatible: the service speaks the query protocol too, and has its errors' codes from there.
+	QueryCompatible bool                  `json:"queryCompatible"`
+	Operations      map[string]*operation `json:"operations"`
+	Shapes          map[string]*shape     `json:"shapes"`
+	Errors          map[string]modelError `json:"errors"`
 }
 
 // The protocols that the models name.
@@ -52,6 +55,7 @@ type shape struct {
 	Enum        []string  `json:"enum"`
 	Sensitive   bool      `json:"sensitive"`
 	EventStream bool      `json:"eventstream"`
+	Flattened   bool      `json:"flattened"` // in the query protocol, a list or map without an element around its entries
 	Members     []member  `json:"members"`
 	Member      reference `json:"member"`
 	Key         reference `json:"key"`
@@ -64,7 +68,8 @@ type member struct {
 	Name     string   `json:"name"`
 	Shape    string   `json:"shape"`
 	In       location `json:"in"`
-	Wire     string   `json:"wire"` // empty: Name
+	Wire     string   `json:"wire"`  // empty: Name
+	Query    string   `json:"query"` // the name in the query protocol; empty: Wire
 	Required bool     `json:"required"`
 }
 
@@ -96,6 +101,10 @@ var models = map[string]func() (*model, error){
 	"lambda": sync.OnceValues(func() (*model, error) { return loadModel("lambda") }),
 	"iam":    sync.OnceValues(func() (*model, error) { return loadModel("iam") }),
 	"sts":    sync.OnceValues(func() (*model, error) { return loadModel("sts") }),
+	"sqs":    sync.OnceValues(func() (*model, error) { return loadModel("sqs") }),
+	"events": sync.OnceValues(func() (*model, error) { return loadModel("events") }),
+
+	"scheduler": sync.OnceValues(func() (*model, error) { return loadModel("scheduler") }),
 
 	"application-autoscaling": sync.OnceValues(func() (*model, error) { return loadModel("application-autoscaling") }),
 }
@@ -122,6 +131,9 @@ func loadModel(service string) (*model, error) {
 		for i := range s.Members {
 			if s.Members[i].Wire == "" {
 				s.Members[i].Wire = s.Members[i].Name
+			}
+			if s.Members[i].Query == "" {
+				s.Members[i].Query = s.Members[i].Wire
 			}
 			if m.Shapes[s.Members[i].Shape] == nil {
 				return nil, fmt.Errorf("model of %s: %s.%s has the unknown shape %s", service, name, s.Members[i].Name, s.Members[i].Shape)

@@ -26,6 +26,10 @@ var lookarounds = map[string][2]string{
 	`(?!((^[ ]+.*)|(.*([\u0000-\u001f]|[\u007f-\u009f]|[:/|])+.*)|(.*[ ]+$))).+`: {
 		`.+`, ` .*|.*[\u0000-\u001f\u007f-\u009f:/|].*|.* `,
 	},
+	`^(?=[/\.\-_A-Za-z0-9]+)((?!aws\.).*)|(\$(\.[\w_-]+(\[(\d+|\*)\])*)*)$`: {
+		`[/\.\-_A-Za-z0-9].*|\$(\.[\w_-]+(\[(\d+|\*)\])*)*`, `aws\..*`,
+	},
+	`^(?!\s*$).+`: {`.+`, `\s*`},
 }
 
 // spellings are what Java writes in another way than Go: a surrogate pair for what lies beyond the basic plane, and the

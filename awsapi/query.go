@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"iter"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -18,13 +19,14 @@ import (
 )
 
 // findAction reads the parameters of a query request, from the query string and a form, and finds the operation that
-// Action names.
+// Action names. SQS takes requests at the URL of a queue too; its path is the queue then.
 func findAction(m *model, r *http.Request) (incoming, error) {
 	form, err := url.ParseQuery(r.URL.RawQuery)
 	if err == nil && isForm(r) {
 		var text []byte
-		if text, err = readBody(nil, r, maxQueryBody); errors.Is(err, errTooLarge) {
-			return incoming{}, tooLarge("query", r.ContentLength, maxQueryBody)
+		limit := bodyLimit(m.Service, "")
+		if text, err = readBody(nil, r, limit); errors.Is(err, errTooLarge) {
+			return incoming{}, tooLarge("query", r.ContentLength, limit)
 		} else if err == nil {
 			var more url.Values
 			more, err = url.ParseQuery(string(text))
@@ -48,6 +50,9 @@ func findAction(m *model, r *http.Request) (incoming, error) {
 		}
 		return incoming{}, thaw.Errorf(thaw.CodeUnknownOperation, "Could not find operation %s for version %s of %s.",
 			action, version, serviceTitle(m.Service))
+	}
+	if m.Service == "sqs" && !form.Has("QueueUrl") && len(r.URL.Path) > 1 {
+		form.Set("QueueUrl", r.URL.Path)
 	}
 	return incoming{op: op, form: form}, nil
 }
@@ -79,7 +84,7 @@ func (q *queryDecoder) below(prefix string) bool {
 func (q *queryDecoder) structure(n *node, v reflect.Value, prefix string) error {
 	for i := range n.fields {
 		f := &n.fields[i]
-		name := f.Wire
+		name := f.Query
 		if prefix != "" {
 			name = prefix + "." + name
 		}
@@ -99,6 +104,8 @@ func (q *queryDecoder) value(n *node, v reflect.Value, name string) error {
 		return q.structure(n, settle(v), name)
 	case kindList:
 		return q.list(n, v, name)
+	case kindMap:
+		return q.mapping(n, v, name)
 	}
 	values := q.form[name]
 	if len(values) == 0 {
@@ -119,18 +126,53 @@ func (q *queryDecoder) value(n *node, v reflect.Value, name string) error {
 // an empty list.
 func (q *queryDecoder) list(n *node, v reflect.Value, name string) error {
 	list := reflect.MakeSlice(n.typ, 0, 0)
-	prefix := name + "." + n.wire
-	for {
-		element := prefix + "." + strconv.Itoa(list.Len()+1)
-		if !q.below(element) {
-			break
-		}
+	for element := range q.elements(n, name) {
 		list = reflect.Append(list, reflect.Zero(n.typ.Elem()))
 		if err := q.value(n.elem, list.Index(list.Len()-1), element); err != nil {
 			return err
 		}
 	}
 	v.Set(list)
+	return nil
+}
+
+// elements gives the names of a list's or map's elements. A flattened one is name.1, name.2, and AWS's documentation has
+// examples where the only one is just name.
+func (q *queryDecoder) elements(n *node, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		prefix := name
+		if n.wire != "" {
+			prefix += "." + n.wire
+		}
+		for i := 1; ; i++ {
+			element := prefix + "." + strconv.Itoa(i)
+			if !q.below(element) {
+				if i == 1 && n.shape.Flattened && (n.kind == kindMap || q.form.Get(name) != "") {
+					yield(name)
+				}
+				return
+			}
+			if !yield(element) {
+				return
+			}
+		}
+	}
+}
+
+// mapping reads a flattened map: name.1.Name=k, name.1.Value=v. What an entry lacks is empty.
+func (q *queryDecoder) mapping(n *node, v reflect.Value, name string) error {
+	entries := reflect.MakeMap(n.typ)
+	for element := range q.elements(n, name) {
+		value := reflect.New(n.typ.Elem()).Elem()
+		if at := element + "." + n.shape.Value.Wire; q.below(at) {
+			if err := q.value(n.elem, value, at); err != nil {
+				return err
+			}
+		}
+		key := q.form.Get(element + "." + n.shape.Key.Wire)
+		entries.SetMapIndex(reflect.ValueOf(key).Convert(n.typ.Key()), value)
+	}
+	v.Set(entries)
 	return nil
 }
 
@@ -176,9 +218,28 @@ func encodeXML(w smithyxml.Value, n *node, v reflect.Value) {
 		for i := range n.fields {
 			f := &n.fields[i]
 			if value, ok := held(v.Field(f.index)); ok {
-				encodeXML(w.MemberElement(element(f.Wire)), f.node, value)
+				encodeMember(w, f, value)
 			}
 		}
 		w.Close()
+	}
+}
+
+// encodeMember writes a member as an element, or as many as it has entries where it is flattened.
+func encodeMember(w smithyxml.Value, f *field, v reflect.Value) {
+	switch name := element(f.Query); {
+	case !f.node.shape.Flattened:
+		encodeXML(w.MemberElement(name), f.node, v)
+	case f.node.kind == kindList:
+		for i := range v.Len() {
+			encodeXML(w.MemberElement(name), f.node.elem, v.Index(i))
+		}
+	default:
+		for _, key := range sortedKeys(v) {
+			entry := w.MemberElement(name)
+			encodeXML(entry.MemberElement(element(f.node.shape.Key.Wire)), f.node.key, key)
+			encodeXML(entry.MemberElement(element(f.node.shape.Value.Wire)), f.node.elem, v.MapIndex(key))
+			entry.Close()
+		}
 	}
 }

@@ -19,6 +19,10 @@ type Request struct {
 	// Service and Operation are AWS's names of what is called.
 	Service   string
 	Operation string
+	// Protocol is the one that the request speaks: "rest-json", "json" or "query".
+	Protocol string
+	// Endpoint is where the caller sent the request: http://HOST:PORT.
+	Endpoint string
 	// AccessKey and Region are what the request's credential scope claims, empty without one. The access key is proved
 	// only when a Verifier has accepted the request.
 	AccessKey string
@@ -49,6 +53,10 @@ func (req *Request) fill(r *http.Request) {
 		req.AccessKey, req.Region = c.accessKey, c.region
 	}
 	req.Header = r.Header
+	req.Endpoint = "http://" + r.Host
+	if r.TLS != nil {
+		req.Endpoint = "https://" + r.Host
+	}
 }
 
 // Identify says which AWS service a request is meant for, by AWS's signing name of it, and which region; either is empty
@@ -107,7 +115,7 @@ func serviceOfAction(action, version string) string {
 	if action == "" {
 		return ""
 	}
-	for _, name := range []string{"sts", "iam"} {
+	for _, name := range []string{"sts", "iam", "sqs"} {
 		m, err := models[name]()
 		if err != nil {
 			continue

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-cmp/cmp"
 )
@@ -60,6 +61,9 @@ var clients = map[string]func(url string) any{
 	},
 	"application-autoscaling": func(url string) any {
 		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+	},
+	"sqs": func(url string) any {
+		return sqs.New(sqs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, DisableMessageChecksumValidation: true})
 	},
 	"sts": func(url string) any {
 		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})

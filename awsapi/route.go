@@ -17,8 +17,8 @@ type incoming struct {
 	form   url.Values        // query protocol: all parameters
 }
 
-// A router finds the operation of a rest-json request. Routes are kept by method and the first two segments of their
-// path, which are literals in every Lambda URI; the more literals a route has, the earlier it is tried.
+// A router finds the operation of a rest-json request. Routes are kept by method and the literals that their
+// path begins with, two at most; the more literals a route has, the earlier it is tried.
 type router struct {
 	service string
 	routes  map[string][]route
@@ -55,7 +55,7 @@ func newRouter(m *model) router {
 			rt.segments = append(rt.segments, segment{literal: part})
 			rt.greedy = false
 		}
-		key := routeKey(op.Method, splitPath(path))
+		key := routeKey(op.Method, rt.prefix())
 		r.routes[key] = append(r.routes[key], rt)
 	}
 	for _, list := range r.routes {
@@ -67,6 +67,20 @@ func newRouter(m *model) router {
 		})
 	}
 	return r
+}
+
+// maxPrefix is how many literals routes are kept by.
+const maxPrefix = 2
+
+// prefix is the literals that the path begins with.
+func (rt *route) prefix() (literals []string) {
+	for _, s := range rt.segments {
+		if s.label != "" || len(literals) == maxPrefix {
+			break
+		}
+		literals = append(literals, s.literal)
+	}
+	return literals
 }
 
 func (rt *route) literals() int {
@@ -90,9 +104,6 @@ func splitPath(path string) []string {
 }
 
 func routeKey(method string, parts []string) string {
-	if len(parts) > 2 {
-		parts = parts[:2]
-	}
 	return method + " " + strings.Join(parts, "/")
 }
 
@@ -105,9 +116,11 @@ func (r *router) find(req *http.Request) (incoming, error) {
 			return incoming{}, thaw.Errorf(thaw.CodeSerialization, "The query string cannot be read: %v.", err)
 		}
 	}
-	for _, rt := range r.routes[routeKey(req.Method, parts)] {
-		if labels, ok := rt.match(parts, query); ok {
-			return incoming{op: rt.op, labels: labels, query: query}, nil
+	for n := min(len(parts), maxPrefix); n > 0; n-- {
+		for _, rt := range r.routes[routeKey(req.Method, parts[:n])] {
+			if labels, ok := rt.match(parts, query); ok {
+				return incoming{op: rt.op, labels: labels, query: query}, nil
+			}
 		}
 	}
 	return incoming{}, thaw.Errorf(thaw.CodeUnknownOperation, "%s has no operation at %s %s.",

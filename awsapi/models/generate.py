@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes lambda.json, iam.json, sts.json, application-autoscaling.json and sqs.json, the models that package awsapi embeds.
+"""Writes the models that package awsapi embeds: one file for each of SERVICES.
 
 Input: botocore's service-2.json.gz of these services, from the botocore that this Python imports. VERSION below is
 the one that the committed files were made from; another is refused unless --any-version is given.
@@ -23,7 +23,7 @@ VERSION = "1.43.11"
 
 SERVICES = {
     "lambda": "2015-03-31", "iam": "2010-05-08", "sts": "2011-06-15", "application-autoscaling": "2016-02-06",
-    "sqs": "2012-11-05",
+    "sqs": "2012-11-05", "events": "2015-10-07", "scheduler": "2021-06-30",
 }
 
 # Operations whose shapes are kept. None stands for all.
@@ -31,6 +31,12 @@ FULL = {
     "lambda": None,
     "application-autoscaling": None,
     "sqs": None,
+    "scheduler": None,
+    "events": {
+        "DeleteRule", "DescribeRule", "DisableRule", "EnableRule", "ListRuleNamesByTarget", "ListRules",
+        "ListTagsForResource", "ListTargetsByRule", "PutEvents", "PutRule", "PutTargets", "RemoveTargets", "TagResource",
+        "TestEventPattern", "UntagResource",
+    },
     "sts": {"AssumeRole", "GetCallerIdentity", "GetSessionToken"},
     "iam": {
         "AttachRolePolicy", "CreatePolicy", "CreateRole", "CreateServiceLinkedRole", "DeletePolicy", "DeleteRole",

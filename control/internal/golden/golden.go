@@ -95,13 +95,14 @@ func isStatus(word string) bool {
 }
 
 func (c Conversation) send(method, target string, body []byte) *httptest.ResponseRecorder {
-	text := os.Expand(strings.TrimSpace(string(body)), func(name string) string {
+	value := func(name string) string {
 		if v, ok := c.Variables[name]; ok {
 			return v
 		}
 		return "$" + name
-	})
-	r := httptest.NewRequest(method, strings.ReplaceAll(target, " ", "%20"), strings.NewReader(text))
+	}
+	text := os.Expand(strings.TrimSpace(string(body)), value)
+	r := httptest.NewRequest(method, strings.ReplaceAll(os.Expand(target, value), " ", "%20"), strings.NewReader(text))
 	if text != "" {
 		r.Header.Set("Content-Type", c.ContentType)
 	}
@@ -123,6 +124,10 @@ var masks = []struct {
 	{regexp.MustCompile(`expires=\d+`), "expires=TIME"},
 	{regexp.MustCompile(`token=[0-9a-f]{64}`), "token=TOKEN"},
 	{regexp.MustCompile(`scalable-target/[0-9a-f]{36}`), "scalable-target/ID"},
+	{regexp.MustCompile(`(Timestamp(": "?|</Name>\n<Value>|>))\d{10,13}\b`), "${1}EPOCH"},
+	{regexp.MustCompile(`((Receipt|Task)Handle(": "|>))[\w+/=-]{20,}`), "${1}HANDLE"},
+	{regexp.MustCompile(`Value [\w-]{20,} for parameter ReceiptHandle`), "Value HANDLE for parameter ReceiptHandle"},
+	{regexp.MustCompile(`(SequenceNumber(": "|</Name>\n<Value>|>))\d{20}`), "${1}SEQUENCE"},
 	{regexp.MustCompile(`\b(AROA|ANPA)[A-Z2-7]{17}\b`), "${1}ID"},
 }
 
