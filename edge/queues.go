@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"thaw"
 	"thaw/state"
@@ -27,8 +26,9 @@ const (
 // moveChunk is how many messages are moved at a time; between two of them the client may have gone.
 const moveChunk = 1000
 
-// userQueues begins the names of the queues that users have through the SQS API. What follows is the name that they gave.
-const userQueues = "sqs/"
+// UserQueues begins the engine's names of the queues that users have through the SQS API. What follows is the name that
+// they gave.
+const UserQueues = "sqs/"
 
 // Queues is what the native API asks of the message queues.
 type Queues interface {
@@ -104,7 +104,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) withQueue(serve func(http.ResponseWriter, *http.Request, *queues.Queue)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name := r.PathValue("name")
-		q, ok := s.cfg.Queues.Queue(userQueues + name)
+		q, ok := s.cfg.Queues.Queue(UserQueues + name)
 		if !ok {
 			s.refuse(w, r, queueNotFound(name))
 			return
@@ -132,14 +132,11 @@ func queueError(name string, err error) error {
 func (s *Server) viewQueue(q *queues.Queue) queueView {
 	info, depth := q.Info(), q.Depth()
 	v := queueView{
-		Name: strings.TrimPrefix(info.Name, userQueues), FIFO: info.Options.FIFO,
-		Waiting: depth.Visible, InFlight: depth.InFlight, Delayed: depth.Delayed, Bytes: depth.Bytes,
-	}
-	if !depth.Oldest.IsZero() {
-		v.OldestAge = max(time.Since(depth.Oldest).Milliseconds(), 1)
+		Name: strings.TrimPrefix(info.Name, UserQueues), FIFO: info.Options.FIFO,
+		Waiting: depth.Visible, InFlight: depth.InFlight, Delayed: depth.Delayed, Bytes: depth.Bytes, OldestAge: age(depth.Oldest),
 	}
 	if to := info.Options.DeadLetter; to != "" {
-		v.DeadLetters = &deadLetters{Queue: strings.TrimPrefix(to, userQueues), MaxReceives: info.Options.MaxReceives}
+		v.DeadLetters = &deadLetters{Queue: strings.TrimPrefix(to, UserQueues), MaxReceives: info.Options.MaxReceives}
 	}
 	return v
 }
@@ -148,9 +145,9 @@ func (s *Server) viewQueue(q *queues.Queue) queueView {
 func (s *Server) serveQueues(w http.ResponseWriter, r *http.Request) {
 	after := r.URL.Query().Get("after")
 	if after != "" {
-		after = userQueues + after
+		after = UserQueues + after
 	}
-	list := s.cfg.Queues.List(userQueues, after, queuesPage)
+	list := s.cfg.Queues.List(UserQueues, after, queuesPage)
 	view := queuesView{Queues: make([]queueView, len(list))}
 	for i, q := range list {
 		view.Queues[i] = s.viewQueue(q)
@@ -166,11 +163,11 @@ func (s *Server) serveQueue(w http.ResponseWriter, r *http.Request, q *queues.Qu
 	view := s.viewQueue(q)
 	name := q.Info().Name
 	for after := ""; ; {
-		page := s.cfg.Queues.List(userQueues, after, queuesPage)
+		page := s.cfg.Queues.List(UserQueues, after, queuesPage)
 		for _, other := range page {
 			info := other.Info()
 			if info.Options.DeadLetter == name {
-				view.DeadLetterOf = append(view.DeadLetterOf, strings.TrimPrefix(info.Name, userQueues))
+				view.DeadLetterOf = append(view.DeadLetterOf, strings.TrimPrefix(info.Name, UserQueues))
 			}
 			after = info.Name
 		}
@@ -219,8 +216,8 @@ func (s *Server) servePeek(w http.ResponseWriter, r *http.Request, q *queues.Que
 			break
 		}
 		view.Messages = append(view.Messages, messageView{
-			ID: m.ID, Sequence: m.Sequence, Age: max(time.Since(m.Sent).Milliseconds(), 0), Receives: m.Receives,
-			Group: m.Group, DeadFrom: strings.TrimPrefix(m.DeadFrom, userQueues), Attributes: meta.Attributes, Body: body,
+			ID: m.ID, Sequence: m.Sequence, Age: age(m.Sent), Receives: m.Receives,
+			Group: m.Group, DeadFrom: strings.TrimPrefix(m.DeadFrom, UserQueues), Attributes: meta.Attributes, Body: body,
 		})
 	}
 	if uint64(len(messages)) == limit {
@@ -251,11 +248,11 @@ type countView struct {
 func (s *Server) serveRedrive(w http.ResponseWriter, r *http.Request, q *queues.Queue) {
 	to := r.URL.Query().Get("to")
 	if to != "" {
-		if _, ok := s.cfg.Queues.Queue(userQueues + to); !ok {
+		if _, ok := s.cfg.Queues.Queue(UserQueues + to); !ok {
 			s.refuse(w, r, queueNotFound(to))
 			return
 		}
-		to = userQueues + to
+		to = UserQueues + to
 	}
 	from := q.Info().Name
 	if to == from {

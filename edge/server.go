@@ -18,6 +18,7 @@ import (
 	"thaw"
 	"thaw/awsapi"
 	"thaw/invoke"
+	"thaw/invoke/async"
 	"thaw/placement"
 	"thaw/telemetry"
 )
@@ -47,11 +48,24 @@ type Functions interface {
 	Functions(after string, limit int) []*thaw.Function
 }
 
+// Events takes asynchronous invocations in, and tells what became of them; *async.Dispatcher is one. An error is as the
+// Lambda API has it.
+type Events interface {
+	Enqueue(ctx context.Context, e *async.Event) (requestID string, err error)
+	Functions(after string, limit int) []async.FunctionEvents
+	Function(name string) (async.FunctionEvents, bool)
+	Events(ctx context.Context, function, after string, limit int) (list []async.EventView, next string, err error)
+	Redrive(ctx context.Context, function string, ids ...string) (int, error)
+	Discard(ctx context.Context, function string, ids ...string) (int, error)
+}
+
 // Config is what the edge is made of.
 type Config struct {
-	// Services by the name in SigV4's credential scope: lambda, iam, sts, application-autoscaling.
+	// Services by the name in SigV4's credential scope: lambda, sqs, iam and so on.
 	Services map[string]Service
 	Invoker  *invoke.Invoker
+	// Events takes asynchronous invocations.
+	Events Events
 	// Placement tells what a version has on this node.
 	Placement Placement
 	Catalog   Functions
@@ -60,6 +74,8 @@ type Config struct {
 	Queues Queues
 	// Mappings gives the event source mappings that read one of the users' queues; nil: none.
 	Mappings func(ctx context.Context, queue string) ([]QueueMapping, error)
+	// Deliveries tells what became of what rules and schedules sent; nil: nothing is told.
+	Deliveries Deliveries
 	// Download serves deployment packages to holders of a link made by GetFunction.
 	Download http.Handler
 	// Authenticator is nil on a loopback listener without authentication.
@@ -94,6 +110,7 @@ func New(cfg Config) *Server {
 	s.native.HandleFunc("GET /_thaw/functions", s.serveFunctions)
 	s.native.HandleFunc("GET /_thaw/functions/{name}", s.serveFunction)
 	s.handleQueues()
+	s.handleEvents()
 	s.native.Handle("GET /_thaw/code/", cfg.Download)
 	s.native.HandleFunc(nativePrefix, func(w http.ResponseWriter, r *http.Request) {
 		cfg.Services[lambdaService].WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw has nothing at %s %s.", r.Method, r.URL.Path))
@@ -105,6 +122,8 @@ func New(cfg Config) *Server {
 const (
 	invokePrefix  = "/2015-03-31/functions/"
 	invokeSuffix  = "/invocations"
+	acceptPrefix  = "/2014-11-13/functions/" // of InvokeAsync, as above
+	acceptSuffix  = "/invoke-async"
 	nativePrefix  = "/_thaw/"
 	healthPath    = nativePrefix + "health"
 	codePrefix    = nativePrefix + "code/"
@@ -131,10 +150,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// server sets its own with the next request.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTime)) // only a test's recorder has none
 	}
-	name, isInvoke := invokedName(path)
+	if r.Method == http.MethodPost {
+		if name, ok := invokedName(path); ok {
+			s.serveInvoke(w, r, name)
+			return
+		}
+		if name, ok := acceptedName(path); ok {
+			s.serveInvokeAsync(w, r, name)
+			return
+		}
+	}
 	switch {
-	case isInvoke && r.Method == http.MethodPost:
-		s.serveInvoke(w, r, name)
 	case strings.HasPrefix(path, nativePrefix):
 		s.native.ServeHTTP(w, r)
 	default:

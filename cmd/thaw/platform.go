@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -37,6 +38,7 @@ import (
 	"thaw/sandbox/linux"
 	"thaw/sandbox/linux/network"
 	"thaw/state"
+	"thaw/state/queues"
 	"thaw/telemetry"
 	trigger "thaw/trigger/autoscaling"
 	"thaw/warm"
@@ -102,6 +104,11 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return explainState(cfg, err)
 	}
 	g.onStop("state", store.Close)
+	messages, err := queues.Open(ctx, store, queues.Config{Log: log, MaxBytes: cfg.Queues.MaxBytes})
+	if err != nil {
+		return explainState(cfg, err)
+	}
+	g.run(ctx, "queues", messages.Run)
 
 	account := thaw.Account{ID: cfg.Account, Region: cfg.Region}
 	packages, err := code.OpenCache(filepath.Join(cfg.Data, "code"), store, cfg.CodeCache)
@@ -163,11 +170,17 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	})
 	g.run(ctx, "limits", invoker.Run)
 
+	events, err := startEvents(ctx, &eventParts{
+		cfg: cfg, account: account, store: store, queues: messages, invoker: invoker, placer: placer, log: log,
+	}, g)
+	if err != nil {
+		return err
+	}
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: architecture(), BaseURL: "http://" + listener.Addr().String(),
 		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
-		Capacity: placer.Capacity,
-		Limits:   lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
+		Capacity: placer.Capacity, HasQueue: hasQueue(messages), Mappings: events.mappings, Queue: describeQueue(messages),
+		Limits: lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
 	})
 	if err != nil {
 		return err
@@ -181,16 +194,19 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 	g.run(ctx, "automatic scaling", scaling.Run)
-	services, err := newServices(log, map[string]func(*awsapi.Service){
+	register := map[string]func(*awsapi.Service){
 		"lambda": functions.Register, "iam": iam.New(account, store).Register,
 		"sts":                     func(s *awsapi.Service) { sts.Register(s, account) },
 		"application-autoscaling": autoscaling.New(account, scaled, store).Register,
-	})
+	}
+	maps.Copy(register, events.services)
+	services, err := newServices(log, register)
 	if err != nil {
 		return err
 	}
 	handler, err := newEdge(cfg, edge.Config{
 		Services: services, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
+		Events: events.async, Queues: messages, Mappings: events.readers, Deliveries: events.deliveries,
 		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
 	})
 	if err != nil {
@@ -296,68 +312,6 @@ func resolver(log *slog.Logger) []byte {
 		return nil
 	}
 	return r.Conf
-}
-
-// sweepEvery is how often packages that no function refers to any more are looked for.
-const sweepEvery = 10 * time.Minute
-
-// sweepPackages drops packages that no function refers to, from the store and from this node's cache.
-func sweepPackages(ctx context.Context, store *state.Store, cache *code.Cache, log *slog.Logger) error {
-	return sweep(ctx, log, "packages", func() error {
-		wanted := packagesInUse(store)
-		return errors.Join(store.SweepCode(ctx), cache.Sweep(ctx, func(digest string) bool { return wanted[digest] }))
-	})
-}
-
-// sweep calls remove, which drops what nothing refers to any more, from time to time until ctx ends.
-func sweep(ctx context.Context, log *slog.Logger, what string, remove func() error) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := remove(); err != nil && ctx.Err() == nil {
-			log.Warn("cannot sweep "+what, "error", err)
-		}
-	}
-}
-
-// packagesInUse is the set of the digests that functions refer to.
-func packagesInUse(store *state.Store) map[string]bool {
-	wanted := map[string]bool{}
-	for _, v := range versionsInUse(store) {
-		wanted[v.Code.SHA256] = true
-	}
-	return wanted
-}
-
-// versionsInUse are the versions that run, or shall.
-func versionsInUse(store *state.Store) (versions []*thaw.Version) {
-	const page = 500
-	for after := ""; ; {
-		functions := store.Functions(after, page)
-		for _, f := range functions {
-			versions = append(versions, &f.Config)
-			if f.Running != nil {
-				versions = append(versions, f.Running)
-			}
-			for i := range f.Published {
-				versions = append(versions, &f.Published[i])
-			}
-			after = f.Name
-		}
-		if len(functions) < page {
-			return versions
-		}
-	}
-}
-
-// sweepArchives drops the class-data archives of versions that are no more.
-func sweepArchives(ctx context.Context, store *state.Store, registry *runtimes.Registry, log *slog.Logger) error {
-	return sweep(ctx, log, "class-data archives", func() error { return registry.SweepArchives(versionsInUse(store)) })
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {
