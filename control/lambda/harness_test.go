@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -16,6 +17,8 @@ import (
 
 	"thaw"
 	"thaw/state"
+	"thaw/state/queues"
+	"thaw/trigger/mapping"
 )
 
 var account = thaw.Account{ID: "000000000000", Region: "us-east-1"}
@@ -30,6 +33,41 @@ func (k knownRuntimes) Check(runtime string) error {
 		return nil
 	}
 	return thaw.Errorf(thaw.CodeInvalidParameterValue, "Runtime %s is not installed; there are %v", runtime, []string(k))
+}
+
+// knownQueue stands in for the queues of a platform.
+func knownQueue(name string) (queues.Info, bool) {
+	visibility, ok := map[string]time.Duration{"sqs/orders": 30 * time.Second, "sqs/orders.fifo": 30 * time.Second, "sqs/short": time.Second}[name]
+	return queues.Info{Name: name, Options: queues.Options{Visibility: visibility}}, ok
+}
+
+// settleMappings does the loop's part, and gives the UUIDs of all mappings, the oldest first.
+func settleMappings(t testing.TB, store *state.Store) []string {
+	t.Helper()
+	records := store.Records("event-source-mapping")
+	all, err := mapping.NewRecords(store).All(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(all, func(a, b *mapping.Mapping) int { return a.Modified.Compare(b.Modified) })
+	var ids []string
+	for _, m := range all {
+		ids = append(ids, m.UUID)
+		switch {
+		case m.State == mapping.StateDeleting:
+			err = records.Delete(t.Context(), m.UUID)
+		case m.Enabled:
+			m.State = mapping.StateEnabled
+			err = records.Put(t.Context(), m.UUID, m)
+		default:
+			m.State = mapping.StateDisabled
+			err = records.Put(t.Context(), m.UUID, m)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
 }
 
 func checkZip(_ context.Context, r io.ReaderAt, size int64) error {
@@ -49,6 +87,7 @@ func newAPI(t testing.TB, change ...func(*Config)) (*API, *state.Store) {
 	cfg := Config{
 		Account: account, Architecture: "x86_64", BaseURL: "http://thaw.test", Functions: store, Packages: store,
 		Runtimes: knownRuntimes{"python3.11", "nodejs20.x"}, CheckPackage: checkZip,
+		Mappings: mapping.NewRecords(store), Queue: knownQueue,
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -38,20 +38,24 @@ func serve(t testing.TB, change ...func(*Config)) (*httptest.Server, *API, *stat
 // to do instead.
 func TestGolden(t *testing.T) {
 	golden.Run(t, func(t *testing.T) golden.Conversation {
-		a, store := newAPI(t)
+		a, store := newAPI(t, func(c *Config) { c.HasQueue = func(name string) bool { return name != "none" } })
+		variables := map[string]string{
+			"ZIP":  base64.StdEncoding.EncodeToString(zipOf(t, "one")),
+			"ZIP2": base64.StdEncoding.EncodeToString(zipOf(t, "two")),
+			"ROLE": roleARN,
+		}
 		return golden.Conversation{
-			Handler: service(t, a), ContentType: "application/json",
-			Variables: map[string]string{
-				"ZIP":  base64.StdEncoding.EncodeToString(zipOf(t, "one")),
-				"ZIP2": base64.StdEncoding.EncodeToString(zipOf(t, "two")),
-				"ROLE": roleARN,
-			},
+			Handler: service(t, a), ContentType: "application/json", Variables: variables,
 			Step: func(t *testing.T, word, argument string) {
 				switch word {
 				case "settle":
 					settle(t, store, argument, "")
 				case "fail":
 					settle(t, store, argument, "init failed: no module named app")
+				case "settle-mappings": // and name the one that changed last
+					for _, id := range settleMappings(t, store) {
+						variables["UUID"] = id
+					}
 				default:
 					t.Fatalf("unknown step %s", word)
 				}

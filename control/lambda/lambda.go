@@ -46,6 +46,8 @@ import (
 	"thaw"
 	"thaw/awsapi"
 	"thaw/state"
+	"thaw/state/queues"
+	"thaw/trigger/mapping"
 )
 
 // Functions is the catalog of functions. Writes are durable and visible to reads when they return nil; their errors
@@ -75,7 +77,7 @@ type Limits struct {
 	TotalCodeSize        int64 // bytes of all packages, default 75 GiB; a function that would exceed it is refused
 }
 
-// Config is what an API needs. All fields but Limits, Capacity and Log are required.
+// Config is what an API needs. All fields but Limits, Capacity, HasQueue, Mappings, Queue and Log are required.
 type Config struct {
 	Account      thaw.Account
 	Architecture string // the host's, as AWS names it: x86_64 or arm64; no other can run
@@ -89,6 +91,13 @@ type Config struct {
 	// Capacity tells what this node has of a qualifier's provisioned concurrency. Nil: nothing is known, and IN_PROGRESS
 	// is shown.
 	Capacity func(function, qualifier string) thaw.Capacity
+	// HasQueue reports whether there is an SQS queue of a name, for dead-letter queues and destinations. Nil: they are judged
+	// by the form of their ARNs.
+	HasQueue func(name string) bool
+	// Mappings keeps event source mappings, and Queue describes a queue of this platform by the name that package queues
+	// knows it by. Nil: the operations of event source mappings are not there.
+	Mappings *mapping.Records
+	Queue    func(name string) (queues.Info, bool)
 	// Log gets the failures of downloads, which have no other way out. Nil means slog.Default().
 	Log *slog.Logger
 }
@@ -101,6 +110,8 @@ type API struct {
 	now func() time.Time
 	// reserving is held while a function's claim to the account's concurrency is compared with the others' and stored.
 	reserving sync.Mutex
+	// mapping is held while a mapping is compared with the others and stored.
+	mapping sync.Mutex
 }
 
 // New makes an API. The error says which field of cfg is missing or wrong.
@@ -108,6 +119,8 @@ func New(cfg Config) (*API, error) {
 	switch {
 	case cfg.Functions == nil || cfg.Packages == nil || cfg.Runtimes == nil || cfg.CheckPackage == nil:
 		return nil, errors.New("control/lambda: Functions, Packages, Runtimes and CheckPackage are required")
+	case (cfg.Mappings == nil) != (cfg.Queue == nil):
+		return nil, errors.New("control/lambda: Mappings and Queue go together")
 	case cfg.Account.ID == "" || cfg.Account.Region == "":
 		return nil, errors.New("control/lambda: Account needs an id and a region")
 	case cfg.Architecture != "x86_64" && cfg.Architecture != "arm64":
@@ -166,6 +179,9 @@ func (a *API) Register(s *awsapi.Service) {
 	awsapi.Handle(s, "GetFunctionRecursionConfig", a.getFunctionRecursionConfig)
 	awsapi.Handle(s, "PutRuntimeManagementConfig", a.putRuntimeManagementConfig)
 	awsapi.Handle(s, "GetRuntimeManagementConfig", a.getRuntimeManagementConfig)
+	if a.cfg.Mappings != nil {
+		a.registerMappings(s)
+	}
 }
 
 // storeError words an error of the store for the caller where the caller can do something about it.

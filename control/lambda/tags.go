@@ -21,10 +21,13 @@ const (
 	maxTagValue = 256 // characters
 )
 
-// Other resources of Lambda have tags as well; none of them can be made yet.
+// Other resources of Lambda have tags as well; of them, event source mappings are here.
 var taggable = regexp.MustCompile(`^arn:aws[a-zA-Z-]*:lambda:[a-z0-9-]+:\d{12}:(function|code-signing-config|event-source-mapping|capacity-provider):`)
 
 func (a *API) tagResource(ctx context.Context, in *sdk.TagResourceInput) (*sdk.TagResourceOutput, error) {
+	if id, ok := a.mappingOf(in.Resource); ok {
+		return &sdk.TagResourceOutput{}, a.tagMapping(ctx, id, in.Tags, nil)
+	}
 	t, err := a.tagged("TagResource", in.Resource)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,9 @@ func (a *API) tagResource(ctx context.Context, in *sdk.TagResourceInput) (*sdk.T
 }
 
 func (a *API) untagResource(ctx context.Context, in *sdk.UntagResourceInput) (*sdk.UntagResourceOutput, error) {
+	if id, ok := a.mappingOf(in.Resource); ok {
+		return &sdk.UntagResourceOutput{}, a.tagMapping(ctx, id, nil, in.TagKeys)
+	}
 	t, err := a.tagged("UntagResource", in.Resource)
 	if err != nil {
 		return nil, err
@@ -59,7 +65,11 @@ func (a *API) untagResource(ctx context.Context, in *sdk.UntagResourceInput) (*s
 	return &sdk.UntagResourceOutput{}, err
 }
 
-func (a *API) listTags(_ context.Context, in *sdk.ListTagsInput) (*sdk.ListTagsOutput, error) {
+func (a *API) listTags(ctx context.Context, in *sdk.ListTagsInput) (*sdk.ListTagsOutput, error) {
+	if id, ok := a.mappingOf(in.Resource); ok {
+		tags, err := a.mappingTags(ctx, id)
+		return &sdk.ListTagsOutput{Tags: tags}, err
+	}
 	t, err := a.tagged("ListTags", in.Resource)
 	if err != nil {
 		return nil, err

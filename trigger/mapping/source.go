@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"thaw"
+	"thaw/state/subjects"
 )
 
 // Source names where a mapping's messages come from.
@@ -19,7 +20,7 @@ type Source struct {
 	// a NATS server (nats or tls). Empty: the queue is this platform's, or AWS's where the ARN says so.
 	Endpoint string `json:"endpoint,omitempty"`
 	// Credentials is the prefix of the environment variables of this platform with the credentials for another server:
-	// PREFIX_AWS_ACCESS_KEY_ID and so on. Empty: the variables without prefix.
+	// PREFIX_AWS_ACCESS_KEY_ID and so on, or PREFIX_NATS_USER and its like. Empty: the variables without prefix.
 	Credentials string `json:"credentials,omitempty"`
 	// External says that the queue is not this platform's.
 	External bool `json:"external,omitempty"`
@@ -85,6 +86,9 @@ func CheckEndpoint(endpoint string) error {
 		return fmt.Errorf("'%s' has the scheme %s. An SQS API has http or https, a NATS server nats or tls", endpoint, u.Scheme)
 	case u.User != nil:
 		return fmt.Errorf("'%s' holds a password. Put it into the environment of the platform and name the variables in SourceAccessConfigurations", u.Redacted())
+	case u.Scheme == "nats" || u.Scheme == "tls":
+		_, err := subjects.ParseAddress(endpoint)
+		return err
 	}
 	return nil
 }
@@ -103,8 +107,8 @@ type message struct {
 // source gives out messages. A message that is given out is not given to others until it is hidden no more. All methods
 // may be called from several goroutines.
 type source interface {
-	// receive waits up to wait for the first message and gives out up to max. None in time is no error.
-	receive(ctx context.Context, max int, wait time.Duration) ([]message, error)
+	// receive waits up to wait for the first message and gives out up to most. None in time is no error.
+	receive(ctx context.Context, most int, wait time.Duration) ([]message, error)
 	// done deletes what the function, or a filter, has dealt with.
 	done(ctx context.Context, messages []message) error
 	// failed is told what the function has failed on. A queue has nothing to do: the visibility timeout brings it back.
@@ -123,14 +127,13 @@ type source interface {
 func (l *Loop) open(ctx context.Context, m *Mapping) (source, error) {
 	switch m.Source.Kind() {
 	case KindQueue:
-		name := m.Source.QueueName()
-		q, ok := l.cfg.Queue(name)
-		if !ok {
-			return nil, thaw.Errorf(thaw.CodeResourceNotFound, "The queue %s does not exist.", m.Source.ARN)
-		}
-		return &ownQueue{queue: q, lookup: l.cfg.Queue, name: name, arn: m.Source.ARN, region: l.cfg.Region, now: l.cfg.Now}, nil
+		q := &ownQueue{lookup: l.cfg.Queue, name: m.Source.QueueName(), arn: m.Source.ARN, region: l.cfg.Account.Region}
+		_, err := q.queue()
+		return q, err
 	case KindExternal:
 		return l.openExternal(ctx, m)
+	case KindNATS:
+		return l.openNATS(ctx, m)
 	default:
 		return nil, thaw.Errorf(thaw.CodeNotImplemented, "This version of thaw does not follow the source %s%s.", m.Source.ARN, m.Source.Endpoint)
 	}
