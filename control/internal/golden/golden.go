@@ -125,8 +125,8 @@ var masks = []struct {
 	{regexp.MustCompile(`token=[0-9a-f]{64}`), "token=TOKEN"},
 	{regexp.MustCompile(`scalable-target/[0-9a-f]{36}`), "scalable-target/ID"},
 	{regexp.MustCompile(`(Timestamp(": "?|</Name>\n<Value>|>))\d{10,13}\b`), "${1}EPOCH"},
-	{regexp.MustCompile(`((Receipt|Task)Handle(": "|>))[\w+/=-]{20,}`), "${1}HANDLE"},
-	{regexp.MustCompile(`Value [\w-]{20,} for parameter ReceiptHandle`), "Value HANDLE for parameter ReceiptHandle"},
+	{regexp.MustCompile(`((Receipt|Task)Handle(": "|>))[\w+/=-]{12,}`), "${1}HANDLE"},
+	{regexp.MustCompile(`Value [\w-]{12,} for parameter ReceiptHandle`), "Value HANDLE for parameter ReceiptHandle"},
 	{regexp.MustCompile(`(SequenceNumber(": "|</Name>\n<Value>|>))\d{20}`), "${1}SEQUENCE"},
 	{regexp.MustCompile(`\b(AROA|ANPA)[A-Z2-7]{17}\b`), "${1}ID"},
 }
