@@ -83,7 +83,7 @@ Exit codes:
   1    the function failed, or the platform refused the request
   2    the command line or a file named on it is wrong
   3    the platform cannot be reached
-  4    there is no such function
+  4    there is no such function or queue
   5    the platform did not finish in time
   130  interrupted`,
 		Example:       "  thaw up\n  thaw deploy examples/python-echo\n  thaw invoke python-echo --payload '{\"n\":1}' --explain",
@@ -102,7 +102,7 @@ Exit codes:
 	flags.BoolVar(&p.json, "json", false, "write JSON with a version member")
 	root.AddCommand(
 		p.up(), p.deploy(), p.invoke(), p.get(), p.list(), p.top(), p.logs(), p.delete(),
-		p.doctor(), p.env(), p.bench(), p.version(),
+		p.queue(), p.events(), p.doctor(), p.env(), p.bench(), p.version(),
 	)
 	return root
 }

@@ -142,6 +142,26 @@ func (c *client) get(ctx context.Context, path string, query url.Values) (*http.
 	return c.http.Do(req)
 }
 
+// native asks the native API and decodes its answer. What is not a success is an error as the SDK would have made it.
+func (c *client) native(ctx context.Context, method, path string, query url.Values, answer any) error {
+	req, err := c.request(ctx, method, path, query, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return refusal(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer); err != nil {
+		return fmt.Errorf("the platform's answer is not JSON: %w", err)
+	}
+	return nil
+}
+
 // request makes a request signed for the Lambda API.
 func (c *client) request(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Request, error) {
 	target := c.base + path

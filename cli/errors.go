@@ -20,7 +20,7 @@ const (
 	ExitFailed      = 1   // the function failed, or the platform refused the request
 	ExitUsage       = 2   // the command line, or a file that it names, is wrong
 	ExitUnreachable = 3   // nothing answers at the endpoint
-	ExitNotFound    = 4   // no such function
+	ExitNotFound    = 4   // no such function or queue
 	ExitTimeout     = 5   // the platform did not finish in time
 	ExitInterrupted = 130 // the shell's own code for an interrupt
 )
@@ -104,7 +104,7 @@ func (p *program) remote(ctx context.Context, what, function string, err error) 
 func refused(what, function string, code thaw.ErrorCode, message string, err error) *Error {
 	e := &Error{What: what, Why: fmt.Sprintf("%s (%s)", strings.TrimSuffix(message, "."), code), Exit: ExitFailed, Err: err}
 	switch code {
-	case thaw.CodeResourceNotFound:
+	case thaw.CodeResourceNotFound, "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue":
 		e.Next, e.Exit = "thaw list", ExitNotFound
 	case thaw.CodeResourceConflict, thaw.CodeResourceNotReady:
 		e.Next = "wait for the update to end and type it again; see: thaw list"

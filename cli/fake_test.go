@@ -24,6 +24,7 @@ type fakePlatform struct {
 	foreign          bool                             // it is a Lambda API, but not thaw
 	pages            func(after string, n int) string // answers GET /_thaw/functions; n counts the readings before
 	readings         int
+	empty            bool // it has no queues and no events
 
 	mu        sync.Mutex
 	functions map[string]*fakeFunction
@@ -53,6 +54,7 @@ func newFakePlatform(t *testing.T) *fakePlatform {
 	mux.HandleFunc("GET /2015-03-31/functions/{name}/configuration", f.get)
 	mux.HandleFunc("PUT /2015-03-31/functions/{name}/{part}", f.update)
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", f.invoke)
+	f.handleEvents(mux)
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")

@@ -159,6 +159,35 @@ func TestOutput(t *testing.T) {
 		{name: "bench-missing", args: []string{"bench", "cold", "missing"}},
 		{name: "bench-fails", args: []string{"bench", "warm", "fails"}},
 		{name: "bench-no-count", args: []string{"bench", "warm", "hello", "--count", "0"}},
+		{name: "queue", args: []string{"queue"}},
+		{name: "queue-list", args: []string{"queue", "list"}},
+		{name: "queue-list-json", args: []string{"queue", "list", "--json"}},
+		{name: "queue-show", args: []string{"queue", "show", "orders"}},
+		{name: "queue-show-json", args: []string{"queue", "show", "orders", "--json"}},
+		{name: "queue-show-missing", args: []string{"queue", "show", "missing"}},
+		{name: "queue-send", args: []string{"queue", "send", "orders", "tea", "--group", "g", "--delay", "5"}},
+		{name: "queue-send-stdin", stdin: "tea", args: []string{"queue", "send", "orders", "-", "--json"}},
+		{name: "queue-send-missing", args: []string{"queue", "send", "missing", "tea"}},
+		{name: "queue-send-nothing", args: []string{"queue", "send", "orders"}},
+		{name: "queue-send-no-file", args: []string{"queue", "send", "orders", "@no/such/file"}},
+		{name: "queue-peek", args: []string{"queue", "peek", "orders"}},
+		{name: "queue-peek-json", args: []string{"queue", "peek", "orders", "--json", "-n", "2", "--after", "3"}},
+		{name: "queue-redrive", args: []string{"queue", "redrive", "orders-dead"}},
+		{name: "queue-redrive-json", args: []string{"queue", "redrive", "orders-dead", "--to", "other", "-n", "5", "--json"}},
+		{name: "queue-purge", args: []string{"queue", "purge", "orders"}},
+		{name: "queue-purge-missing-json", args: []string{"queue", "purge", "missing", "--json"}},
+		{name: "complete-queue", args: []string{"__complete", "queue", "show", "orders-"}},
+		{name: "events", args: []string{"events"}},
+		{name: "events-list", args: []string{"events", "list"}},
+		{name: "events-list-json", args: []string{"events", "list", "--json"}},
+		{name: "events-show", args: []string{"events", "show", "hello"}},
+		{name: "events-show-paged", args: []string{"events", "show", "paged", "--dead", "-n", "3"}},
+		{name: "events-show-json", args: []string{"events", "show", "hello", "--json"}},
+		{name: "events-show-missing", args: []string{"events", "show", "missing"}},
+		{name: "events-redrive", args: []string{"events", "redrive", "hello", "--id", "00000000-0000-4000-8000-00000000000f"}},
+		{name: "events-discard", args: []string{"events", "discard", "hello"}},
+		{name: "events-discard-json", args: []string{"events", "discard", "hello", "--json"}},
+		{name: "complete-events", args: []string{"__complete", "events", "show", "he"}},
 		{name: "top", args: []string{"top", "--once"}},
 		{name: "top-name", args: []string{"top", "--once", "--sort", "name"}},
 		{name: "top-json", args: []string{"top", "--once", "--json", "--sort", "throttles"}},
@@ -240,7 +269,7 @@ func TestBenchOutput(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	f := newFakePlatform(t)
 	f.Close()
-	for _, args := range [][]string{{"list"}, {"deploy", writeTree(t, map[string]string{"app.py": pythonHandler})}, {"invoke", "x"}, {"logs", "x"}, {"delete", "x"}, {"bench", "warm", "x"}, {"top"}} {
+	for _, args := range [][]string{{"list"}, {"deploy", writeTree(t, map[string]string{"app.py": pythonHandler})}, {"invoke", "x"}, {"logs", "x"}, {"delete", "x"}, {"bench", "warm", "x"}, {"top"}, {"queue", "list"}, {"queue", "send", "x", "y"}, {"queue", "purge", "x"}, {"events", "list"}, {"events", "show", "x"}} {
 		got := run(t, t.Context(), "", testDeps(f.URL), args...)
 		if got.exit != ExitUnreachable || !strings.Contains(got.errOut, "thaw up") || !strings.Contains(got.errOut, "connection refused") {
 			t.Errorf("%q: %+v", args, got)
@@ -257,6 +286,53 @@ func TestInterrupted(t *testing.T) {
 	}
 	if got := run(t, ctx, "", testDeps(f.URL), "bench", "burst", "hello"); got.exit != ExitInterrupted {
 		t.Errorf("bench: %+v", got)
+	}
+}
+
+// TestEmptyLists: what there is none of says what makes one.
+func TestEmptyLists(t *testing.T) {
+	f := newFakePlatform(t)
+	f.empty = true
+	for verb, next := range map[string]string{"queue": "create-queue", "events": "--async"} {
+		if got := run(t, t.Context(), "", testDeps(f.URL), verb, "list"); got.exit != ExitOK || got.out != "" || !strings.Contains(got.errOut, next) {
+			t.Errorf("%s: %+v", verb, got)
+		}
+		if got := run(t, t.Context(), "", testDeps(f.URL), verb, "list", "--json"); got.exit != ExitOK || !strings.Contains(got.out, "[]") {
+			t.Errorf("%s: %+v", verb, got)
+		}
+	}
+}
+
+// TestQueueRequests looks at what is sent.
+func TestQueueRequests(t *testing.T) {
+	f := newFakePlatform(t)
+	for _, args := range [][]string{
+		{"queue", "send", "orders", "tea", "--group", "g", "--dedup", "d", "--delay", "5"},
+		{"queue", "peek", "orders", "-n", "2", "--after", "3"},
+		{"queue", "redrive", "orders"},
+		{"queue", "redrive", "orders", "--to", "a.fifo", "-n", "5"},
+		{"queue", "purge", "orders"},
+		{"events", "show", "hello", "--dead", "--after", "x"},
+		{"events", "redrive", "hello"},
+		{"events", "discard", "hello", "--id", "1"},
+	} {
+		if got := run(t, t.Context(), "", testDeps(f.URL), args...); got.exit != ExitOK {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+	want := []string{
+		`AmazonSQS.GetQueueUrl {"QueueName":"orders"}`,
+		`AmazonSQS.SendMessage {"DelaySeconds":5,"MessageBody":"tea","MessageDeduplicationId":"d","MessageGroupId":"g","QueueUrl":"` + f.URL + `/` + fakeAccount + `/orders"}`,
+		"GET /_thaw/queues/orders/messages?after=3&limit=2",
+		"POST /_thaw/queues/orders/redrive",
+		"POST /_thaw/queues/orders/redrive?limit=5&to=a.fifo",
+		"POST /_thaw/queues/orders/purge",
+		"GET /_thaw/events/hello?after=x&limit=20&state=dead",
+		"POST /_thaw/events/hello/redrive",
+		"POST /_thaw/events/hello/discard?id=1",
+	}
+	if diff := cmp.Diff(want, f.requests); diff != "" {
+		t.Error(diff)
 	}
 }
 
