@@ -41,14 +41,14 @@ func (l *Loop) openNATS(ctx context.Context, m *Mapping) (source, error) {
 		return nil, err
 	}
 	s := &natsSource{reader: reader}
-	running, stop := context.WithCancel(context.Background()) // messages in hand outlive the call
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // until close
 	s.stop = stop
 	s.running.Go(func() { reader.Run(running) })
 	return s, nil
 }
 
-func (s *natsSource) receive(ctx context.Context, max int, wait time.Duration) ([]message, error) {
-	received, err := s.reader.Receive(ctx, max, wait)
+func (s *natsSource) receive(ctx context.Context, limit int, wait time.Duration) ([]message, error) {
+	received, err := s.reader.Receive(ctx, limit, wait)
 	messages := make([]message, len(received))
 	for i := range received {
 		r := &received[i]
