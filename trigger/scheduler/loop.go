@@ -80,6 +80,7 @@ type Loop struct {
 	node    string // tells this process's claims from others'
 	entries map[string]*entry
 	queue   queue
+	looked  time.Time // when Tick was called last
 
 	fired, missed atomic.Uint64
 	active        atomic.Int64
@@ -311,6 +312,13 @@ func (l *Loop) makeEntry(key string, c change) *entry {
 func (l *Loop) Tick(ctx context.Context) (next time.Time) {
 	l.applyChanges(ctx)
 	now := l.cfg.Now().UTC()
+	if l.looked.Sub(now) > time.Second {
+		for _, e := range l.queue { // all were planned for a clock that has been put back since
+			e.wakeAt = now
+		}
+		heap.Init(&l.queue)
+	}
+	l.looked = now
 	var looked []*entry
 	for len(l.queue) > 0 && !l.queue[0].wakeAt.After(now) {
 		looked = append(looked, heap.Pop(&l.queue).(*entry))
@@ -400,7 +408,7 @@ func (l *Loop) plan(ctx context.Context, e *entry, now time.Time, expected forec
 	}
 }
 
-// idle is how often an entry is looked at that has no slot to come: the clock may have been put back.
+// idle is how often an entry is looked at that has no slot to come.
 const idle = time.Hour
 
 // functions are those that an entry invokes.
