@@ -1,0 +1,249 @@
+package queues
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"thaw/state"
+)
+
+// opened gives a queue of a place with the real clock, with Run going.
+func opened(b *testing.B, dir string, o Options) (*Queues, *Queue, func()) {
+	b.Helper()
+	store, err := state.Open(context.Background(), state.Config{Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e, err := Open(context.Background(), store, Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	q, ok := e.Queue("q")
+	if !ok {
+		if q, err = e.Create(context.Background(), Info{Name: "q", Options: o}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.Run(ctx)
+	}()
+	return e, q, func() {
+		cancel()
+		<-done
+		store.Close()
+	}
+}
+
+var kilobyte = make([]byte, 1000)
+
+// share runs fn n times, by several callers.
+func share(callers, n int, fn func()) {
+	var wait sync.WaitGroup
+	work := make(chan struct{}, n)
+	for range n {
+		work <- struct{}{}
+	}
+	close(work)
+	for range callers {
+		wait.Go(func() {
+			for range work {
+				fn()
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func BenchmarkSend(b *testing.B) {
+	for _, callers := range []int{1, 16, 64} {
+		b.Run(strconv.Itoa(callers), func(b *testing.B) {
+			_, q, stop := opened(b, b.TempDir(), Options{})
+			defer stop()
+			b.ResetTimer()
+			share(callers, b.N, func() {
+				if s := q.Send(context.Background(), Message{Body: kilobyte}); s[0].Err != nil {
+					b.Error(s[0].Err)
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkSendBatch10(b *testing.B) {
+	for _, callers := range []int{1, 16} {
+		b.Run(strconv.Itoa(callers), func(b *testing.B) {
+			_, q, stop := opened(b, b.TempDir(), Options{})
+			defer stop()
+			batch := make([]Message, 10)
+			for i := range batch {
+				batch[i].Body = kilobyte
+			}
+			b.ResetTimer()
+			share(callers, b.N, func() {
+				for _, s := range q.Send(context.Background(), batch...) {
+					if s.Err != nil {
+						b.Error(s.Err)
+					}
+				}
+			})
+			b.ReportMetric(float64(10*b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+}
+
+// BenchmarkReceive receives and deletes what waits.
+func BenchmarkReceive(b *testing.B) {
+	for _, batch := range []int{1, 10} {
+		for _, callers := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%d-at-a-time/%d", batch, callers), func(b *testing.B) {
+				e, q, stop := opened(b, b.TempDir(), Options{Visibility: time.Minute})
+				defer stop()
+				messages := make([]Message, batch)
+				for i := range messages {
+					messages[i].Body = kilobyte
+				}
+				for range b.N {
+					q.Send(context.Background(), messages...)
+				}
+				e.cache = cache{}
+				b.ResetTimer()
+				share(callers, b.N, func() {
+					got, err := q.Receive(context.Background(), batch, 0, nil)
+					if err != nil {
+						b.Error(err)
+					}
+					handles := make([]string, len(got))
+					for i := range got {
+						handles[i] = got[i].Handle
+					}
+					for _, err := range q.DeleteBatch(context.Background(), handles) {
+						if err != nil {
+							b.Error(err)
+						}
+					}
+				})
+				b.ReportMetric(float64(batch*b.N)/b.Elapsed().Seconds(), "messages/s")
+			})
+		}
+	}
+}
+
+// BenchmarkThrough sends and, at the same time, receives and deletes.
+func BenchmarkThrough(b *testing.B) {
+	for _, fifo := range []bool{false, true} {
+		b.Run(fmt.Sprintf("fifo=%v", fifo), func(b *testing.B) {
+			_, q, stop := opened(b, b.TempDir(), Options{Visibility: time.Minute, FIFO: fifo})
+			defer stop()
+			b.ResetTimer()
+			var wait sync.WaitGroup
+			left := make(chan struct{}, b.N)
+			for range 8 {
+				wait.Go(func() {
+					for len(left) < b.N {
+						got, err := q.Receive(context.Background(), 10, 100*time.Millisecond, nil)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						handles := make([]string, len(got))
+						for i := range got {
+							handles[i] = got[i].Handle
+						}
+						for range q.DeleteBatch(context.Background(), handles) {
+							left <- struct{}{}
+						}
+					}
+				})
+			}
+			var mu sync.Mutex
+			n := 0
+			share(16, b.N, func() {
+				mu.Lock()
+				n++
+				id := strconv.Itoa(n)
+				mu.Unlock()
+				if s := q.Send(context.Background(), Message{Body: kilobyte, Group: id[len(id)-1:], Dedup: id}); s[0].Err != nil {
+					b.Error(s[0].Err)
+				}
+			})
+			wait.Wait()
+		})
+	}
+}
+
+// BenchmarkBacklog measures what a million messages of 1 KB cost while they wait. Run it with -benchtime=1x.
+func BenchmarkBacklog(b *testing.B) {
+	const n = 1_000_000
+	dir := b.TempDir()
+	_, q, stop := opened(b, dir, Options{Visibility: time.Minute})
+	heapNow := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heapNow()
+	batch := make([]Message, 1000)
+	for i := range batch {
+		batch[i].Body = kilobyte
+	}
+	start := time.Now()
+	for range n / len(batch) {
+		for _, s := range q.Send(context.Background(), batch...) {
+			if s.Err != nil {
+				b.Fatal(s.Err)
+			}
+		}
+	}
+	b.ReportMetric(n/time.Since(start).Seconds(), "sends/s")
+	q.e.cache = cache{}
+	<-time.After(6 * time.Second) // the engine gives up its own cache
+	b.ReportMetric(float64(heapNow()-before)/n, "heap-bytes/message")
+	stop()
+	var disk int64
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, _ error) error {
+		if info, err := d.Info(); err == nil {
+			disk += info.Size()
+		}
+		return nil
+	})
+	b.ReportMetric(float64(disk)/n, "disk-bytes/message")
+	for range b.N {
+		start := time.Now()
+		store, err := state.Open(context.Background(), state.Config{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "store-open-s")
+		start = time.Now()
+		e, err := Open(context.Background(), store, Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "queues-open-s")
+		q, _ := e.Queue("q")
+		if d := q.Depth(); d.Visible != n {
+			b.Errorf("%+v", d)
+		}
+		b.ReportMetric(float64(heapNow()-before)/n, "heap-reopened/message")
+		start = time.Now()
+		if got, err := q.Receive(context.Background(), 10, 0, nil); err != nil || len(got) != 10 {
+			b.Errorf("%v %v", len(got), err)
+		}
+		b.ReportMetric(float64(time.Since(start).Microseconds()), "first-receive-µs")
+		store.Close()
+	}
+	os.RemoveAll(dir)
+}
