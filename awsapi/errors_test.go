@@ -158,7 +158,7 @@ func TestErrorsBecomeTyped(t *testing.T) {
 
 // TestUnknownErrorsAreMasked shows that the caller learns nothing of an internal failure, and the log all, once.
 func TestUnknownErrorsAreMasked(t *testing.T) {
-	for _, name := range []string{"lambda", "iam", "application-autoscaling"} {
+	for _, name := range []string{"lambda", "iam", "application-autoscaling", "events", "scheduler"} {
 		t.Run(name, func(t *testing.T) {
 			s, err := New(name)
 			if err != nil {

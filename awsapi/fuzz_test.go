@@ -94,6 +94,10 @@ func FuzzIAM(f *testing.F) { fuzzService(f, "iam") }
 
 func FuzzApplicationAutoScaling(f *testing.F) { fuzzService(f, "application-autoscaling") }
 
+func FuzzEvents(f *testing.F) { fuzzService(f, "events") }
+
+func FuzzScheduler(f *testing.F) { fuzzService(f, "scheduler") }
+
 func FuzzSTS(f *testing.F) { fuzzService(f, "sts") }
 
 // FuzzRoute looks for a path that the router trips over, or gives to two operations from one run to the next.

@@ -15,8 +15,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-cmp/cmp"
@@ -61,6 +63,12 @@ var clients = map[string]func(url string) any{
 	},
 	"application-autoscaling": func(url string) any {
 		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+	},
+	"events": func(url string) any {
+		return eventbridge.New(eventbridge.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+	},
+	"scheduler": func(url string) any {
+		return scheduler.New(scheduler.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
 	},
 	"sqs": func(url string) any {
 		return sqs.New(sqs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, DisableMessageChecksumValidation: true})
@@ -230,6 +238,12 @@ var samples = []string{
 	"arn:aws:lambda:eu-west-1:123456789012:capacity-provider:my-name",
 	"arn:aws:elasticfilesystem:eu-west-1:123456789012:access-point/fsap-0123456789abcdef0",
 	"arn:aws:sqs:eu-west-1:123456789012:my-queue",
+	"arn:aws:kms:eu-west-1:123456789012:key/01234567-0123-0123-0123-0123456789ab",
+	"arn:aws:scheduler:eu-west-1:123456789012:schedule/my-group/my-name",
+	"arn:aws:scheduler:eu-west-1:123456789012:schedule-group/my-group",
+	"my-endpoint.abc",
+	"$.detail",
+	"X-Name",
 	"csc-0123456789abcdef0",
 	"arn:aws:application-autoscaling:eu-west-1:123456789012:scalable-target/0123456789abcdef",
 	"v1",
