@@ -113,7 +113,7 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	rec := &run.response.Record
 	rec.RequestID, rec.Function, rec.Version, rec.Alias, rec.Start = r.RequestID, d.Function.Name, d.Version.Number, d.Alias, r.Start
 	rec.MemorySize = d.Version.MemorySize
-	trace, before := descend(traceHead(r), u.lineage)
+	trace, before := descend(TraceHead(r), u.lineage)
 	if before >= maxRecursion && d.Function.RecursiveLoop != thaw.RecursionAllow {
 		return nil, thaw.Errorf(thaw.CodeRecursiveInvocation, "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation. If the loop is meant, allow it with PutFunctionRecursionConfig.")
 	}
@@ -387,8 +387,8 @@ func megabytes(bytes uint64, limit int) int {
 	return min(int((bytes+mb-1)/mb), limit)
 }
 
-// traceHead is the caller's trace, or a new one that is not sampled.
-func traceHead(r *Request) string {
+// TraceHead is the caller's trace, or a new one that is not sampled.
+func TraceHead(r *Request) string {
 	if r.TraceID != "" {
 		return r.TraceID
 	}

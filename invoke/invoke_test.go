@@ -459,11 +459,11 @@ func TestMegabytes(t *testing.T) {
 }
 
 func TestTraceID(t *testing.T) {
-	if got := traceHead(&Request{TraceID: "Root=1-5-6"}); got != "Root=1-5-6" {
+	if got := TraceHead(&Request{TraceID: "Root=1-5-6"}); got != "Root=1-5-6" {
 		t.Errorf("the caller's trace became %q", got)
 	}
 	r := &Request{Start: time.Unix(0x5759e988, 0)}
-	one, other := traceHead(r), traceHead(r)
+	one, other := TraceHead(r), TraceHead(r)
 	if one == other || len(one) != len("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0") || !strings.HasPrefix(one, "Root=1-5759e988-") || !strings.HasSuffix(one, ";Sampled=0") {
 		t.Errorf("%q, %q", one, other)
 	}
