@@ -57,9 +57,10 @@ type Version struct {
 	MemorySize   int               `json:"memory_size"`       // MB, 128 to 10,240
 	TmpSize      int               `json:"ephemeral_storage"` // MB of /tmp, 512 to 10,240
 	Environment  map[string]string `json:"environment,omitempty"`
-	LogGroup     string            `json:"log_group,omitempty"`  // empty: /aws/lambda/NAME
-	TracingMode  string            `json:"tracing_mode"`         // PassThrough or Active
-	SnapStart    string            `json:"snap_start,omitempty"` // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
+	LogGroup     string            `json:"log_group,omitempty"`   // empty: /aws/lambda/NAME
+	TracingMode  string            `json:"tracing_mode"`          // PassThrough or Active
+	SnapStart    string            `json:"snap_start,omitempty"`  // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
+	DeadLetter   string            `json:"dead_letter,omitempty"` // DeadLetterConfig's TargetArn: an SQS queue; empty: none
 	Code         Code              `json:"code"`
 	// LatestDescription is what $LATEST was described as when the version was published with a description of its own;
 	// nil when it was not.

@@ -18,6 +18,7 @@ import (
 	"thaw"
 	"thaw/awsapi"
 	"thaw/invoke"
+	"thaw/invoke/async"
 	"thaw/placement"
 	"thaw/state"
 )
@@ -131,7 +132,9 @@ func TestParseInvoke(t *testing.T) {
 		{path: f + "?Qualifier=", code: thaw.CodeValidation, say: "Value '' at 'qualifier'"},
 		{path: f + "?Qualifier=a.b", code: thaw.CodeValidation, say: "Value 'a.b' at 'qualifier'"},
 		{path: f + "?Qualifier=" + strings.Repeat("x", 129), code: thaw.CodeValidation, say: "length less than or equal to 128"},
-		{path: f, header: map[string]string{"X-Amz-Invocation-Type": "Event"}, code: thaw.CodeNotImplemented, say: "asynchronous"},
+		{path: f, header: map[string]string{"X-Amz-Invocation-Type": "Event", "X-Thaw-Start": "forced"}, code: thaw.CodeInvalidParameterValue, say: "X-Thaw-Start"},
+		{path: f, header: map[string]string{"X-Amz-Invocation-Type": "Event"}, body: strings.NewReader(strings.Repeat("x", async.MaxPayload+1)), code: thaw.CodeRequestEntityTooLarge, say: "1048577 byte payload is too large for the Event invocation type (limit 1048576 bytes)"},
+		{path: f, header: map[string]string{"X-Amz-Invocation-Type": "Event"}, body: io.MultiReader(strings.NewReader(strings.Repeat("x", async.MaxPayload+1))), code: thaw.CodeRequestEntityTooLarge, say: "Event invocation type"},
 		{path: f, header: map[string]string{"X-Amz-Invocation-Type": "event"}, code: thaw.CodeValidation, say: "'invocationType'"},
 		{path: f, header: map[string]string{"X-Amz-Log-Type": "tail"}, code: thaw.CodeValidation, say: "'logType'"},
 		{path: f, header: map[string]string{"X-Amz-Client-Context": "no base64"}, code: thaw.CodeInvalidRequestContent, say: "Client context"},
@@ -160,7 +163,7 @@ func TestReadBody(t *testing.T) {
 				r.ContentLength = -1
 			}
 			buffer := make([]byte, 0, smallBody)
-			body, err := readBody(r, &buffer)
+			body, err := readBody(r, &buffer, kindSync, maxBody)
 			if err != nil || string(body) != text {
 				t.Errorf("%d bytes, known %v: %d bytes, %v", size, known, len(body), err)
 			}
@@ -172,7 +175,7 @@ func TestReadBody(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("short"))
 	r.ContentLength = 10
 	buffer := make([]byte, 0, smallBody)
-	if _, err := readBody(r, &buffer); thaw.CodeOf(err) != thaw.CodeInvalidRequestContent {
+	if _, err := readBody(r, &buffer, kindSync, maxBody); thaw.CodeOf(err) != thaw.CodeInvalidRequestContent {
 		t.Errorf("a body that ends early: %v", err)
 	}
 }
@@ -202,7 +205,7 @@ func FuzzParseInvoke(f *testing.F) {
 			}
 			return
 		}
-		if parsed != "RequestResponse" && parsed != "DryRun" {
+		if parsed != kindSync && parsed != kindDry && parsed != kindEvent {
 			t.Errorf("invocation type %q", parsed)
 		}
 		plain := func(s string) bool {
@@ -278,6 +281,68 @@ func newServer(t *testing.T) *Server {
 	})
 }
 
+// accepted keeps what it is given, and refuses the function named none.
+type accepted struct {
+	nothingMuch
+	list []*async.Event
+}
+
+type nothingMuch = Events
+
+func (a *accepted) Enqueue(_ context.Context, e *async.Event) (string, error) {
+	if e.Function.Name == "none" {
+		return "", thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: none")
+	}
+	kept := *e
+	kept.Payload = append([]byte(nil), e.Payload...)
+	a.list = append(a.list, &kept)
+	return e.RequestID, nil
+}
+
+// TestAccept: asynchronous invocations are answered with 202, no body and the request id that the function will see.
+func TestAccept(t *testing.T) {
+	s := newServer(t)
+	events := &accepted{}
+	s.cfg.Events = events
+	for _, test := range []struct {
+		path, kind, body string
+		status           int
+		errorType        string
+	}{
+		{"/2015-03-31/functions/f/invocations?Qualifier=live", "Event", `{"a":1}`, 202, ""},
+		{"/2014-11-13/functions/f:live/invoke-async/", "", `{"a":1}`, 202, ""},
+		{"/2014-11-13/functions/f/invoke-async", "", "", 202, ""},
+		{"/2015-03-31/functions/none/invocations", "Event", "{}", 404, "ResourceNotFoundException"},
+		{"/2014-11-13/functions/none/invoke-async/", "", "{}", 404, "ResourceNotFoundException"},
+		{"/2014-11-13/functions/a b/invoke-async/", "", "{}", 400, "ValidationException"},
+		{"/2014-11-13/functions/f/invoke-async/", "", strings.Repeat("x", maxInvokeAsync+1), 413, "RequestEntityTooLargeException"},
+	} {
+		events.list = nil
+		r := httptest.NewRequest(http.MethodPost, strings.ReplaceAll(test.path, " ", "%20"), strings.NewReader(test.body))
+		r.Host = "localhost:4566"
+		r.Header.Set("X-Amz-Invocation-Type", test.kind)
+		r.Header.Set("X-Amzn-Trace-Id", "Root=1-2-3")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != test.status || w.Header().Get("X-Amzn-Errortype") != test.errorType {
+			t.Errorf("%s: %d %s %s", test.path, w.Code, w.Header().Get("X-Amzn-Errortype"), w.Body)
+		}
+		if test.status != http.StatusAccepted {
+			if len(events.list) != 0 {
+				t.Errorf("%s: accepted", test.path)
+			}
+			continue
+		}
+		if len(events.list) != 1 || w.Body.Len() != 0 || w.Header().Get("X-Amzn-Trace-Id") != "Root=1-2-3" {
+			t.Fatalf("%s: %d events, %q, %v", test.path, len(events.list), w.Body, w.Header())
+		}
+		e := events.list[0]
+		if e.RequestID == "" || e.RequestID != w.Header().Get("X-Amzn-Requestid") || string(e.Payload) != test.body || e.TraceID != "Root=1-2-3" || e.Function.Name != "f" {
+			t.Errorf("%s: %+v", test.path, e)
+		}
+	}
+}
+
 func TestDispatch(t *testing.T) {
 	s := newServer(t)
 	for _, test := range []struct {
@@ -292,6 +357,7 @@ func TestDispatch(t *testing.T) {
 		{"POST", "/2015-03-31/functions/f/invocations", "", 404, "ResourceNotFoundException"},
 		{"POST", "/2015-03-31/functions/f/invocations/", "", 404, "ResourceNotFoundException"},
 		{"POST", "/2015-03-31/functions/invocations", "", 404, "UnknownOperationException"},
+		{"GET", "/2014-11-13/functions/f/invoke-async/", "", 404, "UnknownOperationException"},
 		{"PUT", "/2015-03-31/functions/f/invocations", "", 404, "UnknownOperationException"},
 		{"GET", "/2015-03-31/functions/f", "", 501, "NotImplementedException"}, // no operation is registered here
 		{"GET", "/nowhere", "", 404, "UnknownOperationException"},

@@ -13,6 +13,7 @@ import (
 
 	"thaw"
 	"thaw/invoke"
+	"thaw/invoke/async"
 )
 
 // Headers in the form in which net/http keeps them, so that setting one needs no canonicalisation.
@@ -43,6 +44,63 @@ func invokedName(path string) (name string, ok bool) {
 	return path[len(invokePrefix) : len(path)-len(invokeSuffix)], true
 }
 
+// acceptedName cuts the function's name out of the path of an InvokeAsync request.
+func acceptedName(path string) (name string, ok bool) {
+	path = strings.TrimSuffix(path, "/")
+	if len(path) < len(acceptPrefix)+len(acceptSuffix) || !strings.HasPrefix(path, acceptPrefix) || !strings.HasSuffix(path, acceptSuffix) {
+		return "", false
+	}
+	return path[len(acceptPrefix) : len(path)-len(acceptSuffix)], true
+}
+
+// Invocation types of the Lambda API.
+const (
+	kindSync  = "RequestResponse"
+	kindEvent = "Event"
+	kindDry   = "DryRun"
+)
+
+// maxInvokeAsync bounds the payload of an InvokeAsync request, bytes, after its documentation.
+const maxInvokeAsync = 256 << 10
+
+// serveInvokeAsync is POST /2014-11-13/functions/{name}/invoke-async, which is what Invoke with the type Event is.
+func (s *Server) serveInvokeAsync(w http.ResponseWriter, r *http.Request, name string) {
+	request := invoke.Request{Start: time.Now(), RequestID: requestID()}
+	w.Header()[headerRequestID] = []string{request.RequestID}
+	lambda := s.cfg.Services[lambdaService]
+	buffer := bodies.Get().(*[]byte)
+	defer func() { bodies.Put(buffer) }()
+	ref, ok := thaw.ParseFunctionRef(name)
+	if !ok {
+		lambda.WriteError(w, r, invalidName(name))
+		return
+	}
+	request.Function, request.TraceID = ref, r.Header.Get(headerTrace)
+	var err error
+	if request.Payload, err = readBody(r, buffer, kindEvent, maxInvokeAsync); err != nil {
+		lambda.WriteError(w, r, err)
+		return
+	}
+	s.accept(w, r, &request)
+}
+
+// accept stores an asynchronous invocation and says so.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, request *invoke.Request) {
+	request.TraceID = invoke.TraceHead(request)
+	_, err := s.cfg.Events.Enqueue(r.Context(), &async.Event{
+		Function: request.Function, Qualifier: request.Qualifier, Payload: request.Payload, TraceID: request.TraceID,
+		RequestID: request.RequestID,
+	})
+	if err != nil {
+		s.cfg.Services[lambdaService].WriteError(w, r, err)
+		return
+	}
+	header := w.Header()
+	header[headerTrace] = []string{request.TraceID}
+	header["Content-Length"] = nothingMore
+	w.WriteHeader(http.StatusAccepted)
+}
+
 // serveInvoke is POST /2015-03-31/functions/{name}/invocations.
 func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string) {
 	request := invoke.Request{Start: time.Now(), RequestID: requestID()}
@@ -61,7 +119,11 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 		// The function may take longer than its event took to come.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // only a test's recorder has none
 	}
-	if kind == "DryRun" {
+	switch kind {
+	case kindEvent:
+		s.accept(w, r, &request)
+		return
+	case kindDry:
 		executed, err := s.cfg.Invoker.Check(&request)
 		if err != nil {
 			lambda.WriteError(w, r, err)
@@ -97,8 +159,9 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 }
 
 var (
-	jsonType  = []string{"application/json"}
-	unhandled = []string{"Unhandled"}
+	jsonType    = []string{"application/json"}
+	unhandled   = []string{"Unhandled"}
+	nothingMore = []string{"0"}
 )
 
 // parseInvoke reads an Invoke request. The payload lies in *buffer when it is small.
@@ -119,10 +182,8 @@ func parseInvoke(r *http.Request, name string, request *invoke.Request, buffer *
 	kind = r.Header.Get("X-Amz-Invocation-Type")
 	switch kind {
 	case "":
-		kind = "RequestResponse"
-	case "RequestResponse", "DryRun":
-	case "Event":
-		return "", thaw.Errorf(thaw.CodeNotImplemented, "thaw does not run asynchronous invocations yet. Invoke with InvocationType RequestResponse.")
+		kind = kindSync
+	case kindSync, kindDry, kindEvent:
 	default:
 		return "", thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]", kind)
 	}
@@ -147,7 +208,14 @@ func parseInvoke(r *http.Request, name string, request *invoke.Request, buffer *
 	case "spare":
 		request.Spare = true
 	}
-	request.Payload, err = readBody(r, buffer)
+	limit := maxBody
+	if kind == kindEvent {
+		limit = async.MaxPayload
+		if request.Forced || request.Spare {
+			return "", thaw.Errorf(thaw.CodeInvalidParameterValue, "X-Thaw-Start says how a synchronous invocation is to start. Leave it out with the invocation type Event.")
+		}
+	}
+	request.Payload, err = readBody(r, buffer, kind, limit)
 	return kind, err
 }
 
@@ -171,11 +239,11 @@ func checkQualifier(q string) error {
 	return nil
 }
 
-// readBody reads the payload, into *buffer where it fits.
-func readBody(r *http.Request, buffer *[]byte) ([]byte, error) {
+// readBody reads the payload of an invocation of a kind, at most limit bytes, into *buffer where it fits.
+func readBody(r *http.Request, buffer *[]byte, kind string, limit int) ([]byte, error) {
 	length := r.ContentLength
-	if length > maxBody {
-		return nil, tooLarge(length)
+	if length > int64(limit) {
+		return nil, tooLarge(length, kind, limit)
 	}
 	if length == 0 {
 		return nil, nil
@@ -191,19 +259,22 @@ func readBody(r *http.Request, buffer *[]byte) ([]byte, error) {
 		}
 		return body, nil
 	}
-	all, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	all, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
 	switch {
 	case err != nil:
 		return nil, thaw.Errorf(thaw.CodeInvalidRequestContent, "The request's body could not be read: %v", err)
-	case len(all) > maxBody:
-		return nil, tooLarge(int64(len(all)))
+	case len(all) > limit:
+		return nil, tooLarge(int64(len(all)), kind, limit)
 	}
 	return all, nil
 }
 
-// tooLarge is AWS's recorded text for a payload over the limit.
-func tooLarge(length int64) error {
-	return thaw.Errorf(thaw.CodeRequestTooLarge, "%d byte payload is too large for the RequestResponse invocation type (limit %d bytes)", length, maxBody)
+// tooLarge is AWS's recorded text for a payload over the limit, which has another code for events.
+func tooLarge(length int64, kind string, limit int) error {
+	if kind == kindEvent {
+		return async.TooLarge(length, limit)
+	}
+	return thaw.Errorf(thaw.CodeRequestTooLarge, "%d byte payload is too large for the RequestResponse invocation type (limit %d bytes)", length, limit)
 }
 
 // appendExplanation is the record as the JSON of X-Thaw-Invocation.

@@ -83,7 +83,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 		return nil, refused("TenancyConfig", "environments are not kept per tenant; leave it out")
 	}
 	if err := refuseSettings(&settings{
-		CapacityProviderConfig: in.CapacityProviderConfig, DeadLetterConfig: in.DeadLetterConfig, DurableConfig: in.DurableConfig,
+		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
 		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
 	}); err != nil {
@@ -128,6 +128,9 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 		return nil, err
 	}
 	if err := setEnvironment(v, in.Environment); err != nil {
+		return nil, err
+	}
+	if err := a.setDeadLetter(v, in.DeadLetterConfig); err != nil {
 		return nil, err
 	}
 	setLogging(v, in.LoggingConfig)

@@ -132,8 +132,8 @@ func TestSettingsRefusedOnCreateAndUpdate(t *testing.T) {
 		{"CapacityProviderConfig", func(in *sdk.UpdateFunctionConfigurationInput) {
 			in.CapacityProviderConfig = &types.CapacityProviderConfig{}
 		}},
-		{"DeadLetterConfig", func(in *sdk.UpdateFunctionConfigurationInput) {
-			in.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: ptr("arn:aws:sqs:us-east-1:000000000000:q")}
+		{"DeadLetterConfig with an SNS topic", func(in *sdk.UpdateFunctionConfigurationInput) {
+			in.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: ptr("arn:aws:sns:us-east-1:000000000000:t")}
 		}},
 		{"DurableConfig", func(in *sdk.UpdateFunctionConfigurationInput) { in.DurableConfig = &types.DurableConfig{} }},
 		{"FileSystemConfigs", func(in *sdk.UpdateFunctionConfigurationInput) {

@@ -51,6 +51,9 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 		TracingConfig:    &types.TracingConfigResponse{Mode: types.TracingMode(v.TracingMode)},
 		Version:          aws.String(v.Number),
 	}
+	if v.DeadLetter != "" {
+		c.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: aws.String(v.DeadLetter)}
+	}
 	if len(v.Environment) > 0 {
 		c.Environment = &types.EnvironmentResponse{Variables: v.Environment}
 	}

@@ -105,11 +105,15 @@ func (a *API) eventTarget(operation string, name, qualifier *string) (target, er
 	return t, err
 }
 
-// destinationPattern takes the services that can be destinations. S3 is one for failures only.
+// destinationPattern takes the services that can be destinations on AWS. S3 is one for failures only.
 var destinationPattern = regexp.MustCompile(`^arn:aws[a-zA-Z0-9-]*:(lambda|sqs|sns|events|s3):`)
 
-// setDestinations takes the destinations into e. Whether a function exists is looked up, what another service has is
-// judged by the form of its ARN.
+// foreignDestinations are those that thaw has not.
+var foreignDestinations = map[string]string{
+	"sns": "an SNS topic", "events": "an EventBridge event bus", "s3": "an S3 bucket",
+}
+
+// setDestinations takes the destinations into e: functions and queues of this platform.
 func (a *API) setDestinations(function string, e *thaw.EventInvoke, d *types.DestinationConfig) error {
 	success, failure := "", ""
 	if d.OnSuccess != nil {
@@ -126,7 +130,13 @@ func (a *API) setDestinations(function string, e *thaw.EventInvoke, d *types.Des
 		if m == nil || m[1] == "s3" && arn == success {
 			return invalid("The provided destination config DestinationConfig(onSuccess=%s, onFailure=%s) is invalid.", shownDestination("OnSuccess", success), shownDestination("OnFailure", failure))
 		}
-		if m[1] != "lambda" {
+		if what, ok := foreignDestinations[m[1]]; ok {
+			return refused("DestinationConfig with "+what, "outcomes of asynchronous invocations go to SQS queues and functions of this platform")
+		}
+		if m[1] == "sqs" {
+			if why := a.checkQueue(arn); why != "" {
+				return invalid("The destination ARN %s is invalid: %s.", arn, why)
+			}
 			continue
 		}
 		ref, ok := thaw.ParseFunctionRef(arn)

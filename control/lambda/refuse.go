@@ -9,7 +9,6 @@ import (
 // send without being asked pass.
 type settings struct {
 	CapacityProviderConfig *types.CapacityProviderConfig
-	DeadLetterConfig       *types.DeadLetterConfig
 	DurableConfig          *types.DurableConfig
 	FileSystemConfigs      []types.FileSystemConfig
 	ImageConfig            *types.ImageConfig
@@ -24,8 +23,6 @@ func refuseSettings(s *settings) error {
 	switch {
 	case s.CapacityProviderConfig != nil:
 		return refused("CapacityProviderConfig", "functions run on this machine; leave it out")
-	case s.DeadLetterConfig != nil && value(s.DeadLetterConfig.TargetArn) != "":
-		return refused("DeadLetterConfig", "asynchronous invocations have no dead-letter queue; leave it out")
 	case s.DurableConfig != nil:
 		return refused("DurableConfig", "durable executions are not kept; leave it out")
 	case len(s.FileSystemConfigs) > 0:

@@ -110,6 +110,40 @@ func measure(variables map[string]string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// setDeadLetter takes where events go that were not dealt with; a nil d leaves what v has, and an empty ARN takes it away.
+func (a *API) setDeadLetter(v *thaw.Version, d *types.DeadLetterConfig) error {
+	if d == nil {
+		return nil
+	}
+	arn := value(d.TargetArn)
+	if strings.HasPrefix(arn, "arn:aws:sns:") {
+		return refused("DeadLetterConfig with an SNS topic", "there are no topics; set TargetArn to an SQS queue of this platform")
+	}
+	if arn != "" {
+		if why := a.checkQueue(arn); why != "" {
+			return invalid("The dead-letter queue %s cannot be used: %s.", arn, why)
+		}
+	}
+	v.DeadLetter = arn
+	return nil
+}
+
+// checkQueue says why an ARN is not one of a queue that outcomes can be sent to; empty: it is.
+func (a *API) checkQueue(arn string) string {
+	ref, ok := thaw.ParseQueueARN(arn)
+	switch {
+	case !ok:
+		return "it is not the ARN of an SQS queue"
+	case !a.cfg.Account.OwnsQueue(ref):
+		return "it is of another account or region, and outcomes are sent to queues of this platform only"
+	case strings.HasSuffix(ref.Name, ".fifo"):
+		return "it is a FIFO queue, and outcomes are sent to standard queues only"
+	case a.cfg.HasQueue != nil && !a.cfg.HasQueue(ref.Name):
+		return "there is no such queue; create it first"
+	}
+	return ""
+}
+
 // setLogging takes the log group; members that are left out keep what v has.
 func setLogging(v *thaw.Version, l *types.LoggingConfig) {
 	if l == nil || l.LogGroup == nil {

@@ -84,7 +84,7 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 		return nil, err
 	}
 	if err := refuseSettings(&settings{
-		CapacityProviderConfig: in.CapacityProviderConfig, DeadLetterConfig: in.DeadLetterConfig, DurableConfig: in.DurableConfig,
+		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
 		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
 	}); err != nil {
@@ -101,6 +101,9 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 		}
 	}
 	f, err := a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
+		if err := a.setDeadLetter(&f.Config, in.DeadLetterConfig); err != nil {
+			return err
+		}
 		if err := configure(&f.Config, in); err != nil {
 			return err
 		}

@@ -275,3 +275,39 @@ func TestOutputsHaveEveryMember(t *testing.T) {
 }
 
 var _ Functions = (*state.Store)(nil)
+
+func TestDeadLetterQueue(t *testing.T) {
+	a, store := newAPI(t, func(c *Config) { c.HasQueue = func(name string) bool { return name == "failed" } })
+	const failed = "arn:aws:sqs:us-east-1:000000000000:failed"
+	in := createInput(t, "f")
+	in.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: ptr(failed)}
+	out, err := a.createFunction(t.Context(), in)
+	if err != nil || out.DeadLetterConfig == nil || *out.DeadLetterConfig.TargetArn != failed {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	settle(t, store, "f", "")
+	set := func(d *types.DeadLetterConfig) (*types.DeadLetterConfig, error) {
+		out, err := a.updateFunctionConfiguration(t.Context(), &sdk.UpdateFunctionConfigurationInput{FunctionName: ptr("f"), DeadLetterConfig: d})
+		if err != nil {
+			return nil, err
+		}
+		settle(t, store, "f", "")
+		return out.DeadLetterConfig, nil
+	}
+	if d, err := set(nil); err != nil || *d.TargetArn != failed {
+		t.Errorf("an update without it: %v, %v", d, err)
+	}
+	for arn, say := range map[string]string{
+		"arn:aws:sns:us-east-1:000000000000:t":      "DeadLetterConfig with an SNS topic is not supported by thaw yet: …",
+		"arn:aws:sqs:us-east-1:000000000000:none":   "The dead-letter queue arn:aws:sqs:us-east-1:000000000000:none cannot be used: there is no such queue; create it first.",
+		"arn:aws:sqs:us-east-1:111111111111:failed": "The dead-letter queue arn:aws:sqs:us-east-1:111111111111:failed cannot be used: it is of another account…",
+		"arn:aws:sqs:us-east-1:000000000000:a.fifo": "The dead-letter queue arn:aws:sqs:us-east-1:000000000000:a.fifo cannot be used: it is a FIFO queue…",
+		"arn:aws:s3:::bucket":                       "The dead-letter queue arn:aws:s3:::bucket cannot be used: it is not the ARN of an SQS queue.",
+	} {
+		_, err := set(&types.DeadLetterConfig{TargetArn: &arn})
+		wantPart(t, err, thaw.CodeInvalidParameterValue, say)
+	}
+	if d, err := set(&types.DeadLetterConfig{TargetArn: ptr("")}); err != nil || d != nil {
+		t.Errorf("an empty ARN: %v, %v", d, err)
+	}
+}
