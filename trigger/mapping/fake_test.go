@@ -298,7 +298,7 @@ func (b *bench) run(change ...func(*Mapping)) (r *runner, stop func(ending)) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	r = newRunner(l, b.mapping(change...))
+	r = newRunner(b.t.Context(), l, b.mapping(change...))
 	ctx, cancel := context.WithCancel(b.t.Context())
 	var wait sync.WaitGroup
 	wait.Go(r.run)

@@ -199,7 +199,7 @@ func (l *Loop) apply(ctx context.Context, m *Mapping) error {
 	}
 	if wanted {
 		if r == nil {
-			l.start(m)
+			l.start(ctx, m)
 		}
 		if m.Settled() {
 			return nil
@@ -221,8 +221,8 @@ func (l *Loop) apply(ctx context.Context, m *Mapping) error {
 	}
 }
 
-func (l *Loop) start(m *Mapping) {
-	r := newRunner(l, m)
+func (l *Loop) start(ctx context.Context, m *Mapping) {
+	r := newRunner(ctx, l, m)
 	l.runners[m.UUID] = r
 	l.running.Go(r.run)
 }

@@ -59,10 +59,12 @@ type runner struct {
 	said    atomic.Pointer[string] // the last failure that was logged
 }
 
-func newRunner(l *Loop, m *Mapping) *runner {
+// newRunner makes the runner of a mapping as it is now. Of ctx it has the values only: what ends it is end.
+func newRunner(ctx context.Context, l *Loop, m *Mapping) *runner {
 	r := &runner{loop: l, mapping: m, finished: make(chan struct{}), noted: m.LastResult}
-	r.receiving, r.stop = context.WithCancel(context.Background())
-	r.working, r.cut = context.WithCancel(context.Background())
+	ctx = context.WithoutCancel(ctx)
+	r.receiving, r.stop = context.WithCancel(ctx)
+	r.working, r.cut = context.WithCancel(ctx)
 	r.scaler.limit = min(startBatches, r.ceiling())
 	r.gate = newGate(r.scaler.limit)
 	return r
