@@ -206,7 +206,7 @@ func (b *binder) deriveType(t reflect.Type) (*node, error) {
 
 func (b *binder) field(m member, t reflect.Type) (field, error) {
 	goField, ok := t.FieldByName(goName(m.Name))
-	if !ok {
+	if !ok || len(goField.Index) > 1 { // the codecs do not look into embedded structs
 		return field{}, fmt.Errorf("%v has no field %s", t, goName(m.Name))
 	}
 	ft := goField.Type

@@ -183,11 +183,6 @@ func (a *API) setQueueAttributes(ctx context.Context, in *sdk.SetQueueAttributes
 	return &sdk.SetQueueAttributesOutput{}, err
 }
 
-type getQueueAttributesInput struct {
-	QueueUrl       *string
-	AttributeNames []string
-}
-
 func (a *API) getQueueAttributes(ctx context.Context, in *getQueueAttributesInput) (*sdk.GetQueueAttributesOutput, error) {
 	q, err := a.at(ctx, in.QueueUrl)
 	if err != nil {

@@ -29,8 +29,9 @@ const patience = 20 * time.Second
 
 // world is the API on queues of its own, which run, as does the API.
 type world struct {
-	api    *API
-	queues *queues.Queues
+	api     *API
+	queues  *queues.Queues
+	handler http.Handler
 
 	mu  sync.Mutex
 	now time.Time // the API's clock alone
@@ -53,6 +54,7 @@ func newWorld(t testing.TB) *world {
 		defer w.mu.Unlock()
 		return w.now
 	}
+	w.handler = w.service(t)
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); running.Wait() })

@@ -17,12 +17,6 @@ import (
 // purgeInterval is how often AWS lets a queue be purged.
 const purgeInterval = time.Minute
 
-type createQueueInput struct {
-	QueueName  *string
-	Attributes map[string]string
-	Tags       map[string]string
-}
-
 // createQueue gives the URL of the queue that is there if it has all the attributes that the request names. AWS forbids
 // a name for 60 seconds after its queue was deleted; nothing here needs that.
 func (a *API) createQueue(ctx context.Context, in *createQueueInput) (*sdk.CreateQueueOutput, error) {

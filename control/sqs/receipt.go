@@ -43,23 +43,6 @@ func (a *API) deleteMessageBatch(ctx context.Context, in *sdk.DeleteMessageBatch
 	return out, nil
 }
 
-type changeMessageVisibilityInput struct {
-	QueueUrl          *string
-	ReceiptHandle     *string
-	VisibilityTimeout *int32
-}
-
-type changeMessageVisibilityBatchInput struct {
-	QueueUrl *string
-	Entries  []visibilityEntry
-}
-
-type visibilityEntry struct {
-	Id                *string
-	ReceiptHandle     *string
-	VisibilityTimeout *int32
-}
-
 func (a *API) changeMessageVisibility(ctx context.Context, in *changeMessageVisibilityInput) (*sdk.ChangeMessageVisibilityOutput, error) {
 	q, err := a.at(ctx, in.QueueUrl)
 	if err != nil {

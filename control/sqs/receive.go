@@ -31,17 +31,6 @@ var systemNames = []string{
 	"MessageDeduplicationId", "MessageGroupId", traceHeader, "DeadLetterQueueSourceArn",
 }
 
-type receiveMessageInput struct {
-	QueueUrl                    *string
-	AttributeNames              []string
-	MessageSystemAttributeNames []string
-	MessageAttributeNames       []string
-	MaxNumberOfMessages         *int32
-	VisibilityTimeout           *int32
-	WaitTimeSeconds             *int32
-	ReceiveRequestAttemptId     *string
-}
-
 func (a *API) receiveMessage(ctx context.Context, in *receiveMessageInput) (*sdk.ReceiveMessageOutput, error) {
 	q, err := a.at(ctx, in.QueueUrl)
 	if err != nil {

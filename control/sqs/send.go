@@ -32,33 +32,6 @@ const (
 	maxNumberDigits      = 38
 )
 
-// The SDK's structs cannot tell a delay of zero from none, so that operations with such numbers have inputs of their own.
-type sendMessageInput struct {
-	QueueUrl                *string
-	MessageBody             *string
-	DelaySeconds            *int32
-	MessageAttributes       map[string]types.MessageAttributeValue
-	MessageSystemAttributes map[string]types.MessageSystemAttributeValue
-	MessageDeduplicationId  *string
-	MessageGroupId          *string
-}
-
-type sendMessageBatchInput struct {
-	QueueUrl *string
-	Entries  []outgoing
-}
-
-// outgoing is a message as a batch brings it.
-type outgoing struct {
-	Id                      *string
-	MessageBody             *string
-	DelaySeconds            *int32
-	MessageAttributes       map[string]types.MessageAttributeValue
-	MessageSystemAttributes map[string]types.MessageSystemAttributeValue
-	MessageDeduplicationId  *string
-	MessageGroupId          *string
-}
-
 func (a *API) sendMessage(ctx context.Context, in *sendMessageInput) (*sdk.SendMessageOutput, error) {
 	q, err := a.at(ctx, in.QueueUrl)
 	if err != nil {
