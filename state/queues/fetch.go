@@ -11,6 +11,9 @@ import (
 
 // fetch reads messages. One that is not there is nil.
 func (e *Queues) fetch(ctx context.Context, seqs []uint64) ([]*content, error) {
+	if len(seqs) == 0 {
+		return nil, nil
+	}
 	f := &fetching{contents: make([]*content, len(seqs)), done: make(chan struct{}), left: len(seqs)}
 	for i, seq := range seqs {
 		if c := e.cache.get(seq); c != nil {

@@ -67,6 +67,7 @@ func (e *Queues) connect(ctx context.Context, store *state.Store) error {
 		Name:        streamName,
 		Subjects:    []string{subjectPrefix + ">"},
 		AllowDirect: true,
+		Duplicates:  time.Second, // the engine's own deduplication is not used, and reading what it needs for it takes time
 	})
 	return err
 }

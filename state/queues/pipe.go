@@ -98,8 +98,8 @@ func stored(msg *nats.Msg) (uint64, error) {
 	if msg.Header.Get("Status") == "503" {
 		return 0, nats.ErrNoResponders
 	}
-	// {"stream":"thaw-queues", "seq":12} is what it nearly always is.
-	const before = `{"stream":"` + streamName + `", "seq":`
+	// {"stream":"thaw-queues","seq":12} is what it nearly always is.
+	const before = `{"stream":"` + streamName + `","seq":`
 	if data := string(msg.Data); strings.HasPrefix(data, before) && strings.HasSuffix(data, "}") {
 		if seq, err := strconv.ParseUint(data[len(before):len(data)-1], 10, 64); err == nil {
 			return seq, nil
