@@ -26,11 +26,12 @@ type Streams struct {
 // UpOptions is what `thaw up` was told. An empty string means that the flag was not given, so that the configuration
 // file or the embedded default decides.
 type UpOptions struct {
-	Listen string    // host:port of the one listener
-	Data   string    // directory that holds everything
-	Config string    // path of a YAML file
-	JSON   bool      // log as JSON lines
-	Log    io.Writer // where the platform logs
+	Listen     string    // host:port of the one listener
+	Data       string    // directory that holds everything
+	Config     string    // path of a YAML file
+	Durability string    // what an acknowledged write survives: process or fsync; empty: as configured
+	JSON       bool      // log as JSON lines
+	Log        io.Writer // where the platform logs
 }
 
 // Deps is what the program needs from the outside besides its streams.

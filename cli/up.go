@@ -37,6 +37,7 @@ the file named by --config, and from the embedded defaults otherwise.`,
 	flags := cmd.Flags()
 	flags.StringVar(&options.Listen, "listen", "", "`host:port` to listen on (default 127.0.0.1:4566)")
 	flags.StringVar(&options.Data, "data", "", "`directory` that holds everything")
+	flags.StringVar(&options.Durability, "durability", "", "what acknowledged writes survive, `process|fsync`: the end of the process, or a power cut too (default process)")
 	flags.StringVar(&options.Config, "config", "", "YAML `file` with further settings")
 	return cmd
 }

@@ -33,8 +33,8 @@ type config struct {
 	CodeCache int64 `yaml:"code_cache"`
 	// Fidelity is prompt, or aws: automatic scaling then takes as long as AWS's.
 	Fidelity fidelity `yaml:"fidelity"`
-	// Sync flushes every write to the disk before it is acknowledged.
-	Sync bool `yaml:"sync"`
+	// Durability is process, or fsync: every write waits for the disk then.
+	Durability durability `yaml:"durability"`
 
 	Auth         authConfig        `yaml:"auth"`
 	Runtimes     runtimesConfig    `yaml:"runtimes"`
@@ -52,6 +52,14 @@ type fidelity string
 const (
 	fidelityPrompt fidelity = "prompt"
 	fidelityAWS    fidelity = "aws"
+)
+
+// durability says what an acknowledged write survives.
+type durability string
+
+const (
+	durabilityProcess durability = "process" // the end of the process, however sudden
+	durabilityFsync   durability = "fsync"   // a power cut, too
 )
 
 type authConfig struct {
@@ -147,7 +155,8 @@ func defaults() config {
 		Account: "000000000000",
 		Region:  "us-east-1",
 
-		Fidelity: fidelityPrompt,
+		Fidelity:   fidelityPrompt,
+		Durability: durabilityProcess,
 
 		CodeCache: code.DefaultMaxBytes,
 		Network:   networkConfig{Pool: 4},
@@ -251,6 +260,9 @@ func (c *config) validate() error {
 	}
 	if c.Fidelity != fidelityPrompt && c.Fidelity != fidelityAWS {
 		bad("fidelity", "%q is neither prompt nor aws", c.Fidelity)
+	}
+	if c.Durability != durabilityProcess && c.Durability != durabilityFsync {
+		bad("durability", "%q is neither process nor fsync", c.Durability)
 	}
 	switch c.Network.Mode {
 	case "", sandbox.NetworkNAT, sandbox.NetworkNone, sandbox.NetworkHost:

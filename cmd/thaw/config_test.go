@@ -91,7 +91,7 @@ func TestLoadConfigIsStrict(t *testing.T) {
 		{"unknown key in a section", "network:\n  mode: none\n  modes: x\n", `[3:3] unknown field "modes"`},
 		{"a key twice", "region: us-east-1\nregion: us-east-2\n", `mapping key "region" already defined`},
 		{"text for a number", "environments:\n  max: many\n", "[2:8] cannot unmarshal string"},
-		{"text for a truth", "sync: perhaps\n", "[1:7] cannot unmarshal string"},
+		{"text for a truth", "auth:\n  required: perhaps\n", "[2:13] cannot unmarshal string"},
 		{"no duration", "environments:\n  keep_alive: long\n", `invalid duration "long"`},
 		{"no prefix", "network:\n  prefix: moon\n", "moon"},
 		{"no port", "network:\n  deny_host_ports: [70000]\n", "70000"},
@@ -100,7 +100,7 @@ func TestLoadConfigIsStrict(t *testing.T) {
 		{"null", "environments: {ready: ~}\n", "ready has no value"},
 		{"a list", "- listen\n", "[1:1]"},
 		{"not YAML", "listen: [\n", "[1:"},
-		{"two documents", "sync: true\n---\nsync: false\n", "holds 2 documents"},
+		{"two documents", "durability: fsync\n---\ndurability: process\n", "holds 2 documents"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := loadConfig(writeConfig(t, c.text))

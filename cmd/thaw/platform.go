@@ -62,6 +62,9 @@ func up(ctx context.Context, o cli.UpOptions) error {
 	if o.Data != "" {
 		cfg.Data = o.Data
 	}
+	if o.Durability != "" {
+		cfg.Durability = durability(o.Durability)
+	}
 	if err := cfg.validate(); err != nil {
 		return &cli.Error{What: "cannot use the configuration", Why: err.Error(), Next: "compare with thaw.sample.yaml", Exit: cli.ExitUsage, Err: err}
 	}
@@ -98,7 +101,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	}
 	g.onStop("listener", func() error { listener.Close(); return nil }) //nolint:errcheck // the server has closed it
 	store, err := state.Open(ctx, state.Config{
-		Dir: cfg.Data, SyncAlways: cfg.Sync, LogBytes: cfg.Logs.MaxBytes, LogAge: cfg.Logs.MaxAge, Log: log,
+		Dir: cfg.Data, SyncAlways: cfg.Durability == durabilityFsync, LogBytes: cfg.Logs.MaxBytes, LogAge: cfg.Logs.MaxAge, Log: log,
 	})
 	if err != nil {
 		return explainState(cfg, err)
