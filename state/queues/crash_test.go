@@ -19,8 +19,11 @@ import (
 	"thaw/state"
 )
 
-// crashDir names the environment variable that makes the test binary the process that is killed.
-const crashDir = "THAW_TEST_CRASH_DIR"
+// Environment variables that make the test binary the process that is killed.
+const (
+	crashDir  = "THAW_TEST_CRASH_DIR"
+	crashSync = "THAW_TEST_CRASH_SYNC" // not empty: each write waits for the disk
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
@@ -67,7 +70,7 @@ func (w *worker) loop(fn func() error) {
 
 func workUntilKilled(dir string) error {
 	ctx := context.Background()
-	store, err := state.Open(ctx, state.Config{Dir: dir})
+	store, err := state.Open(ctx, state.Config{Dir: dir, SyncAlways: os.Getenv(crashSync) != ""})
 	if err != nil {
 		return err
 	}
@@ -188,6 +191,10 @@ type tally struct {
 	again   []string
 }
 
+func newTally() *tally {
+	return &tally{sent: map[string]bool{}, begun: map[string]bool{}, deleted: map[[2]string]bool{}, ordered: map[string]int{}}
+}
+
 func (a *tally) note(t *testing.T, line string) {
 	t.Helper()
 	words := strings.Split(line, " ")
@@ -229,11 +236,9 @@ func TestKillLosesNothing(t *testing.T) {
 		rounds = 4
 	}
 	dir := t.TempDir()
-	a := &tally{sent: map[string]bool{}, begun: map[string]bool{}, deleted: map[[2]string]bool{}, ordered: map[string]int{}}
+	a := newTally()
 	for round := range rounds {
-		a.again = a.again[max(0, len(a.again)-100):]
-		must(t, os.WriteFile(filepath.Join(dir, "again"), []byte(strings.Join(a.again, "\n")), 0o600))
-		runAndKill(t, dir, a, 1+rand.IntN(2000), time.Duration(rand.IntN(300_000))*time.Microsecond)
+		runAndKill(t, dir, a, 1+rand.IntN(2000), time.Duration(rand.IntN(300_000))*time.Microsecond, (*os.Process).Kill)
 		verify(t, dir, a)
 		if t.Failed() {
 			t.Fatalf("after kill number %d", round+1)
@@ -242,9 +247,11 @@ func TestKillLosesNothing(t *testing.T) {
 	t.Logf("%d kills: %d messages sent, %d deleted, groups went on to %v", rounds, len(a.sent), len(a.deleted), len(a.ordered))
 }
 
-// runAndKill starts a worker, waits for some lines and then a moment that falls anywhere, and kills it.
-func runAndKill(t *testing.T, dir string, a *tally, count int, moment time.Duration) {
+// runAndKill starts a worker, waits for some lines and then a moment that falls anywhere, and lets kill end it.
+func runAndKill(t *testing.T, dir string, a *tally, count int, moment time.Duration, kill func(*os.Process) error) {
 	t.Helper()
+	a.again = a.again[max(0, len(a.again)-100):]
+	must(t, os.WriteFile(filepath.Join(dir, "again"), []byte(strings.Join(a.again, "\n")), 0o600))
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), crashDir+"="+dir)
 	cmd.Stderr = os.Stderr
@@ -252,16 +259,18 @@ func runAndKill(t *testing.T, dir string, a *tally, count int, moment time.Durat
 	must(t, err)
 	must(t, cmd.Start())
 	lines := bufio.NewScanner(out)
+	killed := make(chan error, 1)
 	for n := 0; lines.Scan(); n++ {
 		a.note(t, lines.Text())
 		if n == count {
-			time.AfterFunc(moment, func() { cmd.Process.Kill() })
+			time.AfterFunc(moment, func() { killed <- kill(cmd.Process) })
 		}
 	}
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.String() != "signal: killed" {
 		t.Fatalf("worker ended by itself: %v", err)
 	}
+	must(t, <-killed)
 }
 
 // verify looks at what is there after a kill.
