@@ -22,7 +22,7 @@ type Queue interface {
 	Depth() queues.Depth
 	Purge(ctx context.Context) error
 	Send(ctx context.Context, messages ...queues.Message) []queues.Sent
-	Receive(ctx context.Context, max int, wait time.Duration, visibility *time.Duration) ([]queues.Received, error)
+	Receive(ctx context.Context, most int, wait time.Duration, visibility *time.Duration) ([]queues.Received, error)
 	Delete(ctx context.Context, handle string) error
 	DeleteBatch(ctx context.Context, handles []string) []error
 	ChangeVisibilityBatch(ctx context.Context, changes []queues.VisibilityChange) []error
