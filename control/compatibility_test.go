@@ -15,18 +15,28 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkscaling "github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
+	sdkevents "github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	sdkscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
+	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"thaw"
 	"thaw/awsapi"
 	"thaw/control/autoscaling"
+	"thaw/control/events"
 	"thaw/control/iam"
 	"thaw/control/lambda"
+	"thaw/control/scheduler"
+	"thaw/control/sqs"
 	"thaw/control/sts"
 	"thaw/state"
+	"thaw/state/queues"
 	trigger "thaw/trigger/autoscaling"
+	rules "thaw/trigger/events"
+	"thaw/trigger/mapping"
+	schedules "thaw/trigger/scheduler"
 )
 
 var rowPattern = regexp.MustCompile(`(?m)^\| (\w+) \| (done|later) \|`)
@@ -62,12 +72,12 @@ func TestDocumentedOperations(t *testing.T) {
 	defer store.Close()
 	account := thaw.Account{ID: "000000000000", Region: "us-east-1"}
 	services := map[string]*awsapi.Service{}
-	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling"} {
+	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling", "sqs", "events", "scheduler"} {
 		if services[name], err = awsapi.New(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	api, err := lambda.New(lambda.Config{Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage})
+	api, err := lambda.New(lambda.Config{Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage, Mappings: mapping.NewRecords(store), Queue: func(string) (queues.Info, bool) { return queues.Info{}, false }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +85,13 @@ func TestDocumentedOperations(t *testing.T) {
 	iam.New(account, store).Register(services["iam"])
 	sts.Register(services["sts"], account)
 	autoscaling.New(account, trigger.NewRecords(store), store).Register(services["application-autoscaling"])
+	messages, err := queues.Open(t.Context(), store, queues.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sqs.New(account, messages, nil).Register(services["sqs"])
+	events.New(account, rules.NewRecords(store), func(context.Context, []*rules.Event) []error { return nil }).Register(services["events"])
+	scheduler.New(account, schedules.NewRecords(store)).Register(services["scheduler"])
 
 	for _, c := range []struct {
 		title   string
@@ -87,12 +104,21 @@ func TestDocumentedOperations(t *testing.T) {
 	}{
 		{"AWS Lambda", services["lambda"], func(url string) any {
 			return sdklambda.New(sdklambda.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
-		}, true, []string{"Invoke"}},
+		}, true, []string{"Invoke", "InvokeAsync"}},
 		{"AWS IAM", services["iam"], func(url string) any {
 			return sdkiam.New(sdkiam.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
 		}, false, nil},
 		{"Application Auto Scaling", services["application-autoscaling"], func(url string) any {
 			return sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+		}, true, nil},
+		{"Amazon SQS", services["sqs"], func(url string) any {
+			return sdksqs.New(sdksqs.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+		}, true, nil},
+		{"Amazon EventBridge", services["events"], func(url string) any {
+			return sdkevents.New(sdkevents.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+		}, true, nil},
+		{"EventBridge Scheduler", services["scheduler"], func(url string) any {
+			return sdkscheduler.New(sdkscheduler.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
 		}, true, nil},
 		{"AWS STS", services["sts"], func(url string) any {
 			return sdksts.New(sdksts.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})

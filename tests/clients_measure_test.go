@@ -85,3 +85,59 @@ func TestMeasurePlane(t *testing.T) {
 	p.Stop()
 	harness.NothingLeft(t, p.Data)
 }
+
+// eventsLine is one measurement of scripts/measure/events.py.
+type eventsLine struct {
+	Kind                             string
+	Sent, Accepted, Attempted, Count int
+	Delivered, Lost, Again, Rate     int
+	PerSecond                        float64  `json:"per_second"`
+	FirstP50                         *float64 `json:"first_attempt_p50_ms"`
+	FirstP99                         *float64 `json:"first_attempt_p99_ms"`
+	P50                              *float64 `json:"p50_ms"`
+	P99                              *float64 `json:"p99_ms"`
+}
+
+// TestMeasureEvents runs the program that measures the event side, as it would run on AWS, with small numbers. How long things
+// take is not looked at; that nothing is lost is.
+func TestMeasureEvents(t *testing.T) {
+	python := findPython(t)
+	p := harness.Start(t, harness.Options{Config: network + forkConfig})
+	out, text, err := run(t, p.Env(), "", python, unmodified(t, python, filepath.Join(harness.Root(), "scripts", "measure", "events.py"),
+		"--senders", "4", "--seconds", "1", "--paced", "10", "--rates", "5,50", "--patience", "60")...)
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, text)
+	}
+	ordered := func(low, high *float64) bool { return low != nil && high != nil && 0 < *low && *low <= *high }
+	var kinds []string
+	for line := range strings.Lines(out) {
+		var l eventsLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		kinds = append(kinds, l.Kind)
+		good := false
+		switch l.Kind {
+		case "paced":
+			good = l.Sent == 10 && l.Attempted == 10 && ordered(l.FirstP50, l.FirstP99)
+		case "accepted":
+			good = l.Accepted > 0 && l.Attempted == l.Accepted && l.Lost == 0 && l.PerSecond > 0 && ordered(l.FirstP50, l.FirstP99)
+		case "mapping":
+			good = l.Sent == l.Rate && l.Delivered == l.Sent && l.Lost == 0 && ordered(l.P50, l.P99)
+		default:
+			good = l.Count > 0 && l.PerSecond > 0
+		}
+		if !good {
+			t.Errorf("%s", line)
+		}
+	}
+	if want := "paced accepted send send-batch receive-delete mapping mapping"; strings.Join(kinds, " ") != want {
+		t.Fatalf("it measured %q:\n%s", kinds, out)
+	}
+	left, err := p.Lambda().ListFunctions(t.Context(), &lambda.ListFunctionsInput{})
+	if err != nil || len(left.Functions) != 0 {
+		t.Errorf("it leaves %+v, %v", left, err)
+	}
+	p.Stop()
+	harness.NothingLeft(t, p.Data)
+}

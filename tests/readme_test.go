@@ -93,6 +93,25 @@ func TestReadmeCapacity(t *testing.T) {
 	}
 }
 
+// TestReadmeEvents runs the session about queues, asynchronous invocations and schedules.
+func TestReadmeEvents(t *testing.T) {
+	out := readmeSession(t, "shell")
+	for _, want := range []string{
+		`(?m)^messages: 1 waiting, 0 in flight, 0 delayed$`,    // the poison message, and it alone
+		`(?m)^[0-9a-f-]{36}  sent .*, died in orders\n  moon$`, // looked at where it died
+		`(?m)^messages: 2 waiting`,                             // the failure of the asynchronous invocation
+		`(?m)^.*sold coffee$`,                                  // what was scheduled
+		`(?m)^moved 1 message$`,                                // the failure's record has not died in a queue, and stays
+		`(?m)^.*sold moon$`,
+		`(?m)^orders +0 +.* orders-dead, after 2 receives$`,
+		`(?m)^orders-dead +1 +0 +0 `,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s is not in:\n%s", want, out)
+		}
+	}
+}
+
 // TestReadmeProgram runs the README's program.
 func TestReadmeProgram(t *testing.T) {
 	python := findPython(t)

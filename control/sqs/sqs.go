@@ -183,6 +183,8 @@ func wording(ctx context.Context, err error) error {
 		return noQueue(ctx)
 	case errors.Is(err, queues.ErrInFlight):
 		return thaw.Errorf(thaw.CodeOverLimit, "As many messages are in flight as this queue can have, 120,000. Delete those that are done with.")
+	case errors.Is(err, state.ErrFull):
+		return &thaw.Error{Code: thaw.CodeInternal, Message: "There is no space left in the data directory, or the queues have reached queues.max_bytes; receive and delete messages, or make room, and send the request again.", Cause: err}
 	}
 	return err
 }
