@@ -73,6 +73,9 @@ func Identify(r *http.Request) (service, region string) {
 	if isDatedPath(r.URL.Path) {
 		return "lambda", ""
 	}
+	if isQueuePath(r.URL.Path) {
+		return "sqs", ""
+	}
 	query := r.URL.Query()
 	if query.Get("Action") == "" && isForm(r) {
 		query, _ = peekForm(r)
@@ -91,6 +94,12 @@ func isDatedPath(path string) bool {
 		}
 	}
 	return true
+}
+
+// isQueuePath knows the paths of SQS's queue URLs, an account and a name: /123456789012/my-queue.
+func isQueuePath(path string) bool {
+	account, name, ok := strings.Cut(strings.Trim(path, "/"), "/")
+	return ok && len(account) == 12 && strings.Trim(account, "0123456789") == "" && name != "" && !strings.Contains(name, "/")
 }
 
 // serviceOfTarget reads X-Amz-Target, "Prefix_Version.Operation", where the prefix is the service's own.

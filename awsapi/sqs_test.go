@@ -263,11 +263,18 @@ func TestSQSIsKnown(t *testing.T) {
 	form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	plain := httptest.NewRequest("POST", "/123456789012/q", strings.NewReader("MessageBody=b&Action=SendMessage"))
 	plain.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	nothing := httptest.NewRequest("POST", "/123456789012/q.fifo/", strings.NewReader("MessageBody=b"))
+	nothing.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	target := httptest.NewRequest("POST", "/", strings.NewReader("{}"))
 	target.Header.Set("X-Amz-Target", "AmazonSQS.ReceiveMessage")
-	for _, r := range []*http.Request{form, plain, target, httptest.NewRequest("GET", "/123456789012/q?Action=DeleteQueue", nil)} {
+	for _, r := range []*http.Request{form, plain, nothing, target, httptest.NewRequest("GET", "/123456789012/q?Action=DeleteQueue", nil)} {
 		if service, _ := Identify(r); service != "sqs" {
 			t.Errorf("%s %s is for %q", r.Method, r.URL, service)
+		}
+	}
+	for _, path := range []string{"/", "/123456789012", "/123456789012/", "/12345678901/q", "/123456789012/a/b", "/2015-03-31/functions"} {
+		if service, _ := Identify(httptest.NewRequest("GET", path, nil)); service == "sqs" {
+			t.Errorf("%s is a queue's", path)
 		}
 	}
 }
