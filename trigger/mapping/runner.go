@@ -259,15 +259,18 @@ func (r *runner) invoke(s source, batch []message) (Result, error) {
 		}
 		r.backOff()
 		r.problem(err)
-		if err := r.keep(s, batch, pause); err != nil {
-			return Result{}, err
-		}
-		if !r.rest(pause) {
-			if r.working.Err() == nil {
-				r.handBack(s, batch)
+		if r.ceiling() > 0 {
+			if err := r.keep(s, batch, pause); err != nil {
+				return Result{}, err
 			}
-			return Result{}, errGivenBack
+			if r.rest(pause) {
+				continue
+			}
+		} // otherwise the function is gone or stopped, and the messages wait in the queue
+		if r.working.Err() == nil {
+			r.handBack(s, batch)
 		}
+		return Result{}, errGivenBack
 	}
 }
 

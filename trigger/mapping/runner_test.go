@@ -221,10 +221,10 @@ func TestNothingIsReceivedForAFunctionThatCannotRun(t *testing.T) {
 		b.queue.send("c")
 		pass(time.Minute)
 		b.wantLeft("b=1 c=0")
-		stop(giveBack)
 		if d := b.queue.Depth(); d.Visible != 2 {
 			t.Errorf("%+v", d)
 		}
+		stop(giveBack)
 	})
 }
 

@@ -20,8 +20,9 @@ type scaler struct {
 	idle  int // looks without need of what there is
 	// before is the limit and the throughput before the last addition, zero when there was none to judge.
 	before struct{ limit, batches int }
-	vain   int // additions in a row that brought nothing
-	good   int // the limit before them
+	vain   int  // additions in a row that brought nothing
+	good   int  // the limit before them
+	gentle bool // additions are small: a doubling has brought nothing
 	// backedOff is when the limit was halved last.
 	backedOff time.Time
 }
@@ -47,7 +48,7 @@ func (s *scaler) follow(u use, backlog, ceiling int) int {
 		if s.idle++; s.idle >= slowTicks {
 			s.idle = 0
 			s.limit -= max(1, (s.limit-max(floor, u.busy))/2)
-			s.before.batches, s.vain = 0, 0
+			s.before.batches, s.vain, s.gentle = 0, 0, false
 		}
 	}
 	s.limit = min(max(s.limit, min(1, ceiling)), ceiling)
@@ -66,6 +67,7 @@ func (s *scaler) grow(u use) {
 	}
 	added := float64(s.limit-s.before.limit) / float64(max(1, s.before.limit))
 	if s.before.batches > 0 && float64(u.batches) < float64(s.before.batches)*(1+gain*added) {
+		s.gentle = true
 		if s.vain++; s.vain >= 2 {
 			s.limit, s.hold, s.vain = s.good, slowTicks, 0
 			s.before.batches = 0
@@ -75,7 +77,11 @@ func (s *scaler) grow(u use) {
 		s.good, s.vain = s.limit, 0
 	}
 	s.before.limit, s.before.batches = s.limit, u.batches
-	s.limit += max(1, s.limit/4)
+	if s.gentle {
+		s.limit += max(1, s.limit/4)
+	} else {
+		s.limit *= 2
+	}
 }
 
 // backOff halves the limit, once for what fails at about the same time: the function throttles, or fails.
