@@ -7,6 +7,7 @@ import (
 
 	"thaw"
 	"thaw/state"
+	"thaw/state/queues"
 )
 
 // Destination is a target taken apart: a function, or a queue where Queue is not empty.
@@ -59,6 +60,8 @@ func final(err error) (code string, yes bool) {
 	switch {
 	case errors.Is(err, state.ErrFull):
 		return codeFromTarget, false
+	case errors.Is(err, queues.ErrTooLarge):
+		return codeFromTarget, true
 	case errors.Is(err, state.ErrNotFound), ok && told.Code == thaw.CodeQueueDoesNotExist:
 		return codeNoResource, true
 	case !ok:

@@ -35,11 +35,12 @@ func parsePath(text string) ([]step, error) {
 		}
 		var s step
 		var err error
-		if rest[0] == '.' {
+		switch rest[0] {
+		case '.':
 			s, rest, err = dotted(rest[1:])
-		} else if rest[0] == '[' {
+		case '[':
 			s, rest, err = bracketed(rest[1:])
-		} else {
+		default:
 			err = fmt.Errorf("%q is out of place", rest[:1])
 		}
 		if err != nil {
@@ -89,10 +90,10 @@ func bracketed(rest string) (step, string, error) {
 // of all that was found.
 func find(text json.RawMessage, steps []step) (json.RawMessage, bool) {
 	for i, s := range steps {
-		switch {
-		case s.index == all:
+		switch s.index {
+		case all:
 			return findAll(text, steps[i+1:])
-		case s.index == byMember:
+		case byMember:
 			var object map[string]json.RawMessage
 			if json.Unmarshal(text, &object) != nil {
 				return nil, false
