@@ -199,13 +199,13 @@ func (a *tally) note(t *testing.T, line string) {
 	t.Helper()
 	words := strings.Split(line, " ")
 	id := words[len(words)-1]
-	switch {
-	case words[0] == "sent":
+	switch words[0] {
+	case "sent":
 		a.sent[id] = true
 		if id[0] == 'f' {
 			a.again = append(a.again, id)
 		}
-	case words[0] == "deleting":
+	case "deleting":
 		a.begun[id] = true
 		if id[0] == 'f' {
 			if run, n := numbered(t, id); n < a.ordered[run] {
@@ -214,7 +214,7 @@ func (a *tally) note(t *testing.T, line string) {
 				a.ordered[run] = n
 			}
 		}
-	case words[0] == "deleted":
+	case "deleted":
 		a.deleted[[2]string{words[1], id}] = true
 	default:
 		t.Errorf("worker said %q", line)

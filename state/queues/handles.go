@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"thaw/state"
 )
 
 // VisibilityChange is one change of ChangeVisibilityBatch.
@@ -14,15 +16,14 @@ type VisibilityChange struct {
 	Visibility time.Duration
 }
 
-// find gives the message of a handle; nil if it is not here any more: deleted, or on its way to another queue. The lock is
-// held.
+// find gives the message of a handle; nil if it is not here any more: deleted, or moved. The lock is held.
 func (q *Queue) find(text string) (*message, handle, error) {
 	h, err := parseHandle(text)
 	if err != nil || h.queue != q.number {
 		return nil, h, ErrHandle
 	}
 	m := q.index.messages[h.seq]
-	if m == nil || m.tag != h.tag || m.more != nil && m.more.moving {
+	if m == nil || m.tag != h.tag {
 		return nil, h, nil
 	}
 	if q.fifo && (m.class != inFlight || m.receives() != h.receives) {
@@ -100,6 +101,7 @@ func (q *Queue) Delete(ctx context.Context, handle string) error {
 // DeleteBatch is Delete for several; errors stand in the order of the handles.
 func (q *Queue) DeleteBatch(ctx context.Context, handles []string) []error {
 	o := newOutcomes(len(handles))
+	busy := q.e.journal.overloaded()
 	q.lock()
 	for i, text := range handles {
 		m, _, err := q.find(text)
@@ -108,6 +110,10 @@ func (q *Queue) DeleteBatch(ctx context.Context, handles []string) []error {
 			o.tell(i, ErrClosed)
 		case err != nil || m == nil:
 			o.tell(i, err)
+		case busy:
+			o.tell(i, q.e.streams.Error("delete a message", state.ErrBusy))
+		case m.more != nil && m.more.moving:
+			m.more.wishes = append(m.more.wishes, func(err error) { o.tell(i, err) })
 		default:
 			q.pardon(m)
 			q.erase(m, func(err error) { o.tell(i, err) })
@@ -125,6 +131,20 @@ func (q *Queue) pardon(m *message) {
 	m.more.condemned = false
 	if i := slices.Index(q.doomed, m); i >= 0 {
 		q.doomed = slices.Delete(q.doomed, i, i+1)
+	}
+}
+
+// wished takes who wants a message deleted that was on its way to another queue. It gives nil if nobody does.
+func (m *message) wished() func(error) {
+	if m.more == nil || len(m.more.wishes) == 0 {
+		return nil
+	}
+	wishes := m.more.wishes
+	m.more.wishes = nil
+	return func(err error) {
+		for _, tell := range wishes {
+			tell(err)
+		}
 	}
 }
 

@@ -41,9 +41,10 @@ type detail struct {
 	until     int64 // hidden until, on the engine's clock, milliseconds
 	first     int64 // first received, milliseconds since 1970
 	receives  uint32
-	inFlight  bool // what it counts as while it is hidden
-	condemned bool // it waits for its move to another queue
-	moving    bool // and that has begun
+	inFlight  bool          // what it counts as while it is hidden
+	condemned bool          // it waits for its move to another queue
+	moving    bool          // and that has begun
+	wishes    []func(error) // who wants it deleted meanwhile
 	note      string
 	rec       *record // where this is stored; nil: nowhere
 }

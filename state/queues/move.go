@@ -101,10 +101,8 @@ func (q *Queue) moveDoomed(ctx context.Context) error {
 			m.more.moving = true
 		}
 		if !ok { // the queue is given up as a dead-letter queue: they are given out again
-			now := q.e.now()
 			for _, m := range batch {
-				m.more.condemned, m.more.moving = false, false
-				q.arrive(m, now)
+				q.stay(m)
 			}
 			batch = nil
 		}
@@ -120,10 +118,7 @@ func (q *Queue) moveDoomed(ctx context.Context) error {
 		if err != nil {
 			q.lock()
 			for _, m := range batch {
-				if m.spot != removed {
-					m.more.moving = false
-					q.doomed = append(q.doomed, m)
-				}
+				q.stay(m) // that is, it is condemned again
 			}
 			q.unlock()
 			return err
@@ -181,6 +176,14 @@ func (q *Queue) move(ctx context.Context, batch []*message, where func(*content)
 				return
 			}
 			q.leave(m, func() {
+				q.mu.Lock()
+				unwanted := m.wished()
+				q.mu.Unlock()
+				if unwanted != nil {
+					target.discard(seq, c, unwanted)
+					o.tell(i, nil)
+					return
+				}
 				err := target.insert(seq, c, nil)
 				if errors.Is(err, ErrClosed) {
 					err = nil // it went to a queue that was deleted meanwhile
@@ -203,6 +206,20 @@ func (q *Queue) move(ctx context.Context, batch []*message, where func(*content)
 		}
 	}
 	return moved, nil
+}
+
+// discard deletes a stored message that is not in the index.
+func (q *Queue) discard(seq uint64, c *content, told func(error)) {
+	q.e.journal.add(op{kind: opDelete, queue: q.number, seq: seq, tag: tag(c.envelope.id)}, func(rec *record, err error) {
+		if err == nil {
+			q.e.cache.remove(seq)
+			q.e.trash.died(seq, c.size(), rec)
+		} else {
+			err = errors.Join(err, q.insert(seq, c, nil))
+		}
+		told(err)
+	})
+	q.e.journal.kick()
 }
 
 var errStays = errors.New("message stays where it is")
@@ -260,20 +277,29 @@ func (q *Queue) Die(ctx context.Context, handle string, meta []byte) error {
 func (q *Queue) restore(batch []*message) {
 	q.lock()
 	defer q.unlock()
-	now := q.e.now()
 	for _, m := range batch {
-		if m.spot != removed {
-			m.more.condemned, m.more.moving = false, false
-			q.arrive(m, now)
-		}
+		q.stay(m)
 	}
 }
 
-// Move takes up to max messages (0: all there are when it begins) from one queue to another, oldest first, only those
+// stay gives up the move of a message, and deletes it if that was asked for meanwhile.
+func (q *Queue) stay(m *message) {
+	if m.spot == removed {
+		return
+	}
+	m.more.condemned, m.more.moving = false, false
+	if tell := m.wished(); tell != nil {
+		q.erase(m, tell)
+		return
+	}
+	q.arrive(m, q.e.now())
+}
+
+// Move takes up to most messages (0: all there are when it begins) from one queue to another, oldest first, only those
 // that are visible: a redrive. With to "" each goes back to the queue that it died in; those whose queue is gone, or that
-// were never in another, stay, and count for max. Body, meta, group and id are kept; the count of receives and the time in the queue start
+// were never in another, stay, and count for most. Body, meta, group and id are kept; the count of receives and the time in the queue start
 // again. It returns how many moved, also with an error. It fails with state.ErrNotFound and state.ErrFull.
-func (e *Queues) Move(ctx context.Context, from, to string, max int) (moved int, err error) {
+func (e *Queues) Move(ctx context.Context, from, to string, most int) (moved int, err error) {
 	q, ok := e.Queue(from)
 	if !ok {
 		return 0, fmt.Errorf("move messages from queue %s: %w", from, state.ErrNotFound)
@@ -283,8 +309,8 @@ func (e *Queues) Move(ctx context.Context, from, to string, max int) (moved int,
 		return 0, fmt.Errorf("move messages to queue %s: %w", to, state.ErrNotFound)
 	}
 	left := q.Depth().Visible
-	if max > 0 {
-		left = min(left, max)
+	if most > 0 {
+		left = min(left, most)
 	}
 	var stay []*message
 	defer func() { q.restore(stay) }()
@@ -339,11 +365,20 @@ func (q *Queue) hold(limit int) []*message {
 	return batch
 }
 
-// lowest gives the messages with the lowest sequences above after that are wanted, in order.
-func (q *Queue) lowest(after uint64, limit int, wanted func(*message) bool) []*message {
+// lowest gives the messages with the lowest sequences above after, in order.
+func (q *Queue) lowest(after uint64, limit int) []*message {
 	var low []*message
+	if limit >= len(q.index.messages) {
+		for seq, m := range q.index.messages {
+			if seq > after {
+				low = append(low, m)
+			}
+		}
+		slices.SortFunc(low, func(a, b *message) int { return cmp.Compare(a.seq, b.seq) })
+		return low
+	}
 	for seq, m := range q.index.messages {
-		if seq <= after || len(low) == limit && seq > low[limit-1].seq || !wanted(m) {
+		if seq <= after || len(low) == limit && seq > low[limit-1].seq {
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(low, seq, func(m *message, seq uint64) int { return cmp.Compare(m.seq, seq) })
@@ -362,7 +397,7 @@ func (q *Queue) Peek(ctx context.Context, after uint64, limit int) ([]Received, 
 		return nil, nil
 	}
 	q.lock()
-	low := q.lowest(after, limit, func(*message) bool { return true })
+	low := q.lowest(after, limit)
 	known := make([]Received, len(low))
 	seqs := make([]uint64, len(low))
 	for i, m := range low {

@@ -121,22 +121,20 @@ func (e *Queues) recover(ctx context.Context) error {
 	return nil
 }
 
-// read replays the stream.
+// read replays the stream, through a consumer that is pushed to: with a million messages that takes two thirds of the time
+// that one takes that asks for them.
 func (r *recovery) read(ctx context.Context) error {
-	consumer, err := r.e.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+	js, err := r.e.streams.Conn.JetStream()
 	if err != nil {
 		return r.e.streams.Error("read the queues' stream", err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(8192))
+	sub, err := js.SubscribeSync("", nats.BindStream(streamName), nats.OrderedConsumer(), nats.HeadersOnly(), nats.Context(ctx))
 	if err != nil {
 		return r.e.streams.Error("read the queues' stream", err)
 	}
-	defer messages.Stop()
+	defer sub.Unsubscribe() //nolint:errcheck // it fails where the engine has gone, and the consumer with it
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+		msg, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			return r.e.streams.Error("read the queues' stream", err)
 		}
@@ -144,7 +142,7 @@ func (r *recovery) read(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the queues' stream: %w", err)
 		}
-		if err := r.replay(meta.Sequence.Stream, msg.Subject(), msg.Headers()); err != nil {
+		if err := r.replay(meta.Sequence.Stream, msg.Subject, msg.Header); err != nil {
 			return fmt.Errorf("message %d of stream %s: %w; install a newer thaw, or choose another directory with --data", meta.Sequence.Stream, streamName, err)
 		}
 		if meta.NumPending == 0 {

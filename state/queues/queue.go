@@ -324,6 +324,9 @@ func (q *Queue) Purge(ctx context.Context) error {
 				if seq <= last {
 					q.bury(m)
 					q.e.trash.left(seq, int(m.size))
+					if tell := m.wished(); tell != nil {
+						tell(nil)
+					}
 				}
 			}
 			q.doomed = slices.DeleteFunc(q.doomed, func(m *message) bool { return m.spot == removed })
@@ -374,6 +377,9 @@ func (q *Queue) end() {
 	for _, m := range q.index.messages {
 		q.bury(m)
 		q.e.trash.left(m.seq, int(m.size))
+		if tell := m.wished(); tell != nil {
+			tell(nil)
+		}
 	}
 	q.e.trash.purge(purge{q.number, math.MaxInt64, nil})
 	for _, s := range q.memory.order {

@@ -11,7 +11,7 @@ import (
 
 // waiter is a call of Receive that found nothing.
 type waiter struct {
-	max        int
+	most       int
 	visibility *time.Duration
 	picked     *picked
 	served     chan struct{} // closed when picked is set, or the queue is deleted
@@ -46,10 +46,10 @@ func (p *picked) stored(err error) {
 	}
 }
 
-// Receive gives out up to max visible messages and hides them for visibility (nil: the queue's). It waits up to wait for
+// Receive gives out up to most visible messages and hides them for visibility (nil: the queue's). It waits up to wait for
 // the first one; callers that wait are served in the order they came. Nothing there: an empty slice. On FIFO queues a
 // group with a message in flight gives out no other. It fails with ErrInFlight, ErrClosed, state.ErrFull.
-func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration, visibility *time.Duration) ([]Received, error) {
+func (q *Queue) Receive(ctx context.Context, most int, wait time.Duration, visibility *time.Duration) ([]Received, error) {
 	if err := q.e.roomToHandle(); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration, visibi
 	var p *picked
 	var err error
 	if len(q.waiters) == 0 {
-		p, err = q.take(max, visibility)
+		p, err = q.take(most, visibility)
 	}
 	if p != nil || err != nil || wait <= 0 || ctx.Err() != nil {
 		q.unlock()
@@ -71,7 +71,7 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration, visibi
 		}
 		return q.deliver(ctx, p)
 	}
-	w := &waiter{max: max, visibility: visibility, served: make(chan struct{})}
+	w := &waiter{most: most, visibility: visibility, served: make(chan struct{})}
 	q.waiters = append(q.waiters, w)
 	q.unlock()
 
@@ -98,9 +98,12 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration, visibi
 	return nil, ctx.Err()
 }
 
-// roomToHandle asks whether the disk has room for what is written while messages are worked on.
+// roomToHandle asks whether there is room for what is written while messages are worked on.
 func (e *Queues) roomToHandle() error {
 	const some = 4096
+	if e.journal.overloaded() {
+		return e.streams.Error("work on messages", state.ErrBusy)
+	}
 	if err := e.streams.Take(some, state.Handling); err != nil {
 		return err
 	}
@@ -112,7 +115,7 @@ func (e *Queues) roomToHandle() error {
 func (q *Queue) serve(now int64) {
 	for len(q.waiters) > 0 {
 		w := q.waiters[0]
-		p, err := q.take(w.max, w.visibility)
+		p, err := q.take(w.most, w.visibility)
 		if p == nil || err != nil {
 			return
 		}
@@ -123,8 +126,8 @@ func (q *Queue) serve(now int64) {
 	}
 }
 
-// take picks up to max ready messages. It gives nil if there are none.
-func (q *Queue) take(max int, visibility *time.Duration) (*picked, error) {
+// take picks up to want ready messages. It gives nil if there are none.
+func (q *Queue) take(want int, visibility *time.Duration) (*picked, error) {
 	now := q.e.now()
 	hide := milliseconds(q.info.Options.Visibility)
 	if visibility != nil {
@@ -136,7 +139,7 @@ func (q *Queue) take(max int, visibility *time.Duration) (*picked, error) {
 	}
 	var p *picked
 	var last *message
-	for p == nil || len(p.messages) < max {
+	for p == nil || len(p.messages) < want {
 		var m *message
 		if last != nil {
 			m = last.after()
