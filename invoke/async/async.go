@@ -28,13 +28,14 @@ const (
 )
 
 const (
-	// hidden is for how long a received event is given to nobody else. While it is attempted that is extended; after a
-	// crash the attempts that were under way are made again when it is over.
+	// hidden is for how long a received event is given to nobody else. While it is attempted that is extended.
 	hidden = 20 * time.Second
 	// linger is how long a lane waits for another event before it looks whether it is still needed.
 	linger = 10 * time.Second
 	// recheck is how soon a lane that may not take more looks again, if nothing wakes it before.
 	recheck = 100 * time.Millisecond
+	// maxTrace bounds a trace that is kept, bytes; one with a whole lineage has some 500. A longer one is replaced.
+	maxTrace = 4096
 	// batch bounds how many events a lane takes at once.
 	batch = 32
 	// settleTime bounds a write of the engine that ends or hands back an event.
@@ -140,6 +141,9 @@ func (d *Dispatcher) Enqueue(ctx context.Context, e *Event) (requestID string, e
 	}
 	now := d.cfg.Now()
 	r := invoke.Request{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload, TraceID: e.TraceID, RequestID: e.RequestID, Start: now}
+	if len(r.TraceID) > maxTrace {
+		r.TraceID = ""
+	}
 	if _, err := d.cfg.Invoker.Check(&r); err != nil && (!e.Wait || thaw.CodeOf(err) != thaw.CodeResourceConflict) {
 		return "", err
 	}

@@ -98,9 +98,10 @@ func (d *Dispatcher) makeQueues(ctx context.Context, function string) error {
 	return nil
 }
 
-// Run delivers events until ctx ends. Then it takes no more, waits a little for the attempts that are under way, hands
+// Run delivers events until ctx ends, beginning with those that were being attempted when the platform ended. Then it takes no more, waits a little for the attempts that are under way, hands
 // back what has not ended, and returns nil. Attempts that go on after that end with the environments that run them.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	d.recall(ctx)
 	d.mu.Lock()
 	d.running = ctx
 	d.mu.Unlock()
@@ -128,6 +129,19 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.group.Wait()
 	d.drain(ctx)
 	return nil
+}
+
+// recall makes visible what was being attempted when the platform ended. No lane may run yet.
+func (d *Dispatcher) recall(ctx context.Context) {
+	for _, name := range d.cfg.Queues.Names(queuePrefix) {
+		q, ok := d.cfg.Queues.Queue(name)
+		if !ok || q.Depth().InFlight == 0 {
+			continue
+		}
+		if _, err := q.Recall(ctx); err != nil && ctx.Err() == nil {
+			d.cfg.Log.Warn("events that were being attempted when the platform ended wait until they are no longer hidden", "queue", name, "error", err)
+		}
+	}
 }
 
 func empty(q Queue) bool {

@@ -28,6 +28,7 @@ type Queue interface {
 	ChangeVisibilityBatch(ctx context.Context, changes []queues.VisibilityChange) []error
 	Return(ctx context.Context, handle string, delay time.Duration, note []byte) error
 	Die(ctx context.Context, handle string, meta []byte) error
+	Recall(ctx context.Context) (int, error)
 	Peek(ctx context.Context, after uint64, limit int) ([]queues.Received, error)
 }
 

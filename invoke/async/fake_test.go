@@ -302,6 +302,19 @@ func (q *memoryQueue) Die(_ context.Context, handle string, meta []byte) error {
 	})
 }
 
+func (q *memoryQueue) Recall(context.Context) (n int, err error) {
+	q.of.mu.Lock()
+	defer q.of.mu.Unlock()
+	for _, m := range q.messages {
+		if m.inFlight && m.shows.After(time.Now()) {
+			m.shows = time.Now()
+			n++
+		}
+	}
+	q.of.touch()
+	return n, nil
+}
+
 func (q *memoryQueue) Peek(_ context.Context, after uint64, limit int) (got []queues.Received, err error) {
 	q.of.mu.Lock()
 	defer q.of.mu.Unlock()
