@@ -13,7 +13,7 @@
 //   - {"exists": false} asks that no element of any array has the field.
 //
 // One thing is allowed here that AWS refuses: wildcards that its matcher finds too complex. Ours takes time in
-// proportion to the text whatever the pattern is.
+// proportion to the event, for each combination of the pattern's $or, whatever the wildcards are.
 package pattern
 
 import (
