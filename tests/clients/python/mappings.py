@@ -129,8 +129,8 @@ def partial(name, fifo):
     until("the queue is empty", lambda: depth(url) == (0, 0))
 
     # What is no partial batch response, and an exception, fail the whole batch.
-    for body in ["nonsense", "raise"]:
-        extra = {"MessageGroupId": "a"} if fifo else {}
+    for body, group in [("nonsense", "a"), ("raise", "b")]:
+        extra = {"MessageGroupId": group} if fifo else {}
         sqs.send_message(QueueUrl=url, MessageBody=body, **extra)
     check("whole batches", drain(dead, 2), ["nonsense", "raise"])
     until("the queue is empty", lambda: depth(url) == (0, 0))

@@ -1,0 +1,107 @@
+package lambda
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"thaw"
+	"thaw/trigger/mapping"
+)
+
+// FuzzMappingSource holds that a source is one that the loop can follow, or refused with an error of the closed set.
+func FuzzMappingSource(f *testing.F) {
+	for _, arn := range []string{queueOrders, "arn:aws:sqs:eu-west-1:123456789012:a.fifo", "arn:aws:kinesis:us-east-1:000000000000:stream/s", "arn:aws:sqs:::", "", "x"} {
+		f.Add(arn, "", "", "")
+		f.Add(arn, endpointSQS, "http://127.0.0.1:9324", "env:A")
+		f.Add(arn, endpointNATS, "nats://127.0.0.1:4222/orders", "env:A_1")
+		f.Add(arn, "KAFKA_BOOTSTRAP_SERVERS", "kafka:9092", "arn:aws:secretsmanager:x")
+	}
+	a := &API{cfg: Config{Account: account}}
+	f.Fuzz(func(t *testing.T, arn, kind, endpoint, uri string) {
+		in := &sdk.CreateEventSourceMappingInput{}
+		if arn != "" {
+			in.EventSourceArn = &arn
+		}
+		if kind != "" {
+			in.SelfManagedEventSource = &types.SelfManagedEventSource{Endpoints: map[string][]string{kind: {endpoint}}}
+		}
+		s, err := a.source(in)
+		if err == nil && uri != "" {
+			err = setAccess(&s, []types.SourceAccessConfiguration{{Type: types.SourceAccessTypeBasicAuth, URI: &uri}})
+		}
+		if err != nil {
+			if code := thaw.CodeOf(err); code != thaw.CodeInvalidParameterValue && code != thaw.CodeNotImplemented {
+				t.Errorf("%q %q %q %q: %v", arn, kind, endpoint, uri, err)
+			}
+			return
+		}
+		switch {
+		case s.Kind() == mapping.KindUnknown:
+			t.Errorf("%+v is unknown", s)
+		case s.Kind() == mapping.KindQueue && (s.QueueName() == "" || s.Credentials != ""):
+			t.Errorf("%+v is no queue of this platform", s)
+		case strings.ContainsAny(s.Credentials, "= $"):
+			t.Errorf("%+v names no variables", s)
+		}
+	})
+}
+
+const queueOrders = "arn:aws:sqs:us-east-1:000000000000:orders"
+
+func TestListEventSourceMappingsPages(t *testing.T) {
+	a, store := newAPI(t)
+	for i := range 7 {
+		name := fmt.Sprint("f", i)
+		active(t, a, store, name)
+		if _, err := a.createEventSourceMapping(t.Context(), &sdk.CreateEventSourceMappingInput{FunctionName: &name, EventSourceArn: aws.String(queueOrders)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := &sdk.ListEventSourceMappingsInput{EventSourceArn: aws.String(queueOrders), MaxItems: aws.Int32(3)}
+	got, pages := map[string]bool{}, 0
+	for {
+		out, err := a.listEventSourceMappings(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages++
+		for i := range out.EventSourceMappings {
+			got[*out.EventSourceMappings[i].UUID] = true
+		}
+		if in.Marker = out.NextMarker; in.Marker == nil {
+			break
+		}
+	}
+	if len(got) != 7 || pages != 3 {
+		t.Errorf("%d mappings on %d pages", len(got), pages)
+	}
+	in.Marker = aws.String("%%")
+	_, err := a.listEventSourceMappings(t.Context(), in)
+	wantError(t, err, thaw.CodeInvalidParameterValue, "")
+}
+
+// Until the loop has carried out what was asked, nothing else can be asked; each change has a revision of its own.
+func TestMappingsAreInUseWhileTheyChange(t *testing.T) {
+	a, store := newAPI(t)
+	active(t, a, store, "f")
+	out, err := a.createEventSourceMapping(t.Context(), &sdk.CreateEventSourceMappingInput{FunctionName: aws.String("f"), EventSourceArn: aws.String(queueOrders)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	update := &sdk.UpdateEventSourceMappingInput{UUID: aws.String(strings.ToUpper(*out.UUID)), BatchSize: aws.Int32(5)}
+	_, err = a.updateEventSourceMapping(t.Context(), update)
+	wantError(t, err, thaw.CodeResourceInUse, "Cannot update the event source mapping because it is in use.")
+	settleMappings(t, store)
+	if _, err := a.updateEventSourceMapping(t.Context(), update); err != nil {
+		t.Fatal(err)
+	}
+	m, err := a.cfg.Mappings.Get(t.Context(), *out.UUID)
+	if err != nil || m.BatchSize != 5 || m.Revision != 2 || m.State != mapping.StateUpdating {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
