@@ -85,6 +85,7 @@ func TestMatch(t *testing.T) {
 		// Wildcards.
 		{`{"detail": {"file": [{"wildcard": "/home/*/*.PNG"}]}}`, true},
 		{`{"detail": {"file": [{"wildcard": "/home/*/*.png"}]}}`, false},
+		{`{"detail": {"file": [{"wildcard": "/home/*photo"}]}}`, false},
 		{`{"detail": {"file": [{"wildcard": "*"}]}}`, true},
 		{`{"detail": {"name": [{"wildcard": "*"}]}}`, true},
 		{`{"detail": {"file": [{"wildcard": "/home/a/photo.PNG"}]}}`, true},
@@ -171,6 +172,7 @@ func TestMatch(t *testing.T) {
 		{`{"$or": [{"region": ["us-east-1"]}, {"account": ["x"]}], "detail": {"$or": [{"state": ["x"]}, {"spot": [false]}]}}`, false},
 		{`{"$or": [{"detail": {"employees": {"first": ["Anna"]}}}, {"source": ["x"]}], "detail": {"employees": {"last": ["Doe"]}}}`, false},
 		{`{"$or": [{"detail": {"employees": {"first": ["John"]}}}, {"source": ["x"]}], "detail": {"employees": {"last": ["Doe"]}}}`, true},
+		{`{"version": ["0"], "source": ["aws.ec2"], "region": ["us-east-1"], "$or": [{"account": ["012345679012"]}, {"id": ["x"]}]}`, true},
 
 		// Dots join.
 		{`{"detail.state": ["running"]}`, true},
