@@ -15,10 +15,10 @@ var (
 	errNotOurs = errors.New("the record is of another definition")
 )
 
-// fire claims a slot, delivers what is to be sent for it, and notes that. It gives the time at which to try again, zero
-// where nothing is left to do.
-func (l *Loop) fire(ctx context.Context, e *entry, slot time.Time) (again time.Time) {
-	until, err := l.claim(ctx, e, slot)
+// fire claims a slot, delivers what is to be sent for it, and notes that. An older slot that another node has claimed and
+// not finished comes first. It gives the time at which to try again, zero where nothing is left to do.
+func (l *Loop) fire(ctx context.Context, e *entry, newest time.Time) (again time.Time) {
+	slot, until, err := l.claim(ctx, e, newest)
 	switch {
 	case errors.Is(err, errFired):
 		return time.Time{}
@@ -39,27 +39,33 @@ func (l *Loop) fire(ctx context.Context, e *entry, slot time.Time) (again time.T
 		return l.cfg.Now().Add(tryAgain)
 	}
 	l.fired.Add(1)
+	if slot.Before(newest) {
+		return l.cfg.Now()
+	}
 	if _, more := e.agenda.after(slot); !more {
 		l.complete(ctx, e)
 	}
 	return time.Time{}
 }
 
-// claim makes the slot this node's for claimTime. errFired says that it has been fired, errHeld that another node has the
-// claim until then.
-func (l *Loop) claim(ctx context.Context, e *entry, slot time.Time) (until time.Time, err error) {
+// claim makes a slot this node's for claimTime: the newest, or one before it that a node had claimed when it died. errFired
+// says that it has been fired, errHeld that another node has the claim until then.
+func (l *Loop) claim(ctx context.Context, e *entry, newest time.Time) (slot, until time.Time, err error) {
 	take := func(p *progress) error {
 		now := l.cfg.Now().UTC()
 		if p.ID != e.id {
 			*p = progress{ID: e.id}
 		}
+		slot = newest
 		switch {
-		case p.fired(slot):
+		case p.fired(newest):
 			e.progress = *p
 			return errFired
 		case p.Claim.held(l.node, now):
 			until = p.Claim.Until
 			return errHeld
+		case p.Claim != nil && p.Claim.Slot.Before(newest) && !p.fired(p.Claim.Slot) && now.Sub(p.Claim.Slot.Add(e.agenda.shift)) <= l.limit(e):
+			slot = p.Claim.Slot
 		}
 		p.Claim = &claim{Slot: slot, By: l.node, At: now, Until: now.Add(claimTime)}
 		return nil
@@ -67,14 +73,14 @@ func (l *Loop) claim(ctx context.Context, e *entry, slot time.Time) (until time.
 	for {
 		_, err := state.UpdateRecord(ctx, l.records.progress, e.key, take)
 		if !errors.Is(err, state.ErrNotFound) {
-			return until, err
+			return slot, until, err
 		}
 		p := new(progress)
 		if err := take(p); err != nil {
-			return until, err
+			return slot, until, err
 		}
 		if err := l.records.progress.Create(ctx, e.key, p); !errors.Is(err, state.ErrExists) {
-			return until, err
+			return slot, until, err
 		}
 	}
 }

@@ -11,8 +11,8 @@
 // behind, and when that has expired another fires the slot again, with the same ids.
 //
 // Of slots that were missed, because no node ran or the clock was put forward, the newest is fired, once, unless it is
-// older than Config.CatchUp; a one-time schedule is fired as long as its MaximumEventAgeInSeconds allows. A slot that was
-// fired is not fired again when the clock is put back.
+// older than Config.CatchUp; a one-time schedule is fired as long as its MaximumEventAgeInSeconds allows. One that a node
+// had begun with is fired besides. A slot that was fired is not fired again when the clock is put back.
 //
 // Locks: Loop.mu guards what the feeds have brought, and is held for moments. The heap belongs to the goroutine that calls
 // Tick. An entry belongs to it too, but for the time in which a goroutine that Tick waits for fires it.
@@ -311,7 +311,7 @@ func (l *Loop) makeEntry(key string, c change) *entry {
 // at least every second. It must not be called while Run runs.
 func (l *Loop) Tick(ctx context.Context) (next time.Time) {
 	l.applyChanges(ctx)
-	now := l.cfg.Now().UTC()
+	now := l.cfg.Now().UTC().Round(0) // what the clock on the wall says, not how much time has passed
 	if l.looked.Sub(now) > time.Second {
 		for _, e := range l.queue { // all were planned for a clock that has been put back since
 			e.wakeAt = now
@@ -361,11 +361,7 @@ func (l *Loop) pick(e *entry, now time.Time) (time.Time, bool) {
 	if !ok || e.progress.ID == e.id && e.progress.fired(slot) {
 		return slot, false
 	}
-	limit := l.cfg.CatchUp
-	if e.agenda.kind == "at" {
-		limit = max(limit, e.schedule.Target.Policy.Age)
-	}
-	if late := now.Sub(slot.Add(e.agenda.shift)); late > limit {
+	if late := now.Sub(slot.Add(e.agenda.shift)); late > l.limit(e) {
 		if !e.skipped.Equal(slot) {
 			e.skipped = slot
 			l.missed.Add(1)
@@ -374,6 +370,14 @@ func (l *Loop) pick(e *entry, now time.Time) (time.Time, bool) {
 		return slot, false
 	}
 	return slot, true
+}
+
+// limit is how late an entry may be fired.
+func (l *Loop) limit(e *entry) time.Duration {
+	if e.agenda.kind == "at" && e.schedule != nil {
+		return max(l.cfg.CatchUp, e.schedule.Target.Policy.Age)
+	}
+	return l.cfg.CatchUp
 }
 
 // forecasts counts what is invoked, by function and second.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -284,7 +285,7 @@ func TestClaimExpires(t *testing.T) {
 	dead, alive := w.loop(t), w.loop(t)
 	slot := begin.Add(time.Minute)
 	w.set(slot)
-	if _, err := dead.claim(t.Context(), dead.entries["rule/r"], slot); err != nil {
+	if _, _, err := dead.claim(t.Context(), dead.entries["rule/r"], slot); err != nil {
 		t.Fatal(err)
 	}
 	if err := dead.send(t.Context(), dead.entries["rule/r"], slot); err != nil {
@@ -311,7 +312,7 @@ func TestClaimFromTheFuture(t *testing.T) {
 	w.rule(t, "r", "cron(* * * * ? *)")
 	dead, alive := w.loop(t), w.loop(t)
 	w.set(begin.Add(24 * time.Hour))
-	if _, err := dead.claim(t.Context(), dead.entries["rule/r"], begin.Add(24*time.Hour)); err != nil {
+	if _, _, err := dead.claim(t.Context(), dead.entries["rule/r"], begin.Add(24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	w.set(begin.Add(time.Minute))
@@ -548,4 +549,87 @@ func BenchmarkTick(b *testing.B) {
 		l.Tick(b.Context())
 	}
 	b.ReportMetric(float64(len(w.sent))/b.Elapsed().Seconds(), "fired/s")
+}
+
+// TestCrashes has nodes die at any point, one after the other, while slots come due: each slot is fired, and what is fired
+// twice has the id that it had before.
+func TestCrashes(t *testing.T) {
+	w := newWorld(t)
+	const rules, minutes = 5, 20
+	for i := range rules {
+		w.rule(t, fmt.Sprint("r", i), "cron(* * * * ? *)")
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	crashes, died := 0, time.Time{}
+	l := w.loop(t)
+	for range minutes * 60 / 5 {
+		w.set(w.clock().Add(5 * time.Second))
+		ctx, die := context.WithCancel(t.Context())
+		left := random.IntN(16) // steps until it dies; one that comes after it lives for a minute
+		if w.clock().Sub(died) < time.Minute {
+			left = -1
+		}
+		l.cfg.Deliver = func(ctx context.Context, d delivery.Delivery) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if left--; left == 0 {
+				die()
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			w.sent = append(w.sent, d)
+			if left--; left == 0 {
+				die()
+			}
+			return nil
+		}
+		l.Tick(ctx)
+		if ctx.Err() != nil {
+			crashes++
+			died = w.clock()
+			l = w.loop(t)
+		}
+		die()
+	}
+	w.set(w.clock().Add(claimTime))
+	w.tick(t, w.loop(t))
+	fired := map[string]string{}
+	slots := map[string]bool{}
+	for _, d := range w.sent {
+		slot := d.Source + d.Time.String()
+		if before, ok := fired[slot]; ok && before != d.ID {
+			t.Errorf("%s has the ids %s and %s", slot, before, d.ID)
+		}
+		fired[slot] = d.ID
+		slots[slot] = true
+	}
+	if len(slots) != rules*minutes || crashes < 5 || len(w.sent) == len(slots) {
+		t.Errorf("%d slots of %d, %d deliveries, %d crashes", len(slots), rules*minutes, len(w.sent), crashes)
+	}
+}
+
+// TestBegunSlotIsFinished: a node died with a slot claimed, and nobody looked before the next one came.
+func TestBegunSlotIsFinished(t *testing.T) {
+	w := newWorld(t)
+	w.rule(t, "r", "cron(* * * * ? *)")
+	dead := w.loop(t)
+	w.set(begin.Add(time.Minute))
+	if _, _, err := dead.claim(t.Context(), dead.entries["rule/r"], begin.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	w.set(begin.Add(3*time.Minute + 10*time.Second))
+	l := w.loop(t)
+	w.pass(t, 3*time.Second, l)
+	if got := w.slots(); got != "1m0s 3m0s" {
+		t.Errorf("fired at %s", got)
+	}
+	if _, _, err := dead.claim(t.Context(), dead.entries["rule/r"], begin.Add(4*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	w.set(begin.Add(20*time.Minute + 10*time.Second))
+	w.pass(t, 3*time.Second, l)
+	if got := w.slots(); got != "1m0s 3m0s 20m0s" {
+		t.Errorf("after too long: fired at %s", got)
+	}
 }
