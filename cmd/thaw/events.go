@@ -33,6 +33,8 @@ type eventSide struct {
 	deliveries *delivery.Deliverer
 	mappings   *mapping.Records
 	services   map[string]func(*awsapi.Service)
+	// stopWaiting ends the requests that wait for messages.
+	stopWaiting func()
 }
 
 // eventParts are what the event side stands on.
@@ -85,6 +87,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 	bus := events.New(p.account, rules, s.deliveries.Deliver, nil, p.log)
 	messages := sqs.New(p.account, p.queues, p.log)
 	g.run(ctx, "redrives", messages.Run)
+	s.stopWaiting = messages.StopWaiting
 	s.services = map[string]func(*awsapi.Service){
 		"sqs":       messages.Register,
 		"events":    controlevents.New(p.account, rules, bus.Publish).Register,

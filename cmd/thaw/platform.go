@@ -219,6 +219,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	server.RegisterOnShutdown(events.stopWaiting)
 	g.run(ctx, "server", func(ctx context.Context) error { return serve(ctx, server, listener) })
 
 	log.Info("thaw is up", "url", "http://"+listener.Addr().String(), "data", cfg.Data, "version", version, "took", time.Since(begin).Round(time.Millisecond))

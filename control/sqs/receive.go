@@ -46,7 +46,7 @@ func (a *API) receiveMessage(ctx context.Context, in *receiveMessageInput) (*sdk
 			return nil, unknownAttribute(name)
 		}
 	}
-	received, err := q.Receive(ctx, n, wait, visibility)
+	received, err := a.receive(ctx, q, n, wait, visibility)
 	switch {
 	case errors.Is(err, queues.ErrInFlight) && q.fifo: // AWS's FIFO queues return no error then
 		return &sdk.ReceiveMessageOutput{}, nil
@@ -62,6 +62,35 @@ func (a *API) receiveMessage(ctx context.Context, in *receiveMessageInput) (*sdk
 		out.Messages = append(out.Messages, m)
 	}
 	return out, nil
+}
+
+// receive is the queue's, but waits no longer than StopWaiting allows.
+func (a *API) receive(ctx context.Context, q *queue, n int, wait time.Duration, visibility *time.Duration) ([]queues.Received, error) {
+	select {
+	case <-a.hurry:
+		wait = 0
+	default:
+	}
+	if wait == 0 {
+		return q.Receive(ctx, n, 0, visibility)
+	}
+	until, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-a.hurry:
+			cancel()
+		case <-until.Done():
+		}
+	}()
+	received, err := q.Receive(until, n, wait, visibility)
+	cancel()
+	<-done
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		return nil, nil
+	}
+	return received, err
 }
 
 // read gives the numbers of a request, checked, with the queue's own where it has none.

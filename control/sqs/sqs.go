@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"thaw"
@@ -38,6 +39,9 @@ type API struct {
 	now     func() time.Time
 	// moving wakes Run for a task that was started.
 	moving chan struct{}
+	// hurry is closed when receives may wait no more.
+	hurry   chan struct{}
+	hurried sync.Once
 }
 
 // New makes an API on the queues. Move tasks make progress while Run runs. A nil log drops what Run has to say.
@@ -45,8 +49,12 @@ func New(account thaw.Account, q *queues.Queues, log *slog.Logger) *API {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &API{account: account, queues: q, log: log, now: time.Now, moving: make(chan struct{}, 1)}
+	return &API{account: account, queues: q, log: log, now: time.Now, moving: make(chan struct{}, 1), hurry: make(chan struct{})}
 }
+
+// StopWaiting lets no receive wait any more: those under way and those to come answer with what there is. A listener that
+// shuts down need not wait for them then.
+func (a *API) StopWaiting() { a.hurried.Do(func() { close(a.hurry) }) }
 
 // Register adds the operations to the service sqs: all that its model has.
 func (a *API) Register(s *awsapi.Service) {

@@ -278,6 +278,39 @@ func TestPolicyOfOthers(t *testing.T) {
 	}
 }
 
+// TestStopWaiting: a platform that stops does not wait for long polls.
+func TestStopWaiting(t *testing.T) {
+	w := newWorld(t)
+	url := w.create(t, "q", nil)
+	got := make(chan []m)
+	go func() { got <- w.receive(t, url, m{"WaitTimeSeconds": 20}) }()
+	w.api.StopWaiting()
+	if messages := <-got; len(messages) > 0 {
+		t.Errorf("%v", messages)
+	}
+	w.must(t, "SendMessage", m{"QueueUrl": url, "MessageBody": "b"})
+	if messages := w.receive(t, url, m{"WaitTimeSeconds": 20}); len(messages) != 1 {
+		t.Errorf("%v", messages)
+	}
+	if messages := w.receive(t, url, m{"WaitTimeSeconds": 20}); len(messages) > 0 {
+		t.Errorf("%v", messages)
+	}
+}
+
+// TestDeduplicationScope: with messageGroup the same id counts in each group by itself.
+func TestDeduplicationScope(t *testing.T) {
+	w := newWorld(t)
+	for name, want := range map[string]int{"queue.fifo": 1, "messageGroup.fifo": 2} {
+		url := w.create(t, name, m{"FifoQueue": "true", "DeduplicationScope": strings.TrimSuffix(name, ".fifo")})
+		for _, group := range []string{"g", "h", "g"} {
+			w.must(t, "SendMessage", m{"QueueUrl": url, "MessageBody": "b", "MessageGroupId": group, "MessageDeduplicationId": "d"})
+		}
+		if got := w.receive(t, url, m{"MaxNumberOfMessages": 10}); len(got) != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // TestManyAtOnce has senders and receivers at the same queue; every message comes once, within the visibility timeout.
 func TestManyAtOnce(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()

@@ -151,6 +151,7 @@ func (q *externalQueue) record(m *types.Message, body string) []byte {
 		Attributes: sqsSystem{
 			Receives: a["ApproximateReceiveCount"], Trace: a["AWSTraceHeader"], Sent: a["SentTimestamp"], Sequence: a["SequenceNumber"],
 			Group: a["MessageGroupId"], Sender: a["SenderId"], Dedup: a["MessageDeduplicationId"], FirstReceived: a["ApproximateFirstReceiveTimestamp"],
+			DeadFrom: a["DeadLetterQueueSourceArn"],
 		},
 		MessageAttributes: make(map[string]sqsAttribute, len(m.MessageAttributes)),
 		MD5OfAttributes:   aws.ToString(m.MD5OfMessageAttributes), MD5OfBody: aws.ToString(m.MD5OfBody),

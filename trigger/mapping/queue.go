@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"thaw"
@@ -116,6 +117,9 @@ func (s *ownQueue) record(r *queues.Received) []byte {
 		MessageAttributes: make(map[string]sqsAttribute, len(meta.Attributes)),
 		MD5OfAttributes:   meta.MD5OfAttributes(), MD5OfBody: md5Hex(r.Body),
 		EventSource: "aws:sqs", EventSourceARN: s.arn, Region: s.region,
+	}
+	if from, ok := strings.CutPrefix(r.DeadFrom, userQueues); ok {
+		rec.Attributes.DeadFrom = s.arn[:strings.LastIndexByte(s.arn, ':')+1] + from
 	}
 	if s.fifo() {
 		rec.Attributes.Sequence = fmt.Sprintf("%020d", r.Sequence)

@@ -34,6 +34,7 @@ type sqsSystem struct {
 	Sender        string `json:"SenderId"`
 	Dedup         string `json:"MessageDeduplicationId,omitempty"`
 	FirstReceived string `json:"ApproximateFirstReceiveTimestamp"`
+	DeadFrom      string `json:"DeadLetterQueueSourceArn,omitempty"`
 }
 
 // sqsAttribute is a message attribute. The lists are always empty: SQS has no such attributes.

@@ -388,12 +388,13 @@ func TestEventIsAsOnAWS(t *testing.T) {
 	}
 	r := queues.Received{
 		ID: "059f36b4-87a3-44ab-83d2-661975830a7d", Handle: "AQEB", Body: []byte("Test <message>.\n\"x\""), Meta: meta.Encode(), Group: "1", Dedup: "d",
-		Sequence: 7, Sent: time.UnixMilli(1545082649183), FirstReceived: time.UnixMilli(1545082649185), Receives: 1,
+		DeadFrom: "sqs/first.fifo", Sequence: 7, Sent: time.UnixMilli(1545082649183), FirstReceived: time.UnixMilli(1545082649185), Receives: 1,
 	}
 	got := string(event([]message{{record: q.record(&r)}}))
 	want := `{"Records":[{"messageId":"059f36b4-87a3-44ab-83d2-661975830a7d","receiptHandle":"AQEB","body":"Test <message>.\n\"x\"",` +
 		`"attributes":{"ApproximateReceiveCount":"1","AWSTraceHeader":"Root=1-5759e988-bd862e3fe1be46a994272793","SentTimestamp":"1545082649183","SequenceNumber":"00000000000000000007","MessageGroupId":"1",` +
-		`"SenderId":"AIDAIENQZJOLO23YVJ4VO","MessageDeduplicationId":"d","ApproximateFirstReceiveTimestamp":"1545082649185"},` +
+		`"SenderId":"AIDAIENQZJOLO23YVJ4VO","MessageDeduplicationId":"d","ApproximateFirstReceiveTimestamp":"1545082649185",` +
+		`"DeadLetterQueueSourceArn":"arn:aws:sqs:us-east-2:123456789012:first.fifo"},` +
 		`"messageAttributes":{"bytes":{"binaryValue":"AQI=","stringListValues":[],"binaryListValues":[],"dataType":"Binary"},` +
 		`"myAttribute":{"stringValue":"myValue","stringListValues":[],"binaryListValues":[],"dataType":"String"},` +
 		`"n":{"stringValue":"6","stringListValues":[],"binaryListValues":[],"dataType":"Number"}},` +

@@ -57,10 +57,13 @@ func (s *Source) FIFO() bool { return s.ARN != "" && strings.HasSuffix(s.ARN, ".
 // QueueName is the name of the queue of s as package queues knows it, and the empty string where s is no queue.
 func (s *Source) QueueName() string {
 	if arn, ok := ParseQueueARN(s.ARN); ok {
-		return "sqs/" + arn.Name
+		return userQueues + arn.Name
 	}
 	return ""
 }
+
+// userQueues begins the names of the queues that users have, as package queues knows them.
+const userQueues = "sqs/"
 
 // QueueARN is the ARN of a queue, taken apart.
 type QueueARN struct{ Region, Account, Name string }
