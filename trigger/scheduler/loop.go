@@ -41,7 +41,8 @@ type Config struct {
 	Store   *state.Store
 	Account thaw.Account
 	Deliver events.Deliver
-	// CatchUp is how old a slot may be that is fired late; 0: DefaultCatchUp.
+	// CatchUp is how old a slot may be that is fired late; 0: DefaultCatchUp. Less than a minute counts as one, which is
+	// EventBridge's own precision.
 	CatchUp time.Duration
 	// Lead is how long before a slot Expect is called for it; 0: DefaultLead.
 	Lead time.Duration
@@ -120,6 +121,7 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.CatchUp == 0 {
 		cfg.CatchUp = DefaultCatchUp
 	}
+	cfg.CatchUp = max(cfg.CatchUp, precision)
 	if cfg.Lead == 0 {
 		cfg.Lead = DefaultLead
 	}

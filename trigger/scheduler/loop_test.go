@@ -352,6 +352,24 @@ func TestDowntime(t *testing.T) {
 	}
 }
 
+// TestNoCatchUp fires in time, within the precision, and makes up for nothing.
+func TestNoCatchUp(t *testing.T) {
+	w := newWorld(t)
+	w.rule(t, "r", "rate(5 minutes)")
+	l, err := New(Config{Store: w.store, Account: account, Deliver: w.deliver, Now: w.clock, CatchUp: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.feed(t, l)
+	for _, at := range []time.Duration{5*time.Minute + time.Second, 10*time.Minute + 59*time.Second, 16*time.Minute + time.Second, 20 * time.Minute} {
+		w.set(begin.Add(at))
+		w.tick(t, l)
+	}
+	if got := w.slots(); got != "5m0s 10m0s 20m0s" {
+		t.Errorf("fired at %s", got)
+	}
+}
+
 // TestDowntimeOfOneTimeSchedules: they are not lost while their policy allows.
 func TestDowntimeOfOneTimeSchedules(t *testing.T) {
 	w := newWorld(t)
