@@ -1,6 +1,7 @@
 package queues
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -20,7 +21,30 @@ const (
 type record struct {
 	seq  uint64
 	size int
-	live atomic.Int32
+	ops  int32        // that it had
+	live atomic.Int32 // that are needed
+}
+
+// Records of which little is needed are written anew when all records together take thinBytes and thinShare times what
+// is needed of them.
+const (
+	thinBytes = 16 << 20
+	thinShare = 4
+	thinMost  = 10_000 // operations at a time
+	opBytes   = 64     // of one operation, about
+)
+
+// sparse reports whether little of a record is needed.
+func (r *record) sparse() bool { return r.live.Load()*thinShare < r.ops }
+
+// newRecord notes a stored record. Each of its operations is held.
+func (e *Queues) newRecord(seq uint64, ops, length int) *record {
+	rec := &record{seq: seq, size: length + recordOverhead, ops: int32(ops)}
+	rec.live.Store(rec.ops)
+	e.recordBytes.Add(int64(rec.size))
+	e.recordOps.Add(int64(ops))
+	e.trash.born(seq, rec.size)
+	return rec
 }
 
 // journal stores operations. Those that come while a record is being stored go into the next one together, so that many
@@ -107,9 +131,7 @@ func (j *journal) store(batch []entry) error {
 		seq, err := stored(answer)
 		var rec *record
 		if err == nil {
-			rec = &record{seq: seq, size: len(value) + recordOverhead}
-			rec.live.Store(int32(len(batch)))
-			j.e.trash.born(seq, rec.size)
+			rec = j.e.newRecord(seq, len(batch), len(value))
 		}
 		j.finish(batch, rec, err)
 		j.kick()
@@ -134,7 +156,48 @@ func (j *journal) finish(batch []entry, rec *record, err error) {
 
 // release says that an operation of rec is not needed any more.
 func (e *Queues) release(rec *record) {
-	if rec != nil && rec.live.Add(-1) == 0 {
+	if rec == nil {
+		return
+	}
+	e.recordOps.Add(-1)
+	if rec.live.Add(-1) == 0 {
+		e.recordBytes.Add(-int64(rec.size))
 		e.trash.died(rec.seq, rec.size, nil)
 	}
+}
+
+// thin stores what is needed of sparse records anew, so that those can go. A message that stays long would otherwise keep
+// a record for itself that was shared with hundreds.
+func (e *Queues) thin() {
+	bytes := e.recordBytes.Load()
+	if bytes < thinBytes || bytes < thinShare*opBytes*e.recordOps.Load() {
+		return
+	}
+	e.rewrite()
+}
+
+// rewrite does what thin is for.
+func (e *Queues) rewrite() {
+	left := thinMost
+	for _, q := range e.List("", "", math.MaxInt) {
+		left = q.rewrite(left)
+	}
+}
+
+func (q *Queue) rewrite(left int) int {
+	q.lock()
+	defer q.unlock()
+	now := q.e.now()
+	for _, m := range q.index.messages {
+		if left == 0 {
+			break
+		}
+		if m.more == nil || m.more.rec == nil || m.spot == nowhere || !m.more.rec.sparse() {
+			continue
+		}
+		left--
+		q.index.lift(m)
+		q.note(m, max(0, m.more.until-now), m.more.inFlight, m.more.note, func(error) {}, func(error) {})
+	}
+	return left
 }

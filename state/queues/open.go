@@ -193,9 +193,7 @@ func (r *recovery) replayRecord(seq uint64, value string) error {
 	if err != nil {
 		return err
 	}
-	rec := &record{seq: seq, size: len(value) + recordOverhead}
-	rec.live.Store(int32(len(ops)))
-	r.e.trash.born(seq, rec.size)
+	rec := r.e.newRecord(seq, len(ops), len(value))
 	age := max(0, r.wall-at)
 	for i := range ops {
 		o := &ops[i]

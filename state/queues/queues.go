@@ -80,6 +80,9 @@ type Queues struct {
 	admin    chan struct{} // held while a definition changes
 	bytes    atomic.Int64  // of all messages
 
+	recordBytes atomic.Int64 // of all records that are needed
+	recordOps   atomic.Int64 // that are needed of them
+
 	mu     sync.RWMutex
 	byName map[string]*Queue
 	names  []string // sorted
@@ -107,6 +110,7 @@ func (e *Queues) runCollector(ctx context.Context) error {
 		if err := e.pause(ctx, collectInterval, nil); err != nil {
 			return err
 		}
+		e.thin()
 		if err := e.collect(ctx, false); err != nil && ctx.Err() == nil {
 			e.cfg.Log.Warn("disk space of deleted messages is not given back for now", "error", err)
 		}

@@ -560,3 +560,106 @@ func TestPeek(t *testing.T) {
 	}
 	p.depth(q, 2, 1, 1)
 }
+
+// TestSparseRecordsAreWrittenAnew holds that a message that stays does not keep what is known of those that went.
+func TestSparseRecordsAreWrittenAnew(t *testing.T) {
+	p := newPlace(t)
+	ctx := t.Context()
+	const n = 400
+	q := p.create("a", Options{Visibility: time.Minute})
+	bodies := make([]string, n)
+	for i := range bodies {
+		bodies[i] = fmt.Sprint("body ", i)
+	}
+	send(t, q, bodies...)
+	got := expect(t, q, n, bodies...)
+	must(t, q.Return(ctx, got[1].Handle, time.Second, []byte("note")))
+	handles := make([]string, 0, n)
+	for _, r := range got[2:] {
+		handles = append(handles, r.Handle)
+	}
+	for _, err := range q.DeleteBatch(ctx, handles) {
+		must(t, err)
+	}
+	p.pass(2 * time.Second)
+	p.rewrite()
+	poll(t, func() bool { return q.Depth().Visible == 1 && p.recordOps.Load() == n-2+2 })
+	must(t, p.collect(ctx, true))
+	must(t, p.collect(ctx, true))
+	info, err := p.stream.Info(ctx)
+	must(t, err)
+	if info.State.Msgs > 2+2 || p.recordBytes.Load() > 1000 {
+		t.Errorf("%d messages are left in the stream, records take %d bytes", info.State.Msgs, p.recordBytes.Load())
+	}
+	p.reopen()
+	q = p.queue("a")
+	p.depth(q, 1, 1, 0)
+	if r := expect(t, q, 1, bodies[1])[0]; r.Receives != 2 || string(r.Note) != "note" {
+		t.Errorf("%+v", r)
+	}
+	if recs, ops := p.recordBytes.Load(), p.recordOps.Load(); ops != 2 || recs == 0 {
+		t.Errorf("%d operations in %d bytes are needed", ops, recs)
+	}
+}
+
+// TestDeletedWhileItMoves deletes a message between the two halves of its move.
+func TestDeletedWhileItMoves(t *testing.T) {
+	for _, full := range []bool{false, true} { // true: the move fails
+		p := newPlace(t)
+		ctx := t.Context()
+		dead := p.create("dead", Options{})
+		q := p.create("q", Options{DeadLetter: "dead", MaxReceives: 1, Visibility: time.Second})
+		send(t, q, "one", "two")
+		got := expect(t, q, 1, "one")
+		p.clock.add(time.Second)
+		p.tick()
+		p.depth(q, 1, 1, 0)
+		q.mu.Lock()
+		m := q.doomed[0]
+		q.doomed = nil
+		m.more.moving = true
+		q.mu.Unlock()
+		deleted := make(chan error)
+		go func() { deleted <- q.Delete(ctx, got[0].Handle) }()
+		poll(t, func() bool {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return len(m.more.wishes) == 1
+		})
+		if full {
+			q.restore([]*message{m})
+		} else {
+			_, err := q.move(ctx, []*message{m}, func(c *content) (*Queue, envelope) { return dead, q.dead(c) }, nil)
+			must(t, err)
+		}
+		must(t, <-deleted)
+		for range 2 {
+			p.depth(p.queue("q"), 1, 0, 0)
+			p.depth(p.queue("dead"), 0, 0, 0)
+			p.reopen()
+		}
+	}
+}
+
+// TestClockThatJumps sets the clock between two runs.
+func TestClockThatJumps(t *testing.T) {
+	p := newPlace(t)
+	q := p.create("a.fifo", Options{FIFO: true, Visibility: time.Minute, Retention: time.Hour})
+	send(t, q, "g:1", "h:2")
+	expect(t, q, 1, "g:1")
+	p.clock.add(-24 * time.Hour)
+	p.reopen()
+	q = p.queue("a.fifo")
+	p.depth(q, 1, 1, 0)
+	if s := q.Send(t.Context(), Message{Group: "g", Dedup: "1"}); !s[0].Duplicate {
+		t.Errorf("%+v", s)
+	}
+	p.pass(time.Minute)
+	p.depth(q, 2, 0, 0)
+	p.pass(5 * time.Minute)
+	if s := q.Send(t.Context(), Message{Group: "g", Dedup: "1"}); s[0].Duplicate {
+		t.Errorf("%+v", s)
+	}
+	p.pass(55 * time.Minute)
+	poll(t, func() bool { return q.Depth().Visible == 1 })
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ const (
 	collectInterval = time.Second
 	frontBytes      = 4 << 20          // of the front, that are collected at once
 	frontAge        = 10 * time.Second // after which any front is
+	looseAge        = 10 * time.Second // what is younger may yet come to be of the front
 	looseBytes      = 8 << 20          // behind it, or
 	looseCount      = 20_000
 	looseShare      = 8   // 1/8 of what lives, if that is more
@@ -37,6 +39,9 @@ type trash struct {
 	dead      []remains
 	deadBytes int64
 	collected time.Time // when the front was last
+	looked    time.Time // when older and newer were set
+	older     uint64    // top at least looseAge ago
+	newer     uint64    // top when it was looked at last
 	purges    []purge
 }
 
@@ -117,18 +122,41 @@ func (t *trash) take(now time.Time, all bool) (floor uint64, front, loose []rema
 		front = slices.Clone(t.dead[:n])
 		t.dead = slices.Clone(t.dead[n:])
 		t.deadBytes -= int64(bytes)
-		n = 0
 	}
-	rest := t.dead[n:]
-	if len(rest) > 0 && (all || len(rest) > looseCount || t.deadBytes-int64(bytes) > max(looseBytes, t.liveBytes/looseShare)) {
-		loose = slices.Clone(rest)
-		t.dead = slices.Clone(t.dead[:n])
-		t.deadBytes = 0
-		for _, r := range t.dead {
-			t.deadBytes += int64(r.size)
+	if now.Sub(t.looked) >= looseAge {
+		t.looked, t.older, t.newer = now, t.newer, t.top
+	}
+	loose, t.dead = t.takeLoose(all)
+	return floor, front, loose
+}
+
+// takeLoose divides what is dead into what is to be taken out one by one, and the rest.
+func (t *trash) takeLoose(all bool) (loose, rest []remains) {
+	old := t.older
+	if all {
+		old = math.MaxUint64
+	}
+	count, bytes := 0, int64(0)
+	for _, r := range t.dead {
+		if r.seq <= old {
+			count++
+			bytes += int64(r.size)
 		}
 	}
-	return floor, front, loose
+	if count == 0 || !all && count < looseCount && bytes < max(looseBytes, t.liveBytes/looseShare) {
+		return nil, t.dead
+	}
+	loose = make([]remains, 0, count)
+	rest = make([]remains, 0, len(t.dead)-count)
+	for _, r := range t.dead {
+		if r.seq <= old {
+			loose = append(loose, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	t.deadBytes -= bytes
+	return loose, rest
 }
 
 // keep puts back what could not be taken out.
