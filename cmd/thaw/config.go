@@ -137,7 +137,7 @@ type queuesConfig struct {
 }
 
 type schedulesConfig struct {
-	// CatchUp is how late a schedule that was missed may still fire; 0: it never does.
+	// CatchUp is how late a schedule that was missed may still fire; less than a minute counts as one.
 	CatchUp time.Duration `yaml:"catch_up"`
 }
 
