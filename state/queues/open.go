@@ -240,12 +240,7 @@ func (r *recovery) apply(q *Queue, o *op, age int64, rec *record) bool {
 		}
 		q.memory.note(&sighting{key: o.dedup, id: o.id, seq: o.seq, at: at, wall: o.sent, rec: rec})
 	case opPurge:
-		for _, m := range q.index.messages {
-			if m.seq <= o.seq {
-				q.bury(m)
-				r.e.trash.left(m.seq, int(m.size))
-			}
-		}
+		q.clear(o.seq)
 		r.e.trash.purge(purge{q.number, o.seq, rec})
 	}
 	return true

@@ -320,16 +320,7 @@ func (q *Queue) Purge(ctx context.Context) error {
 	q.e.journal.add(op{kind: opPurge, queue: q.number, seq: last}, func(rec *record, err error) {
 		if err == nil {
 			q.lock()
-			for seq, m := range q.index.messages {
-				if seq <= last {
-					q.bury(m)
-					q.e.trash.left(seq, int(m.size))
-					if tell := m.wished(); tell != nil {
-						tell(nil)
-					}
-				}
-			}
-			q.doomed = slices.DeleteFunc(q.doomed, func(m *message) bool { return m.spot == removed })
+			q.clear(last)
 			q.unlock()
 			q.e.trash.purge(purge{q.number, last, rec})
 		}
@@ -337,6 +328,38 @@ func (q *Queue) Purge(ctx context.Context) error {
 	})
 	q.unlock()
 	return q.e.await(ctx, done)
+}
+
+// clear forgets every message up to last, for a purge of the stream.
+func (q *Queue) clear(last uint64) {
+	var kept []*message
+	gone := make([]*message, 0, len(q.index.messages))
+	for seq, m := range q.index.messages {
+		if seq > last {
+			kept = append(kept, m)
+			continue
+		}
+		gone = append(gone, m)
+		if len(kept) == 0 && m.more != nil {
+			q.e.release(m.more.rec)
+			m.more.rec = nil
+		}
+	}
+	if len(kept) == 0 { // one by one takes seconds with a million
+		q.index = newIndex(q.fifo)
+	}
+	for _, m := range gone {
+		if len(kept) > 0 {
+			q.bury(m)
+		}
+		m.spot = removed
+		q.e.cache.remove(m.seq)
+		if tell := m.wished(); tell != nil {
+			tell(nil)
+		}
+	}
+	q.e.trash.left(gone)
+	q.doomed = slices.DeleteFunc(q.doomed, func(m *message) bool { return m.spot == removed })
 }
 
 // await waits for the outcome of something that is being stored.
@@ -374,13 +397,7 @@ func (q *Queue) end() {
 	waiters := q.waiters
 	q.waiters = nil
 	q.e.bytes.Add(-q.reported)
-	for _, m := range q.index.messages {
-		q.bury(m)
-		q.e.trash.left(m.seq, int(m.size))
-		if tell := m.wished(); tell != nil {
-			tell(nil)
-		}
-	}
+	q.clear(math.MaxUint64)
 	q.e.trash.purge(purge{q.number, math.MaxInt64, nil})
 	for _, s := range q.memory.order {
 		q.e.release(s.rec)

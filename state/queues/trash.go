@@ -78,12 +78,14 @@ func (t *trash) died(seq uint64, size int, rec *record) {
 	t.mu.Unlock()
 }
 
-// left notes what is not needed any more and goes with a purge.
-func (t *trash) left(seq uint64, size int) {
+// left notes messages that are not needed any more and go with a purge.
+func (t *trash) left(messages []*message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.live.Delete(seq) {
-		t.liveBytes -= int64(size)
+	for _, m := range messages {
+		if t.live.Delete(m.seq) {
+			t.liveBytes -= int64(m.size)
+		}
 	}
 }
 
