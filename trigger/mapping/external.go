@@ -1,9 +1,11 @@
 package mapping
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -57,7 +59,7 @@ func (l *Loop) openExternal(ctx context.Context, m *Mapping) (source, error) {
 		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute}}
-	options := sqs.Options{Region: arn.Region, Credentials: keys, HTTPClient: client}
+	options := sqs.Options{Region: arn.Region, Credentials: keys, HTTPClient: ownBody{client}}
 	if m.Source.Endpoint != "" {
 		options.BaseEndpoint = &m.Source.Endpoint
 	}
@@ -215,3 +217,21 @@ func (q *externalQueue) backlog() int { return -1 }
 func (q *externalQueue) receivers() int { return externalReceivers }
 
 func (q *externalQueue) close() { q.client.CloseIdleConnections() }
+
+// ownBody sends a request with a body that is not the SDK's. The SDK closes its own as soon as the answer begins, while
+// net/http may not have seen its end yet; that closes the connection and cuts the answer off, with the messages in it
+// (smithy-go 1.28.8, where the server is quick).
+type ownBody struct{ client *http.Client }
+
+// Do is for the SDK.
+func (o ownBody) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return o.client.Do(r)
+}
