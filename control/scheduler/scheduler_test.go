@@ -41,6 +41,10 @@ func TestGoSDK(t *testing.T) {
 	if _, err := client.CreateSchedule(ctx, in); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := client.CreateSchedule(ctx, in); err != nil || in.ClientToken == nil {
+		t.Errorf("again with the token %v: %v", in.ClientToken, err)
+	}
+	in.ClientToken = nil
 	_, err = client.CreateSchedule(ctx, in)
 	if there := (*types.ConflictException)(nil); !errors.As(err, &there) {
 		t.Errorf("%v", err)
@@ -79,11 +83,12 @@ func TestWhenAScheduleBegins(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("made", 0, -1)
+	var end *time.Time
 	update := func(what, expression string, state types.ScheduleState, origin, since time.Duration) {
 		t.Helper()
 		w.pass(time.Minute)
 		c := creation("s", expression)
-		if _, err := w.api.updateSchedule(ctx, &sdk.UpdateScheduleInput{Name: c.Name, ScheduleExpression: c.ScheduleExpression, FlexibleTimeWindow: c.FlexibleTimeWindow, Target: c.Target, State: state}); err != nil {
+		if _, err := w.api.updateSchedule(ctx, &sdk.UpdateScheduleInput{Name: c.Name, ScheduleExpression: c.ScheduleExpression, FlexibleTimeWindow: c.FlexibleTimeWindow, Target: c.Target, State: state, EndDate: end}); err != nil {
 			t.Fatal(err)
 		}
 		check(what, origin, since)
@@ -92,6 +97,8 @@ func TestWhenAScheduleBegins(t *testing.T) {
 	update("disabled", "rate(1 minute)", types.ScheduleStateDisabled, 0, -1)
 	update("enabled", "rate(1 minute)", types.ScheduleStateEnabled, 0, 3*time.Minute+250*time.Millisecond)
 	update("another", "rate(2 minutes)", "", 4*time.Minute, 4*time.Minute-1)
+	end = aws.Time(begin.Add(time.Hour))
+	update("with an end", "rate(2 minutes)", "", 4*time.Minute, 5*time.Minute+250*time.Millisecond)
 }
 
 // TestGroupsGoWhole makes schedules in a group while that is deleted: none is left behind without its group.

@@ -154,16 +154,16 @@ func (a *API) checkTarget(t *types.Target) error {
 	return nil
 }
 
-// change sets what a request has. The schedule begins anew when its times change, and when it is enabled.
+// change sets what a request has. The schedule begins anew when its times change. What was due while it was disabled, or
+// behind an end that is moved now, stays undone.
 func (a *API) change(s *trigger.Schedule, d *definition) {
 	now := a.now().UTC()
-	began := s.Expression != d.expression || s.Timezone != d.zone || !sameTime(s.Start, d.start) || !sameTime(s.End, d.end)
-	if began {
+	to := cmp.Or(d.state, types.ScheduleStateEnabled)
+	switch {
+	case s.Expression != d.expression || s.Timezone != d.zone || !sameTime(s.Start, d.start):
 		s.Origin = now.Truncate(time.Second)
 		s.Since = s.Origin.Add(-1)
-	}
-	to := cmp.Or(d.state, types.ScheduleStateEnabled)
-	if !began && to == types.ScheduleStateEnabled && s.State != string(to) {
+	case !sameTime(s.End, d.end), to == types.ScheduleStateEnabled && s.State != string(to):
 		s.Since = now
 	}
 	s.Description, s.Expression, s.Timezone, s.Start, s.End = d.description, d.expression, d.zone, d.start, d.end

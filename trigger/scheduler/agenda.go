@@ -28,20 +28,34 @@ type agenda struct {
 // is made.
 const precision = time.Minute
 
-func newAgenda(expression, zone string) (*agenda, error) {
+// zones keeps the time zones that have been read, so that thousands of schedules share one.
+type zones map[string]*time.Location
+
+func (z zones) get(name string) (*time.Location, error) {
+	if loc := z[name]; loc != nil {
+		return loc, nil
+	}
+	loc, err := schedule.Zone(name)
+	if err == nil {
+		z[name] = loc
+	}
+	return loc, err
+}
+
+func (z zones) newAgenda(expression, zone string) (*agenda, error) {
 	kind, _, _ := strings.Cut(expression, "(")
 	a := &agenda{kind: kind}
 	var err error
 	if a.sched, err = schedule.Parse(expression); err != nil {
 		return nil, err
 	}
-	a.loc, err = schedule.Zone(zone)
+	a.loc, err = z.get(zone)
 	return a, err
 }
 
 // ruleAgenda reads a rule's schedule, which is in UTC.
-func ruleAgenda(r *events.Rule) (*agenda, error) {
-	a, err := newAgenda(r.Schedule, "")
+func (z zones) ruleAgenda(r *events.Rule) (*agenda, error) {
+	a, err := z.newAgenda(r.Schedule, "")
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +65,8 @@ func ruleAgenda(r *events.Rule) (*agenda, error) {
 
 // scheduleAgenda reads a schedule. A rate without a start date is due at once; the start and end dates of one-time
 // schedules do not count.
-func scheduleAgenda(s *Schedule) (*agenda, error) {
-	a, err := newAgenda(s.Expression, s.Timezone)
+func (z zones) scheduleAgenda(s *Schedule) (*agenda, error) {
+	a, err := z.newAgenda(s.Expression, s.Timezone)
 	if err != nil {
 		return nil, err
 	}

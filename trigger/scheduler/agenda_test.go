@@ -52,7 +52,7 @@ func TestAgenda(t *testing.T) {
 				at := instant(t, tt.end)
 				s.End = &at
 			}
-			a, err := scheduleAgenda(s)
+			a, err := zones{}.scheduleAgenda(s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func TestFlexibleWindow(t *testing.T) {
 	shifts := map[time.Duration]bool{}
 	for _, id := range []string{"a", "b", "c", "d", "e"} {
 		s := &Schedule{ID: id, Expression: "cron(0 * * * ? *)", Window: 15, Origin: begin, Since: begin}
-		a, err := scheduleAgenda(s)
+		a, err := zones{}.scheduleAgenda(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestFlexibleWindow(t *testing.T) {
 // TestProgress fires slots in one order and another: what was fired is fired, and what was not is not, however many there
 // are.
 func TestProgress(t *testing.T) {
-	a, err := newAgenda("rate(1 minute)", "")
+	a, err := zones{}.newAgenda("rate(1 minute)", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,6 +80,7 @@ type Loop struct {
 	rules   *events.Records
 	node    string // tells this process's claims from others'
 	entries map[string]*entry
+	zones   zones
 	queue   queue
 	looked  time.Time // when Tick was called last
 
@@ -133,7 +134,7 @@ func New(cfg Config) (*Loop, error) {
 	}
 	return &Loop{
 		cfg: cfg, records: NewRecords(cfg.Store), rules: events.NewRecords(cfg.Store), node: uuid.NewString(),
-		entries: map[string]*entry{}, changes: map[string]change{}, wake: make(chan struct{}, 1),
+		entries: map[string]*entry{}, zones: zones{}, changes: map[string]change{}, wake: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -295,10 +296,10 @@ func (l *Loop) makeEntry(key string, c change) *entry {
 	switch {
 	case c.rule != nil && c.rule.State == events.Enabled && c.rule.Schedule != "":
 		e.id = c.rule.ID
-		e.agenda, err = ruleAgenda(c.rule)
+		e.agenda, err = l.zones.ruleAgenda(c.rule)
 	case c.schedule != nil && c.schedule.State == events.Enabled:
 		e.id = c.schedule.ID
-		e.agenda, err = scheduleAgenda(c.schedule)
+		e.agenda, err = l.zones.scheduleAgenda(c.schedule)
 	default:
 		return nil
 	}

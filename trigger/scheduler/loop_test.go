@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -557,7 +558,7 @@ func BenchmarkTick(b *testing.B) {
 	w := newWorld(b)
 	const n = 20_000
 	for i := range n {
-		w.schedule(b, fmt.Sprint(i), "cron(* * * * ? *)", nil)
+		w.schedule(b, fmt.Sprint(i), "cron(* * * * ? *)", func(s *Schedule) { s.Timezone = "Europe/Berlin" })
 	}
 	l := w.loop(b)
 	l.Tick(b.Context())
@@ -567,6 +568,14 @@ func BenchmarkTick(b *testing.B) {
 		l.Tick(b.Context())
 	}
 	b.ReportMetric(float64(len(w.sent))/b.Elapsed().Seconds(), "fired/s")
+	w.sent = nil
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	l.entries, l.queue = nil, nil
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(before.HeapAlloc-after.HeapAlloc)/n, "B/schedule")
 }
 
 // TestCrashes has nodes die at any point, one after the other, while slots come due: each slot is fired, and what is fired
