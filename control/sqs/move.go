@@ -290,6 +290,9 @@ func (a *API) runTask(ctx context.Context, q *queue, t task) {
 		case err != nil:
 			t.Status, t.Failure = broken, fmt.Sprint(err)
 			a.log.Error("moving messages between queues failed", "queue", q.name, "task", t.ID, "error", err)
+		case n == 0 && t.Moved < t.ToMove && destination == "" && q.Depth().Visible > 0:
+			// Those that are left did not die in a queue, or in one that is deleted.
+			t.Status, t.Failure = broken, "CouldNotDetermineMessageSource"
 		case n == 0 || t.Moved >= t.ToMove:
 			t.Status = completed
 		}

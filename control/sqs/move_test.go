@@ -89,6 +89,20 @@ func TestMoveIntoADeletedQueue(t *testing.T) {
 	}
 }
 
+// TestMoveOfWhatDiedNowhere: messages that were sent to the dead-letter queue have no queue to go back to.
+func TestMoveOfWhatDiedNowhere(t *testing.T) {
+	w := newWorld(t)
+	_, dead := w.dead(t, 3)
+	w.must(t, "SendMessage", m{"QueueUrl": dead, "MessageBody": "x"})
+	w.must(t, "StartMessageMoveTask", m{"SourceArn": w.api.arn("dead")})
+	w.moved(t, "dead")
+	if task := w.lastTask(t); task["Status"] != broken || task["FailureReason"] != "CouldNotDetermineMessageSource" || task["ApproximateNumberOfMessagesMoved"] != 3.0 {
+		t.Errorf("%v", task)
+	}
+	w.visible(t, "dead", 1)
+	w.visible(t, "source", 3)
+}
+
 // TestMoveGoesOn: a task that the end of the platform interrupted is taken up by the next one.
 func TestMoveGoesOn(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
