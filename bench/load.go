@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ const event = `{"message":"hello","n":1}`
 type target struct {
 	url     string
 	headers string // "Name: value\r\n" each
+	body    string // empty: event
+	content string // Content-Type; empty: application/json
 }
 
 // conn is one keep-alive connection with its prepared request.
@@ -53,12 +56,13 @@ func dial(ctx context.Context, t *target) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s",
-		u.RequestURI(), u.Host, len(event), t.headers, event)
+	body, content := cmp.Or(t.body, event), cmp.Or(t.content, "application/json")
+	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n%s",
+		u.RequestURI(), u.Host, content, len(body), t.headers, body)
 	return &conn{Conn: c, r: bufio.NewReaderSize(c, 16<<10), request: []byte(request)}, nil
 }
 
-// call sends the request and reads the answer. Anything but a 200 of a function that did not fail is an error, a *refusal
+// call sends the request and reads the answer. Anything but a 200 of a function that did not fail, or a 202, is an error, a *refusal
 // where the platform is full.
 func (c *conn) call() error {
 	if err := c.SetDeadline(time.Now().Add(callLimit)); err != nil {
@@ -71,7 +75,7 @@ func (c *conn) call() error {
 	if err != nil {
 		return err
 	}
-	ok := bytes.HasPrefix(status, []byte("HTTP/1.1 200"))
+	ok := bytes.HasPrefix(status, []byte("HTTP/1.1 200")) || bytes.HasPrefix(status, []byte("HTTP/1.1 202"))
 	full := bytes.HasPrefix(status, []byte("HTTP/1.1 429"))
 	first := string(bytes.TrimSpace(status))
 	length := -1

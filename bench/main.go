@@ -27,18 +27,21 @@ func main() {
 	flag.StringVar(&o.config, "config", "", "configuration file of the platform whose warm path and own start are measured; empty: the embedded defaults")
 	flag.StringVar(&o.out, "out", "", "write the page to this file as well")
 	flag.IntVar(&o.starts, "starts", 200, "starts of each kind; a quarter of it where one takes more than "+expensive.String())
-	flag.StringVar(&o.only, "only", "", "measure these parts alone, separated by commas: platform, starts, memory, forks, bursts, plane, warm")
+	flag.StringVar(&o.only, "only", "", "measure these parts alone, separated by commas: platform, starts, memory, forks, bursts, plane, events, warm")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: a look, not a result")
-	serve := flag.String("serve", "", "internal: be the named server for comparison")
-	interpreter := flag.String("interpreter", "", "internal: the interpreter behind -serve relay-…")
+	serve := flag.String("serve", "", "internal: be the named server for comparison, or with backlog store messages in the directory named last")
+	interpreter := flag.String("interpreter", "", "internal: the interpreter behind -serve relay-…, or how many messages")
 	flag.Parse()
 	o.starts = o.scale(o.starts)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
-	if *serve != "" {
-		err = serveBare(ctx, *serve, *interpreter)
-	} else {
+	switch *serve {
+	case "":
 		err = run(ctx, &o)
+	case "backlog":
+		err = fillBacklog(ctx, flag.Arg(0), *interpreter)
+	default:
+		err = serveBare(ctx, *serve, *interpreter)
 	}
 	interrupted := ctx.Err() != nil && errors.Is(err, context.Canceled)
 	stop()

@@ -33,6 +33,7 @@ func (f *findings) write(w io.Writer) {
 	f.writeForks(w)
 	f.writeBursts(w)
 	f.writePlane(w)
+	f.writeEvents(w)
 	fmt.Fprint(w, method)
 }
 

@@ -44,6 +44,7 @@ type findings struct {
 	Idle     *idleResult
 	Step     *stepResult
 	Waits    []contention
+	Events   *eventsResult
 	Start    time.Duration // from exec to the first answer, fresh data directory
 	Restart  time.Duration // the same with a data directory that was used before
 	IdleRSS  int64         // bytes, nothing deployed
@@ -91,6 +92,7 @@ func run(ctx context.Context, o *options) error {
 		{"forks", func() error { return measureForks(ctx, o, examples, f) }},
 		{"bursts", func() error { return measureBursts(ctx, o, examples, f) }},
 		{"plane", func() error { return measurePlane(ctx, o, examples, f) }},
+		{"events", func() error { return measureEvents(ctx, o, examples, f) }},
 		{"warm", func() error {
 			measure := func(p *platform.Platform) error { return measureCalls(ctx, o, p, examples, f) }
 			if o.config == "" {
