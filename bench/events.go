@@ -297,7 +297,7 @@ func (e *eventSide) queue(ctx context.Context, o *options, r *eventsResult) erro
 	if t, err = send("SendMessageBatch", map[string]any{"QueueUrl": address, "Entries": entries}); err != nil {
 		return err
 	}
-	if err := e.rates(ctx, o, r, fmt.Sprintf("SendMessageBatch of %d", queueBatch), t); err != nil {
+	if err := e.rates(ctx, o, r, fmt.Sprintf("SendMessageBatch of %d, calls", queueBatch), t); err != nil {
 		return err
 	}
 	for _, n := range []int{1, connections} {
