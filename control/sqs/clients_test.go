@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -177,25 +176,5 @@ func TestCommandLine(t *testing.T) {
 		if _, after, ok := strings.Cut(string(out), `"ReceiptHandle": "`); ok {
 			handle, _, _ = strings.Cut(after, `"`)
 		}
-	}
-}
-
-// TestJavaScriptSDK runs a program with the JavaScript SDK of version 3, which stands with the other clients' programs
-// because there are the packages that it needs.
-func TestJavaScriptSDK(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("needs node")
-	}
-	dir := "../../tests/clients/node"
-	if _, err := os.Stat(filepath.Join(dir, "node_modules/@aws-sdk/client-sqs")); err != nil {
-		if out, err := exec.CommandContext(t.Context(), "npm", "--prefix", dir, "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput(); err != nil {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), node, filepath.Join(dir, "queue.mjs"), newWorld(t).serve(t))
-	cmd.Env = append(os.Environ(), environment...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -1,4 +1,4 @@
-// A life of a queue, through the SDK, which verifies the digests of messages. The endpoint is the first argument.
+// A life of a queue, through the SDK, which verifies the digests of messages.
 import assert from "node:assert/strict";
 import {
   SQSClient, CreateQueueCommand, GetQueueUrlCommand, SendMessageCommand, SendMessageBatchCommand, ReceiveMessageCommand,
@@ -6,14 +6,15 @@ import {
   DeleteQueueCommand, QueueDoesNotExist, paginateListQueues,
 } from "@aws-sdk/client-sqs";
 
-const client = new SQSClient({ endpoint: process.argv[2], maxAttempts: 1 });
+const client = new SQSClient({ maxAttempts: 1 });
 await assert.rejects(client.send(new GetQueueUrlCommand({ QueueName: "none" })), (e) => {
   assert(e instanceof QueueDoesNotExist, e.name);
   assert.equal(e.message, "The specified queue does not exist.");
   return true;
 });
 const { QueueUrl } = await client.send(new CreateQueueCommand({ QueueName: "q", Attributes: { VisibilityTimeout: "600" }, tags: { a: "ü" } }));
-assert.equal(QueueUrl, process.argv[2] + "/123456789012/q");
+assert.match(QueueUrl, /\/\d{12}\/q$/);
+assert(QueueUrl.startsWith(process.env.AWS_ENDPOINT_URL), QueueUrl);
 assert.deepEqual((await client.send(new ListQueueTagsCommand({ QueueUrl }))).Tags, { a: "ü" });
 const bytes = new Uint8Array([0, 255]);
 const sent = await client.send(new SendMessageCommand({
