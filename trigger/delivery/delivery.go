@@ -144,8 +144,8 @@ func New(cfg Config) (*Deliverer, error) {
 	return &Deliverer{cfg: cfg, records: cfg.Store.Records("delivery"), node: uuid.NewString(), waiting: map[string]*pending{}}, nil
 }
 
-// attemptTime bounds one attempt.
-const attemptTime = 10 * time.Second
+// attemptTime bounds one attempt. A rule has five targets at most, all of which are tried while its claim holds.
+const attemptTime = 5 * time.Second
 
 // Deliver makes the first attempt. It returns nil when x was delivered, is dead, or is stored to be tried again; an error
 // says that x is nowhere.

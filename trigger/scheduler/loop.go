@@ -24,6 +24,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,7 +236,7 @@ func (l *Loop) prepare(ctx context.Context) {
 		}
 		if e := l.entries[record.Key]; e != nil && e.id == p.ID {
 			e.progress = p
-		} else {
+		} else if l.gone(ctx, record.Key, p.ID) {
 			l.forget(ctx, record.Key, p.ID)
 		}
 	}
@@ -250,7 +251,19 @@ func (l *Loop) prepare(ctx context.Context) {
 	}
 }
 
-// forget deletes the progress of what is gone or disabled. Failing that it stays, and hurts nobody.
+// gone reports whether a rule or schedule is stored no more. The feeds may be behind other nodes.
+func (l *Loop) gone(ctx context.Context, key, id string) bool {
+	kind, name, _ := strings.Cut(key, "/")
+	if kind == "rule" {
+		r, err := l.rules.Rule(ctx, name)
+		return errors.Is(err, state.ErrNotFound) || err == nil && r.ID != id
+	}
+	group, name, _ := strings.Cut(name, "/")
+	s, err := l.records.Schedule(ctx, group, name)
+	return errors.Is(err, state.ErrNotFound) || err == nil && s.ID != id
+}
+
+// forget deletes the progress of what is gone. Failing that it stays, and hurts nobody.
 func (l *Loop) forget(ctx context.Context, key, id string) {
 	err := state.DeleteRecord(ctx, l.records.progress, key, func(p *progress) error {
 		if p.ID != id {
@@ -277,7 +290,7 @@ func (l *Loop) applyChanges(ctx context.Context) {
 			delete(l.entries, key)
 			if fresh != nil && fresh.id == old.id {
 				fresh.progress, fresh.foretold, fresh.skipped, fresh.delivered = old.progress, old.foretold, old.skipped, old.delivered
-			} else if old.progress.ID != "" {
+			} else if old.progress.ID != "" && l.gone(ctx, key, old.id) {
 				l.forget(ctx, key, old.id)
 			}
 		}

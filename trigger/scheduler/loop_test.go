@@ -660,3 +660,22 @@ func TestBegunSlotIsFinished(t *testing.T) {
 		t.Errorf("after too long: fired at %s", got)
 	}
 }
+
+// TestProgressOfTheGone is deleted by the next loop, and that of the disabled is not.
+func TestProgressOfTheGone(t *testing.T) {
+	w := newWorld(t)
+	w.rule(t, "gone", "cron(* * * * ? *)")
+	w.rule(t, "off", "cron(* * * * ? *)")
+	w.schedule(t, "gone", "cron(* * * * ? *)", nil)
+	w.schedule(t, "there", "cron(* * * * ? *)", nil)
+	w.pass(t, time.Minute, w.loop(t))
+	_, err := w.rules.Update(t.Context(), "off", func(r *events.Rule) error { r.State = events.Disabled; return nil })
+	if err := errors.Join(err, w.rules.Delete(t.Context(), "gone", func(*events.Rule) error { return nil }), w.records.Delete(t.Context(), "default", "gone")); err != nil {
+		t.Fatal(err)
+	}
+	w.loop(t)
+	left, err := w.records.progress.List(t.Context(), "")
+	if err != nil || len(left) != 2 || left[0].Key != "rule/off" || left[1].Key != "schedule/default/there" {
+		t.Errorf("%v, %v", left, err)
+	}
+}
