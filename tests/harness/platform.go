@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -78,15 +80,20 @@ func (o *Output) String() string {
 	return o.text.String()
 }
 
-// FreeAddress is a loopback address that nobody listens on now.
+// FreeAddress is a loopback address that nobody listens on now. Its port is none that the kernel gives to connections (32768 and
+// above): a client that tries again and again while the platform is down could be given the very port that it dials, and
+// would be connected with itself.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(32768-15000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port was found")
+	return ""
 }
 
 // Options are what differs between platforms under test.

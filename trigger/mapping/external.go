@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -35,6 +36,9 @@ const (
 	sqsWait  = 20 * time.Second
 )
 
+// answerTime is how long a server may be silent, beyond the wait that it was asked for.
+const answerTime = 10 * time.Second
+
 // externalReceivers is how many requests for messages are under way at the same time: AWS's pollers begin with as many.
 const externalReceivers = 5
 
@@ -58,7 +62,10 @@ func (l *Loop) openExternal(ctx context.Context, m *Mapping) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute}}
+	client := &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: answerTime}).DialContext, TLSHandshakeTimeout: answerTime,
+		ResponseHeaderTimeout: sqsWait + answerTime, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
+	}}
 	options := sqs.Options{Region: arn.Region, Credentials: keys, HTTPClient: ownBody{client}}
 	if m.Source.Endpoint != "" {
 		options.BaseEndpoint = &m.Source.Endpoint
