@@ -15,9 +15,9 @@ import (
 
 // How many environments a measurement of memory is the difference of. What cannot be forked is larger, and starts slower.
 const (
-	forkedIdle = 100
+	forkedIdle = 95
 	bootedIdle = 20
-	fewIdle    = 5 // the first reading: what the function has once, such as its template, is in both
+	fewIdle    = 5 // with the others no more than environments.spares may be; the first reading: what the function has once, such as its template, is in both
 	settle     = time.Second
 )
 

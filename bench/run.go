@@ -82,6 +82,7 @@ func run(ctx context.Context, o *options) error {
 	if f.Machine, err = look(ctx, o.binary, &report); err != nil {
 		return err
 	}
+	var failed error
 	for _, part := range []struct {
 		name    string
 		measure func() error
@@ -104,15 +105,17 @@ func run(ctx context.Context, o *options) error {
 		if !o.wants(part.name) {
 			continue
 		}
-		if err := part.measure(); err != nil {
+		if err := part.measure(); ctx.Err() != nil {
 			return err
+		} else if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", part.name, err)) // the other parts took their time, too
 		}
 	}
 	var page strings.Builder
 	f.write(&page)
 	fmt.Print(page.String())
-	if o.out == "" {
-		return nil
+	if failed != nil || o.out == "" {
+		return failed
 	}
 	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
 		return err
