@@ -99,6 +99,7 @@ func workUntilKilled(dir string) error {
 	for producer := range 8 {
 		n := 0
 		w.loop(func() error {
+			pace(plain)
 			n++
 			id := fmt.Sprintf("p/%d/%d/%d", run, producer, n)
 			sent := plain.Send(ctx, Message{ID: id, Body: crashBody(id), Meta: []byte(id)})[0]
@@ -111,6 +112,7 @@ func workUntilKilled(dir string) error {
 	for group := range 5 { // one producer each, so that the order is known; each message is sent twice
 		n := 0
 		w.loop(func() error {
+			pace(fifo)
 			n++
 			id := fmt.Sprintf("f/%d/%d/%d", run, group, n)
 			for range 2 {
@@ -128,6 +130,13 @@ func workUntilKilled(dir string) error {
 	}
 	w.consume(dead, 3)
 	return <-w.failed
+}
+
+// pace keeps producers from getting far ahead of the consumers: what piles up is looked through after every kill.
+func pace(q *Queue) {
+	for q.Depth().Visible > 1000 {
+		<-time.After(time.Millisecond)
+	}
 }
 
 // sendAgain sends what an earlier process sent to the FIFO queue, which must know it.

@@ -2,11 +2,13 @@ package queues
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // fetch reads messages. One that is not there is nil.
@@ -26,9 +28,12 @@ func (e *Queues) fetch(ctx context.Context, seqs []uint64) ([]*content, error) {
 			return nil, ctx.Err()
 		}
 		msg := &nats.Msg{Subject: "$JS.API.DIRECT.GET." + streamName, Data: fmt.Appendf(nil, `{"seq":%d}`, seq)}
-		err := e.reads.send(msg, func(answer *nats.Msg) {
+		err := e.reads.send(msg, func(answer *nats.Msg, err error) {
 			<-e.fetching
-			c, err := readContent(answer)
+			var c *content
+			if err == nil {
+				c, err = readContent(answer)
+			}
 			f.tell(i, c, err)
 		})
 		if err != nil {
@@ -48,7 +53,46 @@ func (e *Queues) fetch(ctx context.Context, seqs []uint64) ([]*content, error) {
 	if f.err != nil {
 		return nil, e.streams.Error("read messages", f.err)
 	}
+	for i, c := range f.contents {
+		if c == nil && e.clustered() {
+			if f.contents[i], f.err = e.ask(ctx, seqs[i]); f.err != nil {
+				return nil, e.streams.Error("read messages", f.err)
+			}
+		}
+	}
 	return f.contents, nil
+}
+
+// clustered reports whether several servers keep the stream.
+func (e *Queues) clustered() bool { return e.stream.CachedInfo().Config.Replicas > 1 }
+
+// ask reads a message from the server that leads the stream. Another one, which answered first, may not have had it yet.
+func (e *Queues) ask(ctx context.Context, seq uint64) (*content, error) {
+	answer, err := e.streams.Conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+streamName, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	if err != nil {
+		return nil, err
+	}
+	var resp struct {
+		Message struct {
+			Headers []byte `json:"hdrs"`
+			Data    []byte `json:"data"`
+		} `json:"message"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(answer.Data, &resp); err != nil {
+		return nil, fmt.Errorf("answer of the state engine: %w", err)
+	}
+	if resp.Error != nil {
+		if resp.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, nil
+		}
+		return nil, resp.Error
+	}
+	headers, err := nats.DecodeHeadersMsg(resp.Message.Headers)
+	if err != nil {
+		return nil, err
+	}
+	return readContent(&nats.Msg{Header: headers, Data: resp.Message.Data})
 }
 
 type fetching struct {
@@ -74,9 +118,6 @@ func (f *fetching) tell(i int, c *content, err error) {
 
 // readContent reads the answer to a direct get.
 func readContent(answer *nats.Msg) (*content, error) {
-	if answer == nil {
-		return nil, ErrClosed
-	}
 	switch status := answer.Header.Get("Status"); status {
 	case "":
 	case "404":

@@ -126,9 +126,12 @@ func (j *journal) store(batch []entry) error {
 		return err
 	}
 	msg := &nats.Msg{Subject: recordSubject, Header: nats.Header{header: {value}}}
-	err := j.e.writes.send(msg, func(answer *nats.Msg) {
+	err := j.e.writes.send(msg, func(answer *nats.Msg, err error) {
 		j.e.streams.Give(len(value))
-		seq, err := stored(answer)
+		var seq uint64
+		if err == nil {
+			seq, err = stored(answer)
+		}
 		var rec *record
 		if err == nil {
 			rec = j.e.newRecord(seq, len(batch), len(value))

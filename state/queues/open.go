@@ -44,19 +44,27 @@ func Open(ctx context.Context, store *state.Store, cfg Config) (*Queues, error) 
 
 func (e *Queues) connect(ctx context.Context, store *state.Store) error {
 	connected := make(chan struct{})
-	streams, err := store.Streams("thaw-queues", func() {
+	fail := func(err error) {
 		<-connected
 		for _, p := range []*pipe{e.writes, e.reads} {
 			if p != nil {
-				p.close()
+				p.fail(err)
 			}
 		}
-	})
+	}
+	streams, err := store.Streams("thaw-queues", func() { fail(ErrClosed) })
 	if err != nil {
 		return err
 	}
 	defer close(connected)
 	e.streams = streams
+	streams.Conn.SetDisconnectErrHandler(func(*nats.Conn, error) {
+		if e.closing() {
+			fail(ErrClosed)
+			return
+		}
+		fail(errLost)
+	})
 	if e.writes, err = newPipe(streams.Conn); err != nil {
 		return err
 	}

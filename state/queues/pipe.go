@@ -24,8 +24,11 @@ type pipe struct {
 	closed  bool
 }
 
-// answered handles an answer. It must not wait. A nil message means that there will be none.
-type answered func(msg *nats.Msg)
+// answered handles an answer, or says why there will be none. It must not wait.
+type answered func(msg *nats.Msg, err error)
+
+// errLost leaves the outcome of a write open. What was written and not acknowledged shows when the store is opened again.
+var errLost = errors.New("the connection to the state engine broke off; try again")
 
 func newPipe(nc *nats.Conn) (*pipe, error) {
 	p := &pipe{nc: nc, inbox: nats.NewInbox() + ".", waiting: map[uint64]answered{}}
@@ -46,7 +49,7 @@ func (p *pipe) answer(msg *nats.Msg) {
 	delete(p.waiting, n)
 	p.mu.Unlock()
 	if done != nil {
-		done(msg)
+		done(msg, nil)
 	}
 }
 
@@ -70,7 +73,7 @@ func (p *pipe) send(msg *nats.Msg, done answered) error {
 	_, ours := p.waiting[n]
 	delete(p.waiting, n)
 	p.mu.Unlock()
-	if !ours { // close was faster and has called done
+	if !ours { // fail was faster and has called done
 		return nil
 	}
 	if errors.Is(err, nats.ErrConnectionClosed) {
@@ -79,22 +82,20 @@ func (p *pipe) send(msg *nats.Msg, done answered) error {
 	return err
 }
 
-// close answers everything that waits with nothing.
-func (p *pipe) close() {
+// fail answers everything that waits with an error; with ErrClosed also everything to come.
+func (p *pipe) fail(err error) {
 	p.mu.Lock()
 	waiting := p.waiting
-	p.waiting, p.closed = nil, true
+	p.waiting = map[uint64]answered{}
+	p.closed = p.closed || errors.Is(err, ErrClosed)
 	p.mu.Unlock()
 	for _, done := range waiting {
-		done(nil)
+		done(nil, err)
 	}
 }
 
 // stored reads the answer to a write: the sequence it got.
 func stored(msg *nats.Msg) (uint64, error) {
-	if msg == nil {
-		return 0, ErrClosed
-	}
 	if msg.Header.Get("Status") == "503" {
 		return 0, nats.ErrNoResponders
 	}

@@ -663,3 +663,90 @@ func TestClockThatJumps(t *testing.T) {
 	p.pass(55 * time.Minute)
 	poll(t, func() bool { return q.Depth().Visible == 1 })
 }
+
+// TestLostConnection breaks the connection to the engine under load. What was acknowledged is there, and calls go on.
+func TestLostConnection(t *testing.T) {
+	p := newPlace(t)
+	ctx := t.Context()
+	q := p.create("a", Options{Visibility: time.Hour})
+	var mu sync.Mutex
+	acknowledged, deleted, failed := map[string]bool{}, map[string]bool{}, 0
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	work := func(fn func() error) {
+		wait.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := fn(); err != nil {
+					mu.Lock()
+					failed++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for range 4 {
+		work(func() error {
+			sent := q.Send(ctx, Message{Body: []byte("body")})[0]
+			if sent.Err == nil {
+				mu.Lock()
+				acknowledged[sent.ID] = true
+				mu.Unlock()
+			}
+			return sent.Err
+		})
+		work(func() error {
+			got, err := q.Receive(ctx, 3, time.Millisecond, nil)
+			for _, r := range got {
+				if err := q.Delete(ctx, r.Handle); err != nil {
+					return err
+				}
+				mu.Lock()
+				deleted[r.ID] = true
+				mu.Unlock()
+			}
+			return err
+		})
+	}
+	for range 5 {
+		mu.Lock()
+		before := len(deleted)
+		mu.Unlock()
+		poll(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(deleted) > before+100
+		})
+		must(t, p.streams.Conn.ForceReconnect())
+	}
+	close(stop)
+	wait.Wait()
+	t.Logf("%d sent, %d deleted, %d calls failed", len(acknowledged), len(deleted), failed)
+	poll(t, func() bool { return len(p.sending) == 0 && len(p.fetching) == 0 })
+	for range 2 {
+		list, err := q.Peek(ctx, 0, 1<<20)
+		must(t, err)
+		there := map[string]bool{}
+		for _, r := range list {
+			there[r.ID] = true
+			if deleted[r.ID] {
+				t.Errorf("%s is back after its deletion", r.ID)
+			}
+		}
+		lost := 0
+		for id := range acknowledged {
+			if !there[id] && !deleted[id] {
+				lost++
+			}
+		}
+		if lost > failed { // a deletion that failed may have been stored all the same
+			t.Errorf("%d are lost", lost)
+		}
+		p.reopen()
+		q = p.queue("a")
+	}
+}

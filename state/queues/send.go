@@ -201,9 +201,12 @@ func (q *Queue) publish(c *content, urgency state.Urgency, done func(seq uint64,
 		return err
 	}
 	msg := &nats.Msg{Subject: messageSubject(q.number), Header: nats.Header{header: {c.value}}, Data: c.data}
-	err := e.writes.send(msg, func(answer *nats.Msg) {
+	err := e.writes.send(msg, func(answer *nats.Msg, err error) {
 		e.streams.Give(size)
-		seq, err := stored(answer)
+		var seq uint64
+		if err == nil {
+			seq, err = stored(answer)
+		}
 		if err != nil {
 			done(0, c, e.streams.Error("store a message", err))
 			return

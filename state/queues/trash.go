@@ -232,8 +232,11 @@ func (e *Queues) takeOut(ctx context.Context, loose []remains) error {
 			Subject: "$JS.API.STREAM.MSG.DELETE." + streamName,
 			Data:    fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, r.seq),
 		}
-		err := e.reads.send(msg, func(answer *nats.Msg) {
-			if err := takenOut(answer); err != nil {
+		err := e.reads.send(msg, func(answer *nats.Msg, err error) {
+			if err == nil {
+				err = takenOut(answer)
+			}
+			if err != nil {
 				fail(r, err)
 			} else {
 				e.release(r.rec)
@@ -266,9 +269,6 @@ const errCodeNoSequence jetstream.ErrorCode = 10043
 
 // takenOut reads the answer to a removal. One that is gone already is no error.
 func takenOut(answer *nats.Msg) error {
-	if answer == nil {
-		return ErrClosed
-	}
 	var resp struct {
 		Success bool                `json:"success"`
 		Error   *jetstream.APIError `json:"error"`
