@@ -18,7 +18,7 @@ func (f *fakePlatform) handleEvents(mux *http.ServeMux) {
 	mux.HandleFunc("GET /_thaw/queues/{name}/messages", f.queue(`{"messages":[
 		{"id":"00000000-0000-4000-8000-00000000000b","sequence":7,"age_ms":400,"receives":0,"body":"{\"n\":1}"},
 		{"id":"00000000-0000-4000-8000-00000000000c","sequence":9,"age_ms":7500000,"receives":1,"group":"g","dead_from":"other","attributes":{"Colour":{"type":"String","string":"red"}},"body":"<two>\nlines\n"}],"after":9}`))
-	mux.HandleFunc("POST /_thaw/queues/{name}/redrive", f.queue(`{"count":2}`))
+	mux.HandleFunc("POST /_thaw/queues/{name}/redrive", f.queue(`{"count":2,"left":1}`))
 	mux.HandleFunc("POST /_thaw/queues/{name}/purge", f.queue(`{"count":1}`))
 	mux.HandleFunc("GET /_thaw/events", f.events)
 	mux.HandleFunc("GET /_thaw/events/{name}", f.function(`{"name":"hello","waiting":0,"running":1,"retrying":1,"dead":1,"bytes":3000,"oldest_age_ms":61000,

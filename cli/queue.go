@@ -69,6 +69,8 @@ type messagesView struct {
 type countJSON struct {
 	Version int `json:"version"`
 	Count   int `json:"count"`
+	// Left are the messages that could be received and were not moved by a redrive.
+	Left int `json:"left,omitempty"`
 }
 
 func (p *program) queue() *cobra.Command {

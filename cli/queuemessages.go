@@ -165,6 +165,9 @@ queue. They count as never received there.`,
 				return err
 			}
 			p.tellCount(&moved, "moved "+plural(moved.Count, "message"))
+			if moved.Left > 0 && len(query) == 0 && !p.json {
+				fmt.Fprintf(p.io.Err, "%s left: sent there and not died in a queue, or that queue is gone\n  next: thaw queue redrive %s --to QUEUE\n", plural(moved.Left, "message"), args[0])
+			}
 			return nil
 		},
 	}

@@ -23,9 +23,6 @@ const (
 	peekBytes   = 4 << 20 // of bodies and attributes, and at least one message
 )
 
-// moveChunk is how many messages are moved at a time; between two of them the client may have gone.
-const moveChunk = 1000
-
 // UserQueues begins the engine's names of the queues that users have through the SQS API. What follows is the name that
 // they gave.
 const UserQueues = "sqs/"
@@ -242,6 +239,7 @@ func number(r *http.Request, name string, fallback, low, high uint64) (uint64, e
 // countView says how many messages or events a change was about.
 type countView struct {
 	Count int `json:"count"`
+	Left  int `json:"left,omitempty"` // that could be received and were not moved
 }
 
 // serveRedrive moves messages to where they died, or to another queue, oldest first: those that are there when it begins.
@@ -259,26 +257,18 @@ func (s *Server) serveRedrive(w http.ResponseWriter, r *http.Request, q *queues.
 		s.refuse(w, r, thaw.Errorf(thaw.CodeInvalidParameterValue, "The messages are in this queue already: name another one to move them to."))
 		return
 	}
-	depth := q.Depth()
-	most, err := number(r, "limit", uint64(depth.Visible+depth.Delayed), 1, 1<<31-1)
+	const all = 0
+	most, err := number(r, "limit", all, 1, 1<<31-1)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}
-	var view countView
-	for left := int(most); left > 0; {
-		n, err := s.cfg.Queues.Move(r.Context(), from, to, min(left, moveChunk))
-		view.Count += n
-		if err != nil {
-			s.refuse(w, r, queueError(r.PathValue("name"), err))
-			return
-		}
-		if n == 0 {
-			break
-		}
-		left -= n
+	moved, err := s.cfg.Queues.Move(r.Context(), from, to, int(most))
+	if err != nil {
+		s.refuse(w, r, queueError(r.PathValue("name"), err))
+		return
 	}
-	writeView(w, &view)
+	writeView(w, &countView{Count: moved, Left: q.Depth().Visible})
 }
 
 // servePurge drops all messages of a queue, those in flight too.

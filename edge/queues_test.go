@@ -143,6 +143,11 @@ func TestNativeViewOfQueues(t *testing.T) {
 	if d := orders.Depth(); count.Count != 2 || d.Visible != 1 {
 		t.Errorf("moved %+v, then %+v", count, d)
 	}
+	count = countView{}
+	native(t, s, "POST", "/_thaw/queues/dead/redrive", &count) // they have been moved there and have not died
+	if count != (countView{Count: 0, Left: 2}) {
+		t.Errorf("%+v", count)
+	}
 	native(t, s, "POST", "/_thaw/queues/dead/purge", &count)
 	if q, _ := all.Queue("sqs/dead"); count.Count != 2 || q.Depth().Visible != 0 {
 		t.Errorf("purged %+v, then %+v", count, q.Depth())
