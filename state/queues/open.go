@@ -117,6 +117,7 @@ func (e *Queues) recover(ctx context.Context) error {
 	}
 	e.trash.top = max(e.trash.top, info.State.LastSeq)
 	for number := range r.gone {
+		e.cfg.Log.Info("messages of a deleted queue are dropped; the deletion was not finished before the last stop", "number", number)
 		e.trash.purge(purge{number, math.MaxInt64, nil})
 		e.last = max(e.last, number)
 	}

@@ -750,3 +750,50 @@ func TestLostConnection(t *testing.T) {
 		q = p.queue("a")
 	}
 }
+
+// TestCrashInTheMiddleOfAMove leaves a message in both queues.
+func TestCrashInTheMiddleOfAMove(t *testing.T) {
+	p := newPlace(t)
+	ctx := t.Context()
+	dead := p.create("dead", Options{})
+	q := p.create("q", Options{DeadLetter: "dead", MaxReceives: 1})
+	sent := send(t, q, "one", "two")
+	contents, err := p.fetch(ctx, []uint64{sent[0].Sequence})
+	must(t, err)
+	env := q.dead(contents[0])
+	env.origin, env.originQueue = sent[0].Sequence, q.number
+	stored := make(chan error)
+	must(t, dead.publish(newContent(env, contents[0].data), state.Handling, func(_ uint64, _ *content, err error) { stored <- err }))
+	must(t, <-stored)
+	for range 3 {
+		p.reopen()
+		p.depth(p.queue("q"), 1, 0, 0)
+		p.depth(p.queue("dead"), 1, 0, 0)
+		must(t, p.collect(ctx, true))
+	}
+	got := expect(t, p.queue("dead"), 10, "one")
+	if got[0].DeadFrom != "q" || got[0].ID != sent[0].ID {
+		t.Errorf("%+v", got[0])
+	}
+	must(t, p.queue("dead").Delete(ctx, got[0].Handle))
+	for range 2 {
+		must(t, p.collect(ctx, true))
+		p.reopen()
+		p.depth(p.queue("q"), 1, 0, 0)
+		p.depth(p.queue("dead"), 0, 0, 0)
+	}
+}
+
+// TestOperationsOfALostMessage holds that what is stored of a message that a power cut took does not touch the one that
+// has its sequence now.
+func TestOperationsOfALostMessage(t *testing.T) {
+	p := newPlace(t)
+	q := p.create("q", Options{})
+	sent := send(t, q, "one")
+	done := make(chan error)
+	p.journal.add(op{kind: opDelete, queue: q.number, seq: sent[0].Sequence, tag: tag("another")}, func(_ *record, err error) { done <- err })
+	p.journal.kick()
+	must(t, <-done)
+	p.reopen()
+	p.depth(p.queue("q"), 1, 0, 0)
+}
