@@ -387,7 +387,7 @@ func (x *torture) await(kinds ...string) {
 // tortureTime is how long the platform is killed again and again.
 func tortureTime(t *testing.T) time.Duration {
 	t.Helper()
-	text := cmp.Or(os.Getenv("THAW_TORTURE"), "40s")
+	text := cmp.Or(os.Getenv("THAW_TORTURE"), "20s")
 	d, err := time.ParseDuration(text)
 	if err != nil {
 		t.Fatalf("THAW_TORTURE=%s: %v", text, err)
