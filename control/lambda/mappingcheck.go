@@ -221,7 +221,7 @@ func setAccess(s *mapping.Source, access []types.SourceAccessConfiguration) erro
 	for i := range access {
 		m := variablePattern.FindStringSubmatch(value(access[i].URI))
 		if access[i].Type != types.SourceAccessTypeBasicAuth || m == nil || i > 0 {
-			return invalid("SourceAccessConfigurations must be one BASIC_AUTH whose URI is env:PREFIX, which stands for the environment variables PREFIX_AWS_ACCESS_KEY_ID and PREFIX_AWS_SECRET_ACCESS_KEY of thaw.")
+			return invalid("SourceAccessConfigurations must be one BASIC_AUTH whose URI is env:PREFIX, which stands for environment variables of thaw: PREFIX_AWS_ACCESS_KEY_ID and PREFIX_AWS_SECRET_ACCESS_KEY for queues, PREFIX_NATS_USER, PREFIX_NATS_PASSWORD, PREFIX_NATS_TOKEN and PREFIX_NATS_CREDS for NATS.")
 		}
 		s.Credentials = m[1]
 	}
