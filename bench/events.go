@@ -64,7 +64,8 @@ type mappingResult struct {
 // eventsResult is what the event side did.
 type eventsResult struct {
 	Rates   []eventRate
-	First   latencies // from sending an asynchronous invocation to its first attempt
+	Drained time.Duration // from the last event that was accepted until all had run
+	First   latencies     // from sending an asynchronous invocation to its first attempt
 	Mapping []mappingResult
 	Backlog *backlogResult
 }
@@ -248,7 +249,28 @@ func (e *eventSide) firstAttempts(ctx context.Context, o *options, r *eventsResu
 // accepted measures how many asynchronous invocations are taken while others run.
 func (e *eventSide) accepted(ctx context.Context, o *options, r *eventsResult) error {
 	t := target{url: invokeURL(e.p, e.function), headers: "X-Amz-Invocation-Type: Event\r\n", body: `{"fill":"` + strings.Repeat("x", eventSize-11) + `"}`}
-	return e.rates(ctx, o, r, "asynchronous invocations accepted", &t)
+	if err := e.rates(ctx, o, r, "asynchronous invocations accepted", &t); err != nil {
+		return err
+	}
+	// What was accepted runs for a while yet, and on the same cores.
+	say("the end of what was accepted")
+	begin := time.Now()
+	for time.Since(begin) < arriveLimit {
+		var view struct {
+			Functions []struct{ Waiting, Running, Retrying int } `json:"functions"`
+		}
+		if err := e.p.Run(ctx, &view, "events", "list"); err != nil {
+			return err
+		}
+		if f := view.Functions; len(f) == 1 && f[0].Waiting+f[0].Running+f[0].Retrying == 0 {
+			r.Drained = time.Since(begin)
+			return nil
+		}
+		if err := wait(ctx, arrivePoll); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the asynchronous invocations have not ended after %s", arriveLimit)
 }
 
 func (e *eventSide) rates(ctx context.Context, o *options, r *eventsResult, what string, t *target) error {

@@ -16,6 +16,7 @@ func (f *findings) writeEvents(w io.Writer) {
 	for i := 0; i+1 < len(r.Rates); i += 2 {
 		fmt.Fprintf(w, "| %s | %.0f | %.0f |\n", r.Rates[i].What, r.Rates[i].PerSecond, r.Rates[i+1].PerSecond)
 	}
+	fmt.Fprintf(w, "\nAll that was accepted had run %.1f s after the last of it; what follows in the table and below began after that.\n", r.Drained.Seconds())
 	fmt.Fprintf(w, "\n### Latency\n\nFrom just before the request is sent until the handler of a Python function begins, by the machine's clock. The messages go through a mapping with\nBatchSize %d and no window.\n\n"+
 		"| what | count | delivered again | p50 | p95 | p99 |\n|---|---:|---:|---:|---:|---:|\n", queueBatch)
 	row := func(what string, again int, took latencies) {
