@@ -78,8 +78,8 @@ type Received struct {
 // Depth is how much a queue holds. Numbers are exact at the time of asking.
 type Depth struct {
 	Visible  int // to be received now
-	InFlight int // received and neither deleted nor visible again
+	InFlight int // received and neither deleted nor visible again, or on their way to a dead-letter queue
 	Delayed  int
-	Bytes    int64
-	Oldest   time.Time // when the oldest one that is not in flight was sent, zero if there is none
+	Bytes    int64     // what they take on disk, nearly
+	Oldest   time.Time // when the oldest visible one was sent, on a standard queue the next to be received; zero: none is visible
 }
