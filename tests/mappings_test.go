@@ -236,7 +236,7 @@ func TestThrottledMappingKeepsItsMessages(t *testing.T) {
 	dead := queue(t, queues, "dead", nil)
 	urls := map[string]string{}
 	for _, name := range []string{"slow", "quick"} {
-		urls[name] = queue(t, queues, name, map[string]string{"VisibilityTimeout": "2", "RedrivePolicy": fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":1}`, queueARN("dead"))})
+		urls[name] = queue(t, queues, name, map[string]string{"VisibilityTimeout": "30", "RedrivePolicy": fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":1}`, queueARN("dead"))})
 		mapped(t, client, &lambda.CreateEventSourceMappingInput{FunctionName: &name, EventSourceArn: aws.String(queueARN(name)), BatchSize: aws.Int32(2)})
 	}
 	// Somebody else takes the one place that the slow function has, now and then.

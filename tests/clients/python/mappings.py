@@ -16,7 +16,7 @@ awslambda = boto3.client("lambda")
 sqs = boto3.client("sqs")
 
 SOURCE = """
-import json, boto3, os
+import json
 
 def handler(event, context):
     failed = []
