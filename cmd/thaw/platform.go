@@ -318,8 +318,21 @@ func resolver(log *slog.Logger) []byte {
 	return r.Conf
 }
 
+// Processes that a platform killed just now was about to start hold its listener until they run their program.
+const (
+	listenPatience = time.Second
+	listenAgain    = 20 * time.Millisecond
+)
+
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	for until := time.Now().Add(listenPatience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(until) && ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-time.After(listenAgain):
+			l, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+		}
+	}
 	switch {
 	case err == nil:
 		return l, nil
