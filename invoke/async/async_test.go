@@ -237,7 +237,7 @@ func TestNowhere(t *testing.T) {
 				if !ok || f.Dead != 1 || f.Died != 1 || f.Failed != 1 || (f.DeliveryFailures > 0) != (test.failure+test.letter != "") || (f.Problem != "") != (f.DeliveryFailures > 0) {
 					t.Errorf("%+v", f)
 				}
-				after(time.Hour)
+				after(7 * time.Hour) // it would be too old if its age did not begin again
 				p.handles(func(*invoke.Request) (string, bool, error) { return "1", false, nil })
 				if n, err := p.dispatcher.Redrive(t.Context(), "f"); n != 1 || err != nil {
 					t.Errorf("redrive: %d, %v", n, err)
