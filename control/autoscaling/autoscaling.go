@@ -11,12 +11,9 @@ package autoscaling
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"regexp"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +21,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/paging"
 	"thaw/state"
 	trigger "thaw/trigger/autoscaling"
 )
@@ -152,8 +150,7 @@ func filter(r resource) (none bool, err error) {
 	return r.namespace != namespace || r.dimension != "" && r.dimension != dimension, nil
 }
 
-// page cuts items, which are in the order of their keys, to what a request asks for. A token holds the key of the last
-// item of the page before, so that what comes and goes between two pages neither repeats nor hides others.
+// page cuts items, which are in the order of their keys, to what a request asks for.
 func page[T any](items []T, key func(T) string, token *string, maxResults *int32, most int) (part []T, next *string, err error) {
 	size := most
 	if maxResults != nil {
@@ -162,23 +159,10 @@ func page[T any](items []T, key func(T) string, token *string, maxResults *int32
 		}
 		size = int(*maxResults)
 	}
-	if token != nil {
-		after, err := base64.RawURLEncoding.DecodeString(*token)
-		if err != nil || len(after) == 0 {
-			return nil, nil, thaw.Errorf(thaw.CodeInvalidNextToken, "NextToken is not one that this operation gave. Start again without it.")
-		}
-		i, found := slices.BinarySearchFunc(items, string(after), func(item T, after string) int { return strings.Compare(key(item), after) })
-		if found {
-			i++
-		}
-		items = items[i:]
+	if part, next, err = paging.Cut(items, key, token, size); err != nil {
+		return nil, nil, thaw.Errorf(thaw.CodeInvalidNextToken, "NextToken is not one that this operation gave. Start again without it.")
 	}
-	if len(items) > size {
-		items = items[:size]
-		last := base64.RawURLEncoding.EncodeToString([]byte(key(items[size-1])))
-		next = &last
-	}
-	return items, next, nil
+	return part, next, nil
 }
 
 func value[T any](p *T) T {

@@ -10,11 +10,8 @@ package events
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"regexp"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +19,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/paging"
 	"thaw/state"
 	trigger "thaw/trigger/events"
 )
@@ -133,30 +131,16 @@ func (a *API) rule(ctx context.Context, name string, bus *string) (*trigger.Rule
 	return rule, err
 }
 
-// page cuts items, which are in the order of their keys, to what a request asks for. A token holds the key of the last item
-// of the page before, so that what comes and goes between two pages neither repeats nor hides others.
+// page cuts items, which are in the order of their keys, to what a request asks for.
 func page[T any](items []T, key func(T) string, token *string, limit *int32) (part []T, next *string, err error) {
 	size := maxPage
 	if limit != nil {
 		size = int(*limit)
 	}
-	if token != nil {
-		after, err := base64.RawURLEncoding.DecodeString(*token)
-		if err != nil || len(after) == 0 {
-			return nil, nil, invalid("Parameter NextToken is not valid. Start again without it.")
-		}
-		i, found := slices.BinarySearchFunc(items, string(after), func(item T, after string) int { return strings.Compare(key(item), after) })
-		if found {
-			i++
-		}
-		items = items[i:]
+	if part, next, err = paging.Cut(items, key, token, size); err != nil {
+		return nil, nil, invalid("Parameter NextToken is not valid. Start again without it.")
 	}
-	if len(items) > size {
-		items = items[:size]
-		last := base64.RawURLEncoding.EncodeToString([]byte(key(items[size-1])))
-		next = &last
-	}
-	return items, next, nil
+	return part, next, nil
 }
 
 // text is nil for what is not set: AWS leaves such members out.
