@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -358,6 +360,13 @@ func (d *Driver) delist(p sandbox.Process) {
 	delete(d.live, p)
 }
 
+// alive lists what was started and not closed.
+func (d *Driver) alive() []sandbox.Process {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.live))
+}
+
 func checkSpec(spec *sandbox.Spec) error {
 	switch {
 	case len(spec.Args) == 0 || !filepath.IsAbs(spec.Args[0]):
@@ -407,12 +416,7 @@ func (d *Driver) Close() error {
 	d.pending.Wait()
 	close(d.spares)
 
-	d.mu.Lock()
-	var live []sandbox.Process
-	for p := range d.live {
-		live = append(live, p)
-	}
-	d.mu.Unlock()
+	live := d.alive()
 	var errs []error
 	for _, p := range live {
 		p.Kill()

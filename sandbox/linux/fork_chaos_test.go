@@ -174,3 +174,29 @@ func crashWhileForking(t *testing.T, instance string) {
 	forkOne(t.Context(), p)
 	t.Fatal("the step was not reached")
 }
+
+// The end of a template's pid 1 takes with it what was forked. The kernel has it wait for all of them, and what is frozen
+// would not end on cgroup v1.
+func TestKilledPid1OfATemplateTakesWhatIsFrozen(t *testing.T) {
+	needRoot(t)
+	d := open(t)
+	p := park(t, d, specOf(t, hello("python3.11", "")))
+	c := mustFork(t, p)
+	c.invoke(t, "1")
+	if err := c.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(p.shim.pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for what, ended := range map[string]<-chan struct{}{"template": p.done, "environment": c.Process.(*forked).done} {
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Errorf("the %s does not end", what)
+		}
+	}
+}

@@ -148,7 +148,7 @@ func (t *template) watch() {
 	for {
 		r, _, err := t.shim.receive()
 		if err != nil {
-			<-t.shim.ended
+			t.endAll()
 			break
 		}
 		if r.kind != replyExited {
@@ -166,6 +166,27 @@ func (t *template) watch() {
 	}
 	close(t.done)
 }
+
+// endAll waits for the end of pid 1, which is on its way. It takes with it what was forked, and waits for it: also for what is
+// frozen, which on cgroup v1 takes no signal.
+func (t *template) endAll() {
+	for {
+		for _, p := range t.driver.alive() {
+			if f, ok := p.(*forked); ok && f.template == t {
+				f.Kill()
+			}
+		}
+		_ = t.shim.group.setFrozen(false) // what cannot be thawed dies frozen
+		select {
+		case <-t.shim.ended:
+			return
+		case <-time.After(endAgain): // one may have been frozen since
+		}
+	}
+}
+
+// endAgain is the pause between attempts to end what a template's end takes with it.
+const endAgain = 100 * time.Millisecond
 
 // Park freezes the runtime. The driver's first is preceded by a trial of what the kernel can refuse; errors.Is tells
 // sandbox.ErrNoTemplates apart.
