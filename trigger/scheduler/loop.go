@@ -226,6 +226,9 @@ func (l *Loop) changed(key string, c change) {
 func (l *Loop) prepare(ctx context.Context) {
 	l.applyChanges(ctx)
 	all, err := l.records.progress.List(ctx, "")
+	if ctx.Err() != nil {
+		return
+	}
 	if err != nil {
 		l.cfg.Log.Error("what has been fired is looked up one by one", "error", err)
 	}
@@ -246,7 +249,7 @@ func (l *Loop) prepare(ctx context.Context) {
 			err = errors.Join(err, l.records.DeleteGroup(ctx, g.Name))
 		}
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		l.cfg.Log.Error("a schedule group whose deletion was interrupted is not deleted yet", "error", err)
 	}
 }
