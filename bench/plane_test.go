@@ -115,7 +115,8 @@ func TestContention(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Invocations == 0 || slow != (c.DriverCalls > 0) {
+		// Without slow calls a start that was ordered while warming up may still come in, so their absence is not asked for.
+		if c.Invocations == 0 || slow && c.DriverCalls == 0 {
 			t.Errorf("slow %t: %d invocations, %d calls of the driver", slow, c.Invocations, c.DriverCalls)
 		}
 	}
