@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 
+	"thaw/control/internal/operation"
 	"thaw/trigger/mapping"
 )
 
@@ -13,7 +14,7 @@ func (a *API) mappingOf(resource *string) (id string, ok bool) {
 	if a.cfg.Mappings == nil {
 		return "", false
 	}
-	id, ok = strings.CutPrefix(value(resource), a.mappingARN(""))
+	id, ok = strings.CutPrefix(operation.Value(resource), a.mappingARN(""))
 	return strings.ToLower(id), ok
 }
 

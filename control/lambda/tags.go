@@ -11,6 +11,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -86,15 +87,15 @@ func (a *API) listTags(ctx context.Context, in *sdk.ListTagsInput) (*sdk.ListTag
 }
 
 // tagged reads the ARN of a function in a request about tags.
-func (a *API) tagged(operation string, resource *string) (target, error) {
-	m := taggable.FindStringSubmatch(value(resource))
+func (a *API) tagged(op string, resource *string) (target, error) {
+	m := taggable.FindStringSubmatch(operation.Value(resource))
 	if m == nil {
-		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'resource' failed to satisfy constraint: Member must be the ARN of a function", value(resource))
+		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'resource' failed to satisfy constraint: Member must be the ARN of a function", operation.Value(resource))
 	}
 	if m[1] != "function" {
 		return target{}, thaw.Errorf(thaw.CodeResourceNotFound, "The resource you requested does not exist.")
 	}
-	t, err := a.resolve(operation, resource, nil)
+	t, err := a.resolve(op, resource, nil)
 	if err == nil && t.qualifier != "" {
 		err = invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	"thaw/state/queues"
 )
@@ -87,11 +88,11 @@ func (a *API) startMessageMoveTask(ctx context.Context, in *sdk.StartMessageMove
 	if err != nil {
 		return nil, err
 	}
-	t := task{ID: uuid.NewString(), Status: running, Rate: int(value(in.MaxNumberOfMessagesPerSecond)), Started: a.now().UTC()}
+	t := task{ID: uuid.NewString(), Status: running, Rate: int(operation.Value(in.MaxNumberOfMessagesPerSecond)), Started: a.now().UTC()}
 	if in.MaxNumberOfMessagesPerSecond != nil && (t.Rate < 1 || t.Rate > maxMoveRate) {
 		return nil, invalidValue(t.Rate, "MaxNumberOfMessagesPerSecond", "Must be between 1 and 500, if provided.")
 	}
-	if arn := value(in.DestinationArn); arn != "" {
+	if arn := operation.Value(in.DestinationArn); arn != "" {
 		destination, err := a.byARN("DestinationArn", arn)
 		switch {
 		case err != nil:
@@ -150,7 +151,7 @@ func (a *API) listMessageMoveTasks(_ context.Context, in *sdk.ListMessageMoveTas
 		shown := types.ListMessageMoveTasksResultEntry{
 			Status: aws.String(t.Status), SourceArn: aws.String(a.arn(source.name)), StartedTimestamp: t.Started.UnixMilli(),
 			ApproximateNumberOfMessagesMoved: int64(t.Moved), ApproximateNumberOfMessagesToMove: aws.Int64(int64(t.ToMove)),
-			FailureReason: some(t.Failure),
+			FailureReason: operation.Optional(t.Failure),
 		}
 		if t.Destination != "" {
 			shown.DestinationArn = aws.String(a.arn(t.Destination))
