@@ -163,12 +163,14 @@ func (q *Queue) sweep(now int64) {
 	}
 	first, dropped := int64(math.MaxInt64), 0
 	for _, m := range q.index.messages {
+		if dropped == sweepMost {
+			first = now
+			break // without looking at all the others each time
+		}
 		switch {
 		case m.sent+r > now:
 			first = min(first, m.sent+r)
 		case m.spot == nowhere:
-		case dropped == sweepMost:
-			first = now
 		default:
 			dropped++
 			q.drop(m)
