@@ -18,6 +18,8 @@ const (
 	maxLineage = 32
 )
 
+var bars = strings.NewReplacer("%7C", "|", "%7c", "|")
+
 // lineageOf names a function in a lineage.
 func lineageOf(arn string) string {
 	h := fnv.New32a()
@@ -65,7 +67,8 @@ func descend(trace, function string) (next string, count int) {
 	return b.String(), count
 }
 
-// cutLineage takes the lineage out of a trace header; several count as one.
+// cutLineage takes the lineage out of a trace header; several count as one. Some SDKs, botocore and Go's among them,
+// send the header with its bars percent-encoded.
 func cutLineage(trace string) (head, lineage string) {
 	if !strings.Contains(trace, lineageKey) {
 		return trace, ""
@@ -73,7 +76,7 @@ func cutLineage(trace string) (head, lineage string) {
 	var others, lineages []string
 	for field := range strings.SplitSeq(trace, ";") {
 		if l, ok := strings.CutPrefix(field, lineageKey); ok {
-			lineages = append(lineages, l)
+			lineages = append(lineages, bars.Replace(l))
 		} else {
 			others = append(others, field)
 		}

@@ -15,6 +15,7 @@ func TestDescend(t *testing.T) {
 		{"Root=1;Lineage=f:1", "Root=1;Lineage=f:2", 1},
 		{"Root=1;Lineage=f:16;Self=3", "Root=1;Self=3;Lineage=f:17", 16},
 		{"Lineage=g:2|f:3|h:1", "Lineage=g:2|f:4|h:1", 3},
+		{"Lineage=g:2%7Cf:3%7ch:1", "Lineage=g:2|f:4|h:1", 3},
 		{"Root=1;Lineage=g:2", "Root=1;Lineage=g:2|f:1", 0},
 		{"Root=1;Lineage=f:x|g|:|h:99999999", "Root=1;Lineage=f:1", 0},
 		{"Root=1;NoLineage=f:7", "Root=1;NoLineage=f:7;Lineage=f:1", 0},
