@@ -86,6 +86,7 @@ const (
 	listAgain = 30 * time.Second
 	// noteEvery bounds how often the outcome of batches is written into a record.
 	noteEvery = 5 * time.Second
+	retry   bool   // the last reading of the records did not work: the next tick reads them once more
 )
 
 // New makes a Loop. The error says which field of cfg is missing.
@@ -124,7 +125,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-l.wake:
 		case <-ticker.C:
 			l.tick(ctx)
-			if time.Since(listed) < listAgain {
+			if !l.retry && time.Since(listed) < listAgain {
 				continue
 			}
 		}
@@ -139,6 +140,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 	}
 	l.stop()
+		l.retry = err != nil
 	watching.Wait()
 	return nil
 }
@@ -155,7 +157,6 @@ func (l *Loop) poke() {
 func (l *Loop) reconcile(ctx context.Context) error {
 	mappings, err := l.cfg.Records.All(ctx)
 	if err != nil {
-		l.again(ctx)
 		return err
 	}
 	var failed []error
@@ -171,22 +172,7 @@ func (l *Loop) reconcile(ctx context.Context) error {
 			l.end(r, drain)
 		}
 	}
-	if err := errors.Join(failed...); err != nil {
-		l.again(ctx)
-		return err
-	}
-	return nil
-}
-
-// again has the records read once more after a moment, since something did not work.
-func (l *Loop) again(ctx context.Context) {
-	l.running.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-time.After(tickEvery):
-			l.poke()
-		}
-	})
+	return errors.Join(failed...)
 }
 
 // apply does what the record of one mapping asks for.
