@@ -71,7 +71,10 @@ func (q *fakeQueue) send(bodies ...string) {
 		m := &fakeMessage{Received: queues.Received{ID: "id-" + body[:min(len(body), 20)], Sequence: q.sent, Body: []byte(body), Sent: time.Now()}}
 		if q.info.Options.FIFO {
 			m.Group, _, _ = strings.Cut(body, ":")
-			m.Dedup = body
+			m.Dedup = m.ID
+		}
+		if i := strings.Index(body, "Root="); i >= 0 {
+			m.Meta = queues.SQSMeta{System: map[string]queues.SQSAttribute{"AWSTraceHeader": {Type: "String", String: body[i:]}}}.Encode()
 		}
 		q.messages = append(q.messages, m)
 	}

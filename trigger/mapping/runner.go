@@ -164,6 +164,15 @@ func (r *runner) receive(s source, f filter) {
 			continue
 		}
 		pause = firstPause
+		if len(c.carry) > 0 && r.mapping.Source.FIFO() {
+			// What had no room may be of the same groups: it must not overtake the batch, nor run beside it.
+			if !r.process(s, f, batch) {
+				r.handBack(s, c.carry)
+				c.carry = nil
+			}
+			r.gate.release()
+			continue
+		}
 		r.batches.Go(func() {
 			defer r.gate.release()
 			r.process(s, f, batch)
@@ -181,16 +190,18 @@ func (r *runner) handBack(s source, messages []message) {
 	}
 }
 
-// process has a batch go through the filter and the function, and settles it.
-func (r *runner) process(s source, f filter, batch []message) {
+// process has a batch go through the filter and the function, and settles it. It tells whether all of it is dealt with.
+func (r *runner) process(s source, f filter, batch []message) bool {
 	wanted, others := f.sift(batch)
 	r.settle(s, others)
-	if len(wanted) == 0 {
-		return
-	}
+	return len(wanted) == 0 || r.handle(s, wanted)
+}
+
+// handle is process for messages that are for the function.
+func (r *runner) handle(s source, wanted []message) bool {
 	if ending(r.how.Load()) == giveBack {
 		r.handBack(s, wanted)
-		return
+		return false
 	}
 	end := r.gate.work()
 	result, err := r.invoke(s, wanted)
@@ -209,8 +220,9 @@ func (r *runner) process(s source, f filter, batch []message) {
 		r.note(resultFailed)
 		r.failed(s, wanted)
 	default:
-		r.succeeded(s, wanted, result.Payload)
+		return r.succeeded(s, wanted, result.Payload)
 	}
+	return false
 }
 
 // The outcomes that LastProcessingResult tells of, after AWS's for streams.
@@ -219,11 +231,12 @@ const (
 	resultFailed = "PROBLEM: Function call failed"
 )
 
-func (r *runner) succeeded(s source, batch []message, response []byte) {
+// succeeded settles a batch after its function's response. It tells whether all of it is dealt with.
+func (r *runner) succeeded(s source, batch []message, response []byte) bool {
 	if !r.mapping.ReportFailures {
 		r.note(resultOK)
 		r.settle(s, batch)
-		return
+		return true
 	}
 	failed, all := failures(response, batch)
 	switch {
@@ -238,7 +251,9 @@ func (r *runner) succeeded(s source, batch []message, response []byte) {
 	default:
 		r.note(resultOK)
 		r.settle(s, batch)
+		return true
 	}
+	return false
 }
 
 // errGivenBack says that a batch went back to its source.

@@ -160,6 +160,40 @@ func TestFailedMessageHoldsBackItsGroup(t *testing.T) {
 	})
 }
 
+// What has no room in a batch may be of the same group: it comes after the batch, and not before the batch has succeeded.
+func TestLargeMessagesOfAGroupKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, queues.Options{FIFO: true})
+		failing := true
+		b.serve = func(_ context.Context, bodies []string) (Result, error) {
+			pass(time.Second)
+			if failing && strings.HasPrefix(bodies[0], "a:0") {
+				failing = false
+				return Result{FunctionError: true}, nil
+			}
+			return Result{}, nil
+		}
+		big := strings.Repeat("x", 1<<20)
+		for i := range 8 {
+			b.queue.send(fmt.Sprintf("a:%d%s", i, big))
+		}
+		_, stop := b.run(func(m *Mapping) { m.Source.ARN += ".fifo" })
+		pass(2 * time.Minute)
+		stop(drain)
+		var order []string
+		for _, c := range b.calls {
+			for _, body := range c.bodies {
+				order = append(order, body[2:3])
+			}
+			order = append(order, "|")
+		}
+		if got := strings.Join(order, ""); got != "01234|01234|567|" || b.most != 1 {
+			t.Errorf("%s, %d at the same time", got, b.most)
+		}
+		b.wantLeft("")
+	})
+}
+
 func TestThrottledBatchesCountOneReceive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, queues.Options{MaxReceives: 2, DeadLetter: "sqs/dead"})
