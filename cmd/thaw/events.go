@@ -98,7 +98,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 
 // enqueue has a function invoked asynchronously for a rule or a schedule.
 func (s *eventSide) enqueue(ctx context.Context, i delivery.Invocation) error {
-	_, err := s.async.Enqueue(ctx, &async.Event{Function: i.Function, Payload: i.Payload, TraceID: i.Trace, RequestID: i.ID, Wait: true})
+	_, err := s.async.Enqueue(ctx, &async.Event{Function: i.Function, Payload: i.Payload, TraceID: i.Trace, RequestID: i.ID, Once: i.Once, Wait: true})
 	return err
 }
 

@@ -54,6 +54,9 @@ type Event struct {
 	Function  thaw.FunctionRef
 	Qualifier string // the Qualifier parameter; Function may carry one too
 	Payload   []byte // JSON of at most MaxPayload bytes; empty stands for {}
+	// Once has an event with a RequestID that was accepted within queues.DeduplicationWindow not accepted again: what was
+	// told before a crash may be told once more.
+	Once bool
 	TraceID   string // X-Amzn-Trace-Id; what a function causes carries that function's own, so that loops are seen
 	RequestID string // empty: one is made. It is the same on every attempt
 	// Wait has the event accepted also while the function cannot be invoked yet, as when it is Inactive: it is attempted
@@ -157,7 +160,11 @@ func (d *Dispatcher) Enqueue(ctx context.Context, e *Event) (requestID string, e
 	if f, ok := d.cfg.Catalog.Function(e.Function.Name); ok {
 		env.Kept = keep(f, env.Qualifier)
 	}
-	if err := d.store(ctx, e.Function.Name, queues.Message{Body: e.Payload, Meta: encode(&env)}); err != nil {
+	m := queues.Message{Body: e.Payload, Meta: encode(&env)}
+	if e.Once {
+		m.Dedup = r.RequestID
+	}
+	if err := d.store(ctx, e.Function.Name, m); err != nil {
 		if errors.Is(err, state.ErrFull) {
 			return "", &thaw.Error{Code: thaw.CodeService, Message: "The event was not accepted: the disk of the platform's data directory is full. Free some space there, then send it again.", Cause: err}
 		}

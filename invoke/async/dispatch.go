@@ -77,7 +77,7 @@ func (l *lane) send(ctx context.Context, d *Dispatcher, m queues.Message) (err e
 	if len(sent) != 1 {
 		return fmt.Errorf("the queue gave %d results for one event", len(sent)), false
 	}
-	if sent[0].Err == nil {
+	if sent[0].Err == nil && !sent[0].Duplicate {
 		l.counted.accepted.Add(1)
 	}
 	return sent[0].Err, false
