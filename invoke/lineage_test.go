@@ -26,6 +26,24 @@ func TestDescend(t *testing.T) {
 	}
 }
 
+func TestFurthest(t *testing.T) {
+	long := "Lineage=a:9;" + strings.Repeat("x", maxTrace)
+	for want, traces := range map[string][]string{
+		"":                      {"", long, "Lineage=a:7\nX: y", "Lineage=a:7\x00", "Lineage=ä:7"},
+		"Root=1":                {"", "Root=1", "Root=2"},
+		"Root=2;Lineage=a:1":    {"Root=1", "Root=2;Lineage=a:1", long},
+		"Lineage=a:1%7Cb:12":    {"Lineage=a:3", "Lineage=a:1%7Cb:12", "Lineage=a:4|b:5", "Lineage=a:x|c:99999999"},
+		"Root=9;Lineage=a:2|b:": {"Root=9;Lineage=a:2|b:", "Lineage=c:2"},
+	} {
+		if got := Furthest(traces); got != want {
+			t.Errorf("%q: %q", traces, got)
+		}
+	}
+	if got := Furthest(nil); got != "" {
+		t.Errorf("of none: %q", got)
+	}
+}
+
 func TestLineageIsBounded(t *testing.T) {
 	trace := "Lineage=" + strings.Repeat("aaaaaaaa:1|", 1000)
 	next, _ := descend(trace, "f")

@@ -122,9 +122,10 @@ func (s *eventSide) source(name string) (mapping.Queue, bool) {
 
 // invokeWith invokes functions for event source mappings.
 func invokeWith(invoker *invoke.Invoker) mapping.Invoke {
-	return func(ctx context.Context, function thaw.FunctionRef, qualifier string, payload []byte) (mapping.Result, error) {
+	return func(ctx context.Context, c *mapping.Call) (mapping.Result, error) {
 		r, err := invoker.Invoke(ctx, &invoke.Request{
-			Function: function, Qualifier: qualifier, Payload: payload, RequestID: uuid.NewString(), Start: time.Now(),
+			Function: c.Function, Qualifier: c.Qualifier, Payload: c.Payload, TraceID: invoke.Furthest(c.Traces),
+			RequestID: uuid.NewString(), Start: time.Now(),
 		})
 		if err != nil {
 			return mapping.Result{}, err

@@ -47,6 +47,7 @@ func (a *API) sendMessage(ctx context.Context, in *sendMessageInput) (*sdk.SendM
 	if err != nil {
 		return nil, err
 	}
+	carryTrace(ctx, &m, meta)
 	sent := q.Send(ctx, m)[0]
 	if sent.Err != nil {
 		return nil, wording(ctx, sent.Err)
@@ -89,6 +90,7 @@ func (a *API) sendMessageBatch(ctx context.Context, in *sendMessageBatchInput) (
 			out.Failed = append(out.Failed, failed(e.Id, err))
 			continue
 		}
+		carryTrace(ctx, &m, meta)
 		messages = append(messages, m)
 		results = append(results, types.SendMessageBatchResultEntry{
 			Id: e.Id, MD5OfMessageBody: md5Of(m.Body),

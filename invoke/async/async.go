@@ -34,8 +34,6 @@ const (
 	linger = 10 * time.Second
 	// recheck is how soon a lane that may not take more looks again, if nothing wakes it before.
 	recheck = 100 * time.Millisecond
-	// maxTrace bounds a trace that is kept, bytes; one with a whole lineage has some 500. A longer one is replaced.
-	maxTrace = 4096
 	// batch bounds how many events a lane takes at once.
 	batch = 32
 	// settleTime bounds a write of the engine that ends or hands back an event.
@@ -54,11 +52,11 @@ type Event struct {
 	Function  thaw.FunctionRef
 	Qualifier string // the Qualifier parameter; Function may carry one too
 	Payload   []byte // JSON of at most MaxPayload bytes; empty stands for {}
+	TraceID   string // X-Amzn-Trace-Id; what a function causes carries that function's own, so that loops are seen
+	RequestID string // empty: one is made. It is the same on every attempt
 	// Once has an event with a RequestID that was accepted within queues.DeduplicationWindow not accepted again: what was
 	// told before a crash may be told once more.
 	Once bool
-	TraceID   string // X-Amzn-Trace-Id; what a function causes carries that function's own, so that loops are seen
-	RequestID string // empty: one is made. It is the same on every attempt
 	// Wait has the event accepted also while the function cannot be invoked yet, as when it is Inactive: it is attempted
 	// when it can be. Callers of the Lambda API are refused then, as on AWS.
 	Wait bool
@@ -143,10 +141,7 @@ func (d *Dispatcher) Enqueue(ctx context.Context, e *Event) (requestID string, e
 		return "", TooLarge(int64(len(e.Payload)), MaxPayload)
 	}
 	now := d.cfg.Now()
-	r := invoke.Request{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload, TraceID: e.TraceID, RequestID: e.RequestID, Start: now}
-	if len(r.TraceID) > maxTrace {
-		r.TraceID = ""
-	}
+	r := invoke.Request{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload, TraceID: invoke.KeepTrace(e.TraceID), RequestID: e.RequestID, Start: now}
 	if _, err := d.cfg.Invoker.Check(&r); err != nil && (!e.Wait || thaw.CodeOf(err) != thaw.CodeResourceConflict) {
 		return "", err
 	}

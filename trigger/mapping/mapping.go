@@ -46,9 +46,18 @@ type Result struct {
 	FunctionError bool
 }
 
-// Invoke invokes a function synchronously. A throttle is a *thaw.Error with CodeTooManyRequests; other errors of the
-// platform are *thaw.Error too.
-type Invoke func(ctx context.Context, function thaw.FunctionRef, qualifier string, payload []byte) (Result, error)
+// Call is an invocation for a batch of messages.
+type Call struct {
+	Function  thaw.FunctionRef
+	Qualifier string
+	Payload   []byte
+	// Traces are the X-Ray trace headers of those messages that have one, as their senders wrote them.
+	Traces []string
+}
+
+// Invoke invokes a function synchronously. A throttle is a *thaw.Error with CodeTooManyRequests, a loop that the messages
+// are part of one with CodeRecursiveInvocation; other errors of the platform are *thaw.Error too.
+type Invoke func(ctx context.Context, c *Call) (Result, error)
 
 // Config is what a Loop needs. Records, Functions, Queue and Invoke are required.
 type Config struct {
@@ -77,6 +86,7 @@ type Loop struct {
 	runners map[string]*runner // by UUID; Run's goroutine alone touches it
 	ending  map[*runner]struct{}
 	running sync.WaitGroup
+	retry   bool   // the last reading of the records did not work: the next tick reads them once more
 	said    string // the last failure that was logged
 }
 
@@ -86,7 +96,6 @@ const (
 	listAgain = 30 * time.Second
 	// noteEvery bounds how often the outcome of batches is written into a record.
 	noteEvery = 5 * time.Second
-	retry   bool   // the last reading of the records did not work: the next tick reads them once more
 )
 
 // New makes a Loop. The error says which field of cfg is missing.
@@ -131,6 +140,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		listed = time.Now()
 		err := l.reconcile(ctx)
+		l.retry = err != nil
 		switch {
 		case err == nil:
 			l.said = ""
@@ -140,7 +150,6 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 	}
 	l.stop()
-		l.retry = err != nil
 	watching.Wait()
 	return nil
 }

@@ -209,6 +209,11 @@ func (r *runner) handle(s source, wanted []message) bool {
 	switch {
 	case r.working.Err() != nil:
 	case errors.Is(err, errGivenBack):
+	case thaw.CodeOf(err) == thaw.CodeRecursiveInvocation && len(wanted) > 1 && !r.mapping.Source.FIFO():
+		// One of them is part of a loop. The others shall not share its fate.
+		half := len(wanted) / 2
+		first := r.handle(s, wanted[:half])
+		return r.handle(s, wanted[half:]) && first
 	case err != nil:
 		r.backOff()
 		r.fail("a function cannot be invoked", err)
@@ -262,13 +267,12 @@ var errGivenBack = errors.New("given back")
 // invoke invokes the function with a batch, again and again while it throttles or the platform cannot invoke it now. The
 // messages stay hidden meanwhile.
 func (r *runner) invoke(s source, batch []message) (Result, error) {
-	payload := event(batch)
-	ref := thaw.FunctionRef{Name: r.mapping.Function}
+	c := &Call{Function: thaw.FunctionRef{Name: r.mapping.Function}, Qualifier: r.mapping.Qualifier, Payload: event(batch), Traces: traces(batch)}
 	if err := r.keep(s, batch, 0); err != nil {
 		return Result{}, err
 	}
 	for pause := firstPause; ; pause = longer(pause) {
-		result, err := r.call(ref, payload)
+		result, err := r.call(c)
 		if err == nil || !passing(err) {
 			return result, err
 		}
@@ -289,15 +293,26 @@ func (r *runner) invoke(s source, batch []message) (Result, error) {
 	}
 }
 
+// traces are those that the messages of a batch have, one that several in a row have once.
+func traces(batch []message) []string {
+	var all []string
+	for i := range batch {
+		if t := batch[i].trace; t != "" && (len(all) == 0 || all[len(all)-1] != t) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
 // call invokes once. A function that is still at work when the platform waits no longer is left to itself.
-func (r *runner) call(ref thaw.FunctionRef, payload []byte) (Result, error) {
+func (r *runner) call(c *Call) (Result, error) {
 	type outcome struct {
 		result Result
 		err    error
 	}
 	ended := make(chan outcome, 1)
 	go func() {
-		result, err := r.loop.cfg.Invoke(r.working, ref, r.mapping.Qualifier, payload)
+		result, err := r.loop.cfg.Invoke(r.working, c)
 		ended <- outcome{result, err}
 	}()
 	select {
