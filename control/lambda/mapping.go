@@ -68,9 +68,9 @@ func (a *API) createEventSourceMapping(ctx context.Context, in *sdk.CreateEventS
 }
 
 func (a *API) getEventSourceMapping(ctx context.Context, in *sdk.GetEventSourceMappingInput) (*sdk.GetEventSourceMappingOutput, error) {
-	m, err := a.cfg.Mappings.Get(ctx, strings.ToLower(operation.Value(in.UUID)))
+	m, err := a.getMapping(ctx, operation.Value(in.UUID))
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	return fill(&sdk.GetEventSourceMappingOutput{}, a.describeMapping(m)), nil
 }
@@ -85,7 +85,7 @@ func (a *API) updateEventSourceMapping(ctx context.Context, in *sdk.UpdateEventS
 	}
 	a.mapping.Lock()
 	defer a.mapping.Unlock()
-	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(operation.Value(in.UUID)), func(m *mapping.Mapping) error {
+	m, err := a.changeMapping(ctx, operation.Value(in.UUID), func(m *mapping.Mapping) error {
 		if !m.Settled() {
 			return thaw.Errorf(thaw.CodeResourceInUse, "Cannot update the event source mapping because it is in use.")
 		}
@@ -111,13 +111,13 @@ func (a *API) updateEventSourceMapping(ctx context.Context, in *sdk.UpdateEventS
 		return nil
 	})
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	return fill(&sdk.UpdateEventSourceMappingOutput{}, a.describeMapping(m)), nil
 }
 
 func (a *API) deleteEventSourceMapping(ctx context.Context, in *sdk.DeleteEventSourceMappingInput) (*sdk.DeleteEventSourceMappingOutput, error) {
-	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(operation.Value(in.UUID)), func(m *mapping.Mapping) error {
+	m, err := a.changeMapping(ctx, operation.Value(in.UUID), func(m *mapping.Mapping) error {
 		if !m.Settled() {
 			return thaw.Errorf(thaw.CodeResourceInUse, "Cannot delete the event source mapping because it is in use.")
 		}
@@ -126,9 +126,27 @@ func (a *API) deleteEventSourceMapping(ctx context.Context, in *sdk.DeleteEventS
 		return nil
 	})
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	return fill(&sdk.DeleteEventSourceMappingOutput{}, a.describeMapping(m)), nil
+}
+
+// getMapping gives the mapping with a UUID, in whatever case. What is no UUID names none.
+func (a *API) getMapping(ctx context.Context, id string) (*mapping.Mapping, error) {
+	if uuid.Validate(id) != nil {
+		return nil, noMapping(state.ErrNotFound)
+	}
+	m, err := a.cfg.Mappings.Get(ctx, strings.ToLower(id))
+	return m, noMapping(err)
+}
+
+// changeMapping is getMapping that stores what change made of the mapping.
+func (a *API) changeMapping(ctx context.Context, id string, change func(*mapping.Mapping) error) (*mapping.Mapping, error) {
+	if uuid.Validate(id) != nil {
+		return nil, noMapping(state.ErrNotFound)
+	}
+	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(id), change)
+	return m, noMapping(err)
 }
 
 // noMapping words the store's errors about a mapping that was named by its UUID.
