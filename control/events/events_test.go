@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,6 +56,20 @@ func TestPutEvents(t *testing.T) {
 	}
 	if _, err := client.PutEvents(ctx, &sdk.PutEventsInput{Entries: []types.PutEventsRequestEntry{entry(`{"b":"` + fmt.Sprintf("%01000000d", 0) + `"}`)}}); err != nil {
 		t.Errorf("large: %v", err)
+	}
+}
+
+// TestSameAnswer: of several parameters that are not there, the answer names the same one each time.
+func TestSameAnswer(t *testing.T) {
+	w := newWorld(t)
+	for range 20 {
+		err := w.api.checkTarget(&types.Target{
+			Id: aws.String("1"), Arn: aws.String(function), AppSyncParameters: &types.AppSyncParameters{}, BatchParameters: &types.BatchParameters{},
+			EcsParameters: &types.EcsParameters{}, KinesisParameters: &types.KinesisParameters{},
+		})
+		if thaw.CodeOf(err) != thaw.CodeNotImplemented || !strings.Contains(err.Error(), ": AppSyncParameters of target 1") {
+			t.Fatal(err)
+		}
 	}
 }
 

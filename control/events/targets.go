@@ -48,13 +48,16 @@ func (a *API) putTargets(ctx context.Context, in *sdk.PutTargetsInput) (*sdk.Put
 }
 
 func (a *API) checkTarget(t *types.Target) error {
-	for name, set := range map[string]bool{
-		"AppSyncParameters": t.AppSyncParameters != nil, "BatchParameters": t.BatchParameters != nil, "EcsParameters": t.EcsParameters != nil,
-		"HttpParameters": t.HttpParameters != nil, "KinesisParameters": t.KinesisParameters != nil, "RedshiftDataParameters": t.RedshiftDataParameters != nil,
-		"RunCommandParameters": t.RunCommandParameters != nil, "SageMakerPipelineParameters": t.SageMakerPipelineParameters != nil,
+	for _, parameters := range []struct {
+		name string
+		set  bool
+	}{
+		{"AppSyncParameters", t.AppSyncParameters != nil}, {"BatchParameters", t.BatchParameters != nil}, {"EcsParameters", t.EcsParameters != nil},
+		{"HttpParameters", t.HttpParameters != nil}, {"KinesisParameters", t.KinesisParameters != nil}, {"RedshiftDataParameters", t.RedshiftDataParameters != nil},
+		{"RunCommandParameters", t.RunCommandParameters != nil}, {"SageMakerPipelineParameters", t.SageMakerPipelineParameters != nil},
 	} {
-		if set {
-			return notImplemented("%s of target %s is not implemented: a target is a Lambda function or an SQS queue.", name, *t.Id)
+		if parameters.set {
+			return notImplemented("%s of target %s is not implemented: a target is a Lambda function or an SQS queue.", parameters.name, *t.Id)
 		}
 	}
 	to, err := delivery.ParseTarget(a.account, *t.Arn)

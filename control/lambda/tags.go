@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -119,7 +120,8 @@ func (a *API) changeTags(ctx context.Context, t target, change func(*thaw.Functi
 // checkTags judges the tags that are to be added to those that are there.
 func checkTags(present, added map[string]string) error {
 	total := len(present)
-	for key, val := range added {
+	for _, key := range slices.Sorted(maps.Keys(added)) { // so that the same tags always get the same answer
+		val := added[key]
 		switch {
 		case key == "" || utf8.RuneCountInString(key) > maxTagKey:
 			return invalid("Tag key '%s' must have between 1 and %d characters.", key, maxTagKey)

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 
+	"thaw"
 	"thaw/control/internal/apitest"
 )
 
@@ -99,6 +101,20 @@ func TestWhenAScheduleBegins(t *testing.T) {
 	update("another", "rate(2 minutes)", "", 4*time.Minute, 4*time.Minute-1)
 	end = aws.Time(begin.Add(time.Hour))
 	update("with an end", "rate(2 minutes)", "", 4*time.Minute, 5*time.Minute+250*time.Millisecond)
+}
+
+// TestSameAnswer: of several parameters that are not there, the answer names the same one each time.
+func TestSameAnswer(t *testing.T) {
+	w := newWorld(t)
+	for range 20 {
+		err := w.api.checkTarget(&types.Target{
+			Arn: aws.String(function), RoleArn: aws.String(role), EcsParameters: &types.EcsParameters{}, EventBridgeParameters: &types.EventBridgeParameters{},
+			KinesisParameters: &types.KinesisParameters{}, SageMakerPipelineParameters: &types.SageMakerPipelineParameters{},
+		})
+		if thaw.CodeOf(err) != thaw.CodeNotImplemented || !strings.Contains(err.Error(), ": EcsParameters is") {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestGroupsGoWhole makes schedules in a group while that is deleted: none is left behind without its group.

@@ -119,12 +119,15 @@ func (a *API) check(d *definition) error {
 }
 
 func (a *API) checkTarget(t *types.Target) error {
-	for name, set := range map[string]bool{
-		"EcsParameters": t.EcsParameters != nil, "EventBridgeParameters": t.EventBridgeParameters != nil,
-		"KinesisParameters": t.KinesisParameters != nil, "SageMakerPipelineParameters": t.SageMakerPipelineParameters != nil,
+	for _, parameters := range []struct {
+		name string
+		set  bool
+	}{
+		{"EcsParameters", t.EcsParameters != nil}, {"EventBridgeParameters", t.EventBridgeParameters != nil},
+		{"KinesisParameters", t.KinesisParameters != nil}, {"SageMakerPipelineParameters", t.SageMakerPipelineParameters != nil},
 	} {
-		if set {
-			return notImplemented("%s is not implemented: a target is a Lambda function or an SQS queue.", name)
+		if parameters.set {
+			return notImplemented("%s is not implemented: a target is a Lambda function or an SQS queue.", parameters.name)
 		}
 	}
 	if strings.Contains(*t.Arn, ":::aws-sdk:") {
