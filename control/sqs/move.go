@@ -35,6 +35,9 @@ const moveBatch = 100
 // reportInterval is how often a task's progress is written.
 const reportInterval = time.Second
 
+// reportPatience is how long the progress of a task may take to be written when the platform stops.
+const reportPatience = 5 * time.Second
+
 // task is a move task, kept with the queue that it takes messages from.
 type task struct {
 	ID          string    `json:"id"`
@@ -267,7 +270,9 @@ func (a *API) runTask(ctx context.Context, q *queue, t task) {
 	for {
 		select {
 		case <-ctx.Done():
-			a.report(context.WithoutCancel(ctx), q, t) // the next run goes on from there
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportPatience)
+			a.report(last, q, t) // the next run goes on from there
+			cancel()
 			return
 		case <-time.After(interval):
 		}

@@ -199,7 +199,7 @@ func wording(ctx context.Context, err error) error {
 
 // arn is the ARN of a queue.
 func (a *API) arn(name string) string {
-	return "arn:aws:sqs:" + a.account.Region + ":" + a.account.ID + ":" + name
+	return a.account.QueueARN(name)
 }
 
 // ofARN gives the queue's name in an ARN; ok is false if it is no ARN of a queue of this account and region.
