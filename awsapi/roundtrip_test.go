@@ -22,6 +22,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/google/go-cmp/cmp"
+
+	"thaw/internal/ownbody"
 )
 
 // call is an SDK client's method for one operation, found by reflection so that a new operation is tested unasked.
@@ -56,25 +58,25 @@ func calls(m *model, client any) []call {
 // clients makes each service's SDK client for an endpoint.
 var clients = map[string]func(url string) any{
 	"lambda": func(url string) any {
-		return lambda.New(lambda.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return lambda.New(lambda.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"iam": func(url string) any {
-		return iam.New(iam.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return iam.New(iam.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"application-autoscaling": func(url string) any {
-		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"events": func(url string) any {
-		return eventbridge.New(eventbridge.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return eventbridge.New(eventbridge.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"scheduler": func(url string) any {
-		return scheduler.New(scheduler.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return scheduler.New(scheduler.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"sqs": func(url string) any {
-		return sqs.New(sqs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, DisableMessageChecksumValidation: true})
+		return sqs.New(sqs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, DisableMessageChecksumValidation: true})
 	},
 	"sts": func(url string) any {
-		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 }
 
