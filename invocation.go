@@ -93,8 +93,15 @@ type Invocation struct {
 	MemorySize    int           // MB
 	MaxMemoryUsed int           // MB
 	ErrorType     string        // empty on success
+	Failed        bool          // it ended in a function error: the function's own, a timeout or a crash
 	TimedOut      bool          // the function ran into its timeout
 	Crashed       bool          // the runtime ended during the invocation
 	EnvironmentID string
 	TraceID       string
+	Node          string // that ran it, empty where there is one only
+	// ProfileID names the environment or template whose init was measured, see InitProfile; empty: none was.
+	ProfileID string
+	// Async: it was one attempt of an asynchronous invocation. EventAge is the time from the event's acceptance to this attempt.
+	Async    bool
+	EventAge time.Duration
 }
