@@ -104,4 +104,9 @@ type Invocation struct {
 	// Async: it was one attempt of an asynchronous invocation. EventAge is the time from the event's acceptance to this attempt.
 	Async    bool
 	EventAge time.Duration
+	// NodeFull: the start of its environment had to wait, since the node had no room for one more.
+	NodeFull bool
+	// FailedInit is what a first init took that failed and was repeated within the invocation, as on AWS; it lies between
+	// the phases place and sandbox.
+	FailedInit time.Duration
 }

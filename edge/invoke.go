@@ -133,6 +133,7 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	request.Responds = true
 	response, err := s.cfg.Invoker.Invoke(r.Context(), &request)
 	if err != nil {
 		lambda.WriteError(w, r, err)
@@ -156,6 +157,7 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 	header["Content-Length"] = []string{strconv.Itoa(len(response.Payload))}
 	w.WriteHeader(http.StatusOK)
 	w.Write(response.Payload) //nolint:errcheck // the caller has gone; the invocation is over
+	s.cfg.Invoker.Responded(response, responding, time.Now())
 }
 
 var (

@@ -3,6 +3,7 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,11 @@ type Request struct {
 	Forced        bool // serve from a new environment that is not kept
 	Spare         bool // serve from a spare, if one is parked, although others may be idle
 	Start         time.Time
+	// Async: it is one attempt of an asynchronous invocation, whose event was accepted EventAge before Start.
+	Async    bool
+	EventAge time.Duration
+	// Responds: the caller writes the response to somebody, and calls Responded then.
+	Responds bool
 }
 
 // Response is how an invocation ended for its caller.
@@ -76,6 +82,12 @@ type Config struct {
 	Concurrency int
 	// Scaling bounds how fast one function's environments may become more.
 	Scaling ScalingRate
+	// Record gets the record of each invocation that has ended, one whose init failed included. It must return at once and
+	// must not keep the pointer. Nil: nobody wants them.
+	Record func(*thaw.Invocation)
+	// Throttled gets each invocation that was refused for want of concurrency or room, with the qualifier as the caller gave
+	// it and AWS's name of the limit. As quick as Record; may be nil.
+	Throttled func(function, qualifier, reason string)
 }
 
 // Invoker runs invocations. Its methods may be called from several goroutines.
@@ -112,7 +124,7 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	run := run{request: r, version: d.Version, arn: d.ARN, response: Response{ExecutedVersion: d.Version.Number}}
 	rec := &run.response.Record
 	rec.RequestID, rec.Function, rec.Version, rec.Alias, rec.Start = r.RequestID, d.Function.Name, d.Version.Number, d.Alias, r.Start
-	rec.MemorySize = d.Version.MemorySize
+	rec.MemorySize, rec.Async, rec.EventAge = d.Version.MemorySize, r.Async, r.EventAge
 	trace, before := descend(TraceHead(r), u.lineage)
 	if before >= maxRecursion && d.Function.RecursiveLoop != thaw.RecursionAllow {
 		return nil, thaw.Errorf(thaw.CodeRecursiveInvocation, "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation. If the loop is meant, allow it with PutFunctionRecursionConfig.")
@@ -126,18 +138,49 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	for {
 		held, err := i.acquire(ctx, &d, u, r)
 		if err != nil {
-			return run.notPlaced(err, placed)
+			response, err := run.notPlaced(err, placed)
+			if err != nil {
+				i.noteThrottled(r, d.Function.Name, err)
+				return nil, err
+			}
+			i.ended(r, u, response)
+			return response, nil
 		}
 		rec.Provisioned, rec.SpilledOver = held.provisioned, held.spilled
 		run.describeStart(&held.lease, placed)
 		taken := run.handle(ctx, &held.lease)
 		i.release(&held)
 		if taken {
-			u.counted.count(&run.response)
+			i.ended(r, u, &run.response)
 			return &run.response, nil
 		}
 		// It had died while it was idle. That is nothing this request has to suffer from.
 	}
+}
+
+// ended counts an invocation, and has it recorded unless its response is still to be written.
+func (i *Invoker) ended(r *Request, u *usage, response *Response) {
+	u.counted.count(response)
+	if i.cfg.Record != nil && !r.Responds {
+		i.cfg.Record(&response.Record)
+	}
+}
+
+// Responded ends an invocation whose request has Responds: its response was written between the given instants.
+func (i *Invoker) Responded(response *Response, begin, end time.Time) {
+	response.Record.Phases.Set(thaw.PhaseRespond, response.Record.Start, begin, end)
+	if i.cfg.Record != nil {
+		i.cfg.Record(&response.Record)
+	}
+}
+
+// noteThrottled passes on that an invocation was refused for want of concurrency or room, if that is what err says.
+func (i *Invoker) noteThrottled(r *Request, function string, err error) {
+	refused, ok := errors.AsType[*thaw.Error](err)
+	if i.cfg.Throttled == nil || !ok || refused.Code != thaw.CodeTooManyRequests {
+		return
+	}
+	i.cfg.Throttled(function, cmp.Or(r.Qualifier, r.Function.Qualifier), refused.Reason)
 }
 
 // holding is an environment and the right to use it.
@@ -322,7 +365,7 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 // failed makes the caller's payload and the log line of an invocation that did not end well.
 func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 	rec := &r.response.Record
-	r.response.FunctionError = true
+	r.response.FunctionError, rec.Failed = true, true
 	var broken *sandbox.Broken
 	var failure *thaw.FunctionError
 	switch {

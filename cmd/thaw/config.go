@@ -44,6 +44,7 @@ type config struct {
 	Queues       queuesConfig      `yaml:"queues"`
 	Schedules    schedulesConfig   `yaml:"schedules"`
 	Logs         logsConfig        `yaml:"logs"`
+	Invocations  invocationsConfig `yaml:"invocations"`
 }
 
 // fidelity says whether the platform is as slow as AWS where it could be quicker.
@@ -147,6 +148,12 @@ type logsConfig struct {
 	MaxAge   time.Duration `yaml:"max_age"`
 }
 
+type invocationsConfig struct {
+	// MaxBytes and MaxAge bound what is kept of all invocations' records and init profiles.
+	MaxBytes int64         `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+}
+
 // defaults is the configuration of a start without a file.
 func defaults() config {
 	return config{
@@ -169,6 +176,8 @@ func defaults() config {
 		Events:    eventsConfig{RetryWait: time.Minute, MaxBackoff: 5 * time.Minute},
 		Schedules: schedulesConfig{CatchUp: 5 * time.Minute},
 		Logs:      logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
+
+		Invocations: invocationsConfig{MaxBytes: 256 << 20, MaxAge: 7 * 24 * time.Hour},
 	}
 }
 
@@ -177,6 +186,9 @@ const minMemory = 128 << 20
 
 // minQueues is the least bound of all queues, bytes: some of the largest messages.
 const minQueues = 16 << 20
+
+// minInvocations is the least bound of what is kept of invocations, bytes: some hours of a function that is used.
+const minInvocations = 1 << 20
 
 // loadConfig reads a file over the defaults. Unknown keys, keys without a value and values of another type are errors
 // that name the place.
@@ -325,6 +337,12 @@ func (c *config) validate() error {
 	}
 	if c.Logs.MaxAge < time.Minute {
 		bad("logs.max_age", "%v is less than 1m", c.Logs.MaxAge)
+	}
+	if c.Invocations.MaxBytes < minInvocations {
+		bad("invocations.max_bytes", "%d is less than %d", c.Invocations.MaxBytes, minInvocations)
+	}
+	if c.Invocations.MaxAge < time.Minute {
+		bad("invocations.max_age", "%v is less than 1m", c.Invocations.MaxAge)
 	}
 	for id, secret := range c.Auth.AccessKeys {
 		if len(id) < 16 || len(secret) < 16 {

@@ -154,6 +154,10 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 
 	logs := telemetry.NewLogs(store)
 	g.run(ctx, "logs", logs.Run)
+	watching, err := startTelemetry(ctx, &telemetryParts{cfg: cfg, account: account, store: store, log: log}, g)
+	if err != nil {
+		return err
+	}
 	placer := placement.New(placement.Config{
 		Store: store, Packages: packages, Launcher: registry, Logs: logs, Log: log,
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
@@ -170,6 +174,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	invoker := invoke.New(invoke.Config{
 		Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency,
 		Scaling: invoke.ScalingRate{Environments: cfg.Environments.ScaleOut, Per: 10 * time.Second},
+		Record:  watching.record, Throttled: watching.throttled,
 	})
 	g.run(ctx, "limits", invoker.Run)
 

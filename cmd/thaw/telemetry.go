@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"thaw"
+	"thaw/state"
+	"thaw/telemetry/records"
+)
+
+// telemetrySide is what watches invocations and keeps what was seen.
+type telemetrySide struct {
+	recorder *records.Recorder
+}
+
+// telemetryParts are what it stands on.
+type telemetryParts struct {
+	cfg     *config
+	account thaw.Account
+	store   *state.Store
+	log     *slog.Logger
+}
+
+// startTelemetry starts what takes records. It is started before what makes them, and so stops after it.
+func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetrySide, error) {
+	s := &telemetrySide{}
+	var sinks []func([]thaw.Invocation)
+	s.recorder = records.New(records.Config{
+		Store: p.store.Invocations(state.InvocationsConfig{MaxAge: p.cfg.Invocations.MaxAge, MaxBytes: p.cfg.Invocations.MaxBytes}),
+		Sinks: sinks, Log: p.log,
+	})
+	g.run(ctx, "invocation records", s.recorder.Run)
+	return s, nil
+}
+
+// record takes the record of an invocation that has ended.
+func (s *telemetrySide) record(i *thaw.Invocation) { s.recorder.Add(i) }
+
+// throttled takes note of an invocation that was refused.
+func (s *telemetrySide) throttled(_, _, _ string) {}
