@@ -105,12 +105,8 @@ func headerText(n *node, v reflect.Value) string {
 // encodeStructure writes the members that travel in the body and are present.
 func encodeStructure(w smithyjson.Value, n *node, v reflect.Value) {
 	object := w.Object()
-	for i := range n.fields {
-		f := &n.fields[i]
-		if f.In != inBody {
-			continue
-		}
-		if value, ok := held(v.Field(f.index)); ok {
+	for f, value := range n.members(v) {
+		if f.In == inBody {
 			encodeJSON(object.Key(f.Wire), f.node, value)
 		}
 	}
@@ -144,7 +140,7 @@ func encodeJSON(w smithyjson.Value, n *node, v reflect.Value) {
 			encodeElement(object.Key(key.String()), n.elem, v.MapIndex(key))
 		}
 		object.Close()
-	case kindStructure:
+	case kindStructure, kindUnion:
 		encodeStructure(w, n, v)
 	}
 }

@@ -78,6 +78,10 @@ func (v *validator) value(n *node, value reflect.Value, path string) {
 		v.list(n, value, path)
 	case kindMap:
 		v.mapping(n, value, path)
+	case kindUnion:
+		for f, member := range n.members(value) {
+			v.value(f.node, member, memberPath(path, f.Name))
+		}
 	}
 }
 
@@ -126,7 +130,7 @@ func (v *validator) mapping(n *node, value reflect.Value, path string) {
 }
 
 func (n *node) composite() bool {
-	return n.kind == kindStructure || n.kind == kindList || n.kind == kindMap
+	return n.kind == kindStructure || n.kind == kindUnion || n.kind == kindList || n.kind == kindMap
 }
 
 // broken lists the constraints that a value fails, in AWS's words.
@@ -251,7 +255,7 @@ func plain(n *node, value reflect.Value) string {
 // secret reports whether a value must not be repeated to the caller, and so not to the caller's logs. Structures are
 // printed nowhere but in lists and maps, where their members might be sensitive.
 func (n *node) secret() bool {
-	if n.shape.Sensitive || n.kind == kindStructure {
+	if n.shape.Sensitive || n.kind == kindStructure || n.kind == kindUnion {
 		return true
 	}
 	return n.key != nil && n.key.secret() || n.elem != nil && n.elem.secret()
