@@ -231,7 +231,7 @@ func (oneFunction) Launch(context.Context, *thaw.Version, string) (*runtimes.Lau
 // noLogs drops every line.
 type noLogs struct{}
 
-func (noLogs) PublishLog(string, []byte) error { return nil }
+func (noLogs) PublishLog(string, string, []byte) error { return nil }
 func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time, []byte) error) error {
 	return errors.ErrUnsupported
 }

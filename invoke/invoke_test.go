@@ -53,7 +53,7 @@ func function(name string) *thaw.Function {
 
 type noLogs struct{}
 
-func (noLogs) PublishLog(string, []byte) error { return nil }
+func (noLogs) PublishLog(string, string, []byte) error { return nil }
 func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time, []byte) error) error {
 	return nil
 }

@@ -114,7 +114,7 @@ func (fakeLauncher) Launch(context.Context, *thaw.Version, string) (*runtimes.La
 // noLogs drops every batch.
 type noLogs struct{}
 
-func (noLogs) PublishLog(string, []byte) error { return nil }
+func (noLogs) PublishLog(string, string, []byte) error { return nil }
 func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time, []byte) error) error {
 	return nil
 }
