@@ -76,6 +76,10 @@ type Config struct {
 	Mappings func(ctx context.Context, queue string) ([]QueueMapping, error)
 	// Deliveries tells what became of what rules and schedules sent; nil: nothing is told.
 	Deliveries Deliveries
+	// Records are those of the invocations that have ended; nil: none are kept.
+	Records Records
+	// MeasuresInit: profiles of inits are made.
+	MeasuresInit bool
 	// Download serves deployment packages to holders of a link made by GetFunction.
 	Download http.Handler
 	// Authenticator is nil on a loopback listener without authentication.
@@ -111,6 +115,7 @@ func New(cfg Config) *Server {
 	s.native.HandleFunc("GET /_thaw/functions/{name}", s.serveFunction)
 	s.handleQueues()
 	s.handleEvents()
+	s.handleRecords()
 	s.native.Handle("GET /_thaw/code/", cfg.Download)
 	s.native.HandleFunc(nativePrefix, func(w http.ResponseWriter, r *http.Request) {
 		cfg.Services[lambdaService].WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw has nothing at %s %s.", r.Method, r.URL.Path))

@@ -272,15 +272,27 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	// Nothing stays of an environment that had died before it took the event.
 	rec.InitDuration, rec.RestoreDuration, rec.BilledRestore = 0, 0, 0
 	clear(rec.Phases[thaw.PhasePlace:thaw.PhaseHandler])
+	rec.NodeFull, rec.FailedInit = false, 0
 	now := time.Now()
 	t := &l.Timing
+	// The start may have begun for another request, which was served otherwise: what was before is nobody's time.
+	set := func(phase thaw.Phase, begin, end time.Time) {
+		if begin.Before(placed) {
+			begin = placed
+		}
+		if end.After(begin) {
+			rec.Phases.Set(phase, rec.Start, begin, end)
+		}
+	}
 	switch l.Kind {
 	case thaw.StartBoot:
 		rec.InitDuration = l.InitDuration
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
-		rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
-		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
-		rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+		rec.NodeFull, rec.FailedInit = l.NodeFull, l.FailedInit
+		set(thaw.PhasePlace, placed, l.Begun)
+		set(thaw.PhaseFetch, l.Begun, t.Begin.Add(-l.FailedInit))
+		set(thaw.PhaseSandbox, t.Begin, t.Sandboxed)
+		set(thaw.PhaseRuntime, t.Sandboxed, t.Runtime)
+		set(thaw.PhaseInit, t.Runtime, t.Ready)
 	case thaw.StartFork:
 		if r.version.SnapStarted() {
 			rec.RestoreDuration = l.InitDuration
@@ -288,9 +300,10 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 		} else {
 			rec.InitDuration = l.InitDuration
 		}
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
-		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Begin, t.Sandboxed)
-		rec.Phases.Set(thaw.PhaseRestore, rec.Start, t.Sandboxed, t.Ready)
+		rec.NodeFull = l.NodeFull
+		set(thaw.PhasePlace, placed, t.Begin)
+		set(thaw.PhaseRuntime, t.Begin, t.Sandboxed)
+		set(thaw.PhaseRestore, t.Sandboxed, t.Ready)
 	default:
 		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
 	}
@@ -347,10 +360,18 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 		return nil, err
 	}
 	rec := &r.response.Record
-	rec.Kind, rec.EnvironmentID = thaw.StartBoot, failure.EnvironmentID
+	rec.Kind, rec.Cause, rec.EnvironmentID = thaw.StartBoot, failure.Cause, failure.EnvironmentID
 	now := time.Now()
-	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now.Add(-failure.Length))
-	rec.Phases.Set(thaw.PhaseInit, rec.Start, now.Add(-failure.Length), now)
+	begun, fetched := failure.Begun, failure.Fetched
+	if begun.Before(placed) {
+		begun = placed // for another request, see describeStart
+	}
+	if fetched.Before(begun) {
+		fetched = begun
+	}
+	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, begun)
+	rec.Phases.Set(thaw.PhaseFetch, rec.Start, begun, fetched)
+	rec.Phases.Set(thaw.PhaseInit, rec.Start, fetched, now) // both attempts, with the sandbox and runtime of each
 	rec.Duration = failure.Length
 	stream := failure.Stream
 	if r.request.LogTail {

@@ -232,6 +232,11 @@ func (p *Placer) wait(ctx context.Context, f *fleet, v *thaw.Version, forced boo
 	cause := p.order(f, v, w)
 	select {
 	case got := <-w.got:
+		if failure, ok := errors.AsType[*InitFailure](got.err); ok {
+			mine := *failure
+			mine.Cause = cause
+			return nil, "", &mine
+		}
 		return got.instance, cause, got.err
 	case <-ctx.Done():
 		if f.leave(w) {
@@ -447,6 +452,7 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		p.unreserve(s.fleet)
 		return
 	}
+	full := p.orders.waitedForRoom(s.at)
 	p.urgent.Add(1)
 	instance, err := p.start(ctx, s.fleet, s.version, onDemand)
 	p.urgent.Add(-1)
@@ -455,6 +461,7 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		s.fleet.failed(s.waiter, err)
 		return
 	}
+	instance.NodeFull = full
 	s.fleet.started(s.waiter, instance)
 	if s.waiter.alone {
 		if !s.fleet.handTo(s.waiter, instance) {
@@ -477,6 +484,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpos
 			f.abandon()
 		}
 	}()
+	begun := time.Now()
 	epoch := f.currentEpoch() // before the template is chosen, so that none of an old template passes for new
 	if h := p.forkable(v); h != nil {
 		instance, err = p.fork(ctx, h.template, v, as)
@@ -493,7 +501,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpos
 			return nil, err
 		}
 	}
-	instance.epoch, instance.fleet = epoch, f
+	instance.epoch, instance.fleet, instance.Begun = epoch, f, begun
 	return instance, nil
 }
 
@@ -545,10 +553,12 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 			release()
 		}
 	}()
+	begun := time.Now()
 	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
 	if err != nil {
 		return nil, err
 	}
+	fetched := time.Now()
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
 	launch, err := p.cfg.Launcher.Launch(ctx, v, dir)
@@ -565,12 +575,17 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 	}
 	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	phase := "init"
+	initialising := time.Now()
 	for {
 		var env *sandbox.Environment
 		if lacking != nil {
 			err = &sandbox.InitError{FunctionError: lacking}
 		} else if env, err = p.cfg.Sandbox.Boot(ctx, plan); err == nil {
-			return &Instance{Environment: env, Stream: stream, release: release}, nil
+			instance := &Instance{Environment: env, Stream: stream, release: release}
+			if phase == "invoke" {
+				instance.FailedInit = env.Timing.Begin.Sub(initialising)
+			}
+			return instance, nil
 		}
 		failure, ok := errors.AsType[*sandbox.InitError](err)
 		if !ok {
@@ -579,7 +594,7 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 		status, errorType := initStatus(err)
 		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
 		if phase == "invoke" || plan.Provisioned {
-			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id}
+			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id, Begun: begun, Fetched: fetched}
 		}
 		phase, plan.ID = "invoke", sandbox.NewID()
 		plan.InitLimit = time.Duration(v.Timeout) * time.Second
@@ -591,6 +606,10 @@ type InitFailure struct {
 	*sandbox.InitError
 	Stream        *telemetry.Stream
 	EnvironmentID string
+	// Cause is why the request that is told of it needed a start.
+	Cause thaw.Cause
+	// Begun is as in Instance; Fetched is when the code was on the node.
+	Begun, Fetched time.Time
 }
 
 // Unwrap gives the failure itself.

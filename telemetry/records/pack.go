@@ -2,16 +2,18 @@ package records
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"slices"
+	"strconv"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/s2"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"thaw"
 	"thaw/state"
@@ -31,86 +33,76 @@ const (
 // errDamaged: what was stored cannot be read.
 var errDamaged = errors.New("damaged record")
 
-// stored is a record in the store. The numbers are the format: one that was used is never used for something else.
-// Lengths of time are in µs. What is not there is zero.
-type stored struct {
-	ID         []byte  `cbor:"1,keyasint"` // see packID
-	Function   string  `cbor:"2,keyasint"`
-	Version    string  `cbor:"3,keyasint,omitempty"` // empty: $LATEST
-	Alias      string  `cbor:"4,keyasint,omitempty"`
-	Flags      uint64  `cbor:"5,keyasint,omitempty"`
-	Start      int64   `cbor:"6,keyasint"` // Unix time
-	Kind       string  `cbor:"7,keyasint,omitempty"`
-	Cause      string  `cbor:"8,keyasint,omitempty"`
-	Phases     []int64 `cbor:"9,keyasint,omitempty"` // of each phase that took time: its number, start and length
-	Duration   int64   `cbor:"10,keyasint,omitempty"`
-	Init       int64   `cbor:"11,keyasint,omitempty"`
-	Restore    int64   `cbor:"12,keyasint,omitempty"`
-	BilledInit int64   `cbor:"13,keyasint,omitempty"` // of the restore
-	Billed     int64   `cbor:"14,keyasint,omitempty"`
-	Memory     int     `cbor:"15,keyasint,omitempty"`
-	MaxMemory  int     `cbor:"16,keyasint,omitempty"`
-	ErrorType  string  `cbor:"17,keyasint,omitempty"`
-	Env        []byte  `cbor:"18,keyasint,omitempty"`
-	Trace      string  `cbor:"19,keyasint,omitempty"`
-	Node       string  `cbor:"20,keyasint,omitempty"`
-	Profile    []byte  `cbor:"21,keyasint,omitempty"`
-	EventAge   int64   `cbor:"22,keyasint,omitempty"`
-	FailedInit int64   `cbor:"23,keyasint,omitempty"`
-}
-
-// Bits of stored.Flags.
+// Fields of a record in the store, as in a message of Protocol Buffers. The numbers are the format: one that was used is never
+// used for something else, and one that is not known is passed over. Lengths of time are in µs; what is zero is left out.
 const (
-	flagProvisioned = 1 << iota
-	flagSpilledOver
-	flagFailed
-	flagTimedOut
-	flagCrashed
-	flagAsync
-	flagNodeFull
+	fieldID          protowire.Number = 1 // see appendID
+	fieldFunction    protowire.Number = 2
+	fieldVersion     protowire.Number = 3 // left out: $LATEST
+	fieldAlias       protowire.Number = 4
+	fieldFlags       protowire.Number = 5
+	fieldStart       protowire.Number = 6 // Unix time
+	fieldKind        protowire.Number = 7
+	fieldCause       protowire.Number = 8
+	fieldPhase       protowire.Number = 9 // repeated: number, start and length, three varints
+	fieldDuration    protowire.Number = 10
+	fieldInit        protowire.Number = 11
+	fieldRestore     protowire.Number = 12
+	fieldBilledInit  protowire.Number = 13 // of the restore
+	fieldBilled      protowire.Number = 14
+	fieldMemory      protowire.Number = 15
+	fieldMaxMemory   protowire.Number = 16
+	fieldErrorType   protowire.Number = 17
+	fieldEnvironment protowire.Number = 18 // an id
+	fieldTrace       protowire.Number = 19
+	fieldNode        protowire.Number = 20
+	fieldProfile     protowire.Number = 21 // an id
+	fieldEventAge    protowire.Number = 22
+	fieldFailedInit  protowire.Number = 23
 )
 
-// flagsOf lists the bits with the fields that they stand for.
-func flagsOf(i *thaw.Invocation) []*bool {
-	return []*bool{&i.Provisioned, &i.SpilledOver, &i.Failed, &i.TimedOut, &i.Crashed, &i.Async, &i.NodeFull}
+// flagsOf lists the fields that are the bits of fieldFlags, the lowest first.
+func flagsOf(i *thaw.Invocation) [7]*bool {
+	return [...]*bool{&i.Provisioned, &i.SpilledOver, &i.Failed, &i.TimedOut, &i.Crashed, &i.Async, &i.NodeFull}
+}
+
+// open is a batch that is being made.
+type open struct {
+	data  []byte
+	count int
 }
 
 // pack makes batches of records, by shelf.
 func pack(records []thaw.Invocation) []state.InvocationBatch {
-	type open struct {
-		data  bytes.Buffer
-		enc   *cbor.Encoder
-		count int
-	}
-	byShelf := map[string]*open{}
+	var byShelf [2 * shelves]open
 	var batches []state.InvocationBatch
-	finish := func(shelf string, o *open) {
-		batches = append(batches, state.InvocationBatch{Shelf: shelf, Data: compress(o.data.Bytes())})
-		delete(byShelf, shelf)
+	finish := func(shelf int) {
+		o := &byShelf[shelf]
+		batches = append(batches, state.InvocationBatch{Shelf: shelfName(shelf), Data: compress(o.data)})
+		*o = open{data: o.data[:0]}
 	}
+	var scratch []byte
 	for i := range records {
 		shelf := shelfOf(records[i].Function, records[i].Kind == thaw.StartWarm)
-		o := byShelf[shelf]
-		if o == nil {
-			o = &open{}
-			o.enc = cbor.NewEncoder(&o.data)
-			byShelf[shelf] = o
-		}
-		_ = o.enc.Encode(toStored(&records[i])) // numbers, text and bytes into memory
+		o := &byShelf[shelf]
+		scratch = appendRecord(scratch[:0], &records[i])
+		o.data = protowire.AppendBytes(o.data, scratch)
 		if o.count++; o.count == maxBatch {
-			finish(shelf, o)
+			finish(shelf)
 		}
 	}
-	for shelf, o := range byShelf {
-		finish(shelf, o)
+	for shelf := range byShelf {
+		if byShelf[shelf].count > 0 {
+			finish(shelf)
+		}
 	}
 	return batches
 }
 
 func compress(data []byte) []byte {
-	out := make([]byte, 1, 1+s2.MaxEncodedLen(len(data)))
+	out := make([]byte, 1+s2.MaxEncodedLen(len(data)))
 	out[0] = format
-	return append(out, s2.Encode(out[1:cap(out)], data)...)
+	return out[:1+len(s2.Encode(out[1:], data))] // it is large enough to be written to
 }
 
 // expand undoes compress.
@@ -136,7 +128,7 @@ func unpack(data []byte, fn func(*thaw.Invocation) error) error {
 	return unpackWith(data, nil, fn)
 }
 
-// unpackWith is unpack for a batch that may hold the given bytes; another one is passed over quickly.
+// unpackWith is unpack for those records that hold the given bytes; others are passed over quickly.
 func unpackWith(data, needle []byte, fn func(*thaw.Invocation) error) error {
 	data, err := expand(data)
 	if err != nil {
@@ -146,11 +138,15 @@ func unpackWith(data, needle []byte, fn func(*thaw.Invocation) error) error {
 		return nil
 	}
 	for len(data) > 0 {
-		var s stored
-		if data, err = cbor.UnmarshalFirst(data, &s); err != nil {
-			return fmt.Errorf("%w: %w", errDamaged, err)
+		record, n := protowire.ConsumeBytes(data)
+		if n < 0 {
+			return fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
 		}
-		i, err := s.invocation()
+		data = data[n:]
+		if !bytes.Contains(record, needle) {
+			continue
+		}
+		i, err := parseRecord(record)
 		if err != nil {
 			return err
 		}
@@ -161,52 +157,179 @@ func unpackWith(data, needle []byte, fn func(*thaw.Invocation) error) error {
 	return nil
 }
 
-func toStored(i *thaw.Invocation) *stored {
-	s := &stored{
-		ID: packID(i.RequestID), Function: i.Function, Version: i.Version, Alias: i.Alias, Start: i.Start.UnixMicro(),
-		Kind: string(i.Kind), Cause: string(i.Cause), Duration: i.Duration.Microseconds(), Init: i.InitDuration.Microseconds(),
-		Restore: i.RestoreDuration.Microseconds(), BilledInit: i.BilledRestore.Microseconds(), Billed: i.Billed.Microseconds(),
-		Memory: i.MemorySize, MaxMemory: i.MaxMemoryUsed, ErrorType: i.ErrorType, Env: packID(i.EnvironmentID), Trace: i.TraceID,
-		Node: i.Node, Profile: packID(i.ProfileID), EventAge: i.EventAge.Microseconds(), FailedInit: i.FailedInit.Microseconds(),
+func appendRecord(b []byte, i *thaw.Invocation) []byte {
+	number := func(field protowire.Number, n int64) {
+		if n != 0 {
+			b = protowire.AppendTag(b, field, protowire.VarintType)
+			b = protowire.AppendVarint(b, protowire.EncodeZigZag(n))
+		}
 	}
-	if s.Version == thaw.Latest {
-		s.Version = ""
+	text := func(field protowire.Number, s string) {
+		if s != "" {
+			b = protowire.AppendTag(b, field, protowire.BytesType)
+			b = protowire.AppendString(b, s)
+		}
 	}
+	id := func(field protowire.Number, s string) {
+		if s != "" {
+			var room [1 + 36]byte
+			b = protowire.AppendTag(b, field, protowire.BytesType)
+			b = protowire.AppendBytes(b, appendID(room[:0], s))
+		}
+	}
+	id(fieldID, i.RequestID)
+	text(fieldFunction, i.Function)
+	if i.Version != thaw.Latest {
+		text(fieldVersion, i.Version)
+	}
+	text(fieldAlias, i.Alias)
+	var flags int64
 	for bit, set := range flagsOf(i) {
 		if *set {
-			s.Flags |= 1 << bit
+			flags |= 1 << bit
 		}
 	}
+	number(fieldFlags, flags)
+	number(fieldStart, i.Start.UnixMicro())
+	text(fieldKind, string(i.Kind))
+	text(fieldCause, string(i.Cause))
 	for phase, span := range i.Phases {
-		if span.Length != 0 {
-			s.Phases = append(s.Phases, int64(phase), span.Start.Microseconds(), span.Length.Microseconds())
+		if span.Length == 0 {
+			continue
 		}
+		var room [3 * binary.MaxVarintLen64]byte
+		p := protowire.AppendVarint(room[:0], uint64(phase))
+		p = protowire.AppendVarint(p, protowire.EncodeZigZag(span.Start.Microseconds()))
+		p = protowire.AppendVarint(p, protowire.EncodeZigZag(span.Length.Microseconds()))
+		b = protowire.AppendTag(b, fieldPhase, protowire.BytesType)
+		b = protowire.AppendBytes(b, p)
 	}
-	return s
+	number(fieldDuration, i.Duration.Microseconds())
+	number(fieldInit, i.InitDuration.Microseconds())
+	number(fieldRestore, i.RestoreDuration.Microseconds())
+	number(fieldBilledInit, i.BilledRestore.Microseconds())
+	number(fieldBilled, i.Billed.Microseconds())
+	number(fieldMemory, int64(i.MemorySize))
+	number(fieldMaxMemory, int64(i.MaxMemoryUsed))
+	text(fieldErrorType, i.ErrorType)
+	id(fieldEnvironment, i.EnvironmentID)
+	text(fieldTrace, i.TraceID)
+	text(fieldNode, i.Node)
+	id(fieldProfile, i.ProfileID)
+	number(fieldEventAge, i.EventAge.Microseconds())
+	number(fieldFailedInit, i.FailedInit.Microseconds())
+	return b
 }
 
-func (s *stored) invocation() (*thaw.Invocation, error) {
-	us := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
-	i := &thaw.Invocation{
-		RequestID: unpackID(s.ID), Function: s.Function, Version: s.Version, Alias: s.Alias, Start: time.UnixMicro(s.Start).UTC(),
-		Kind: thaw.StartKind(s.Kind), Cause: thaw.Cause(s.Cause), Duration: us(s.Duration), InitDuration: us(s.Init),
-		RestoreDuration: us(s.Restore), BilledRestore: us(s.BilledInit), Billed: us(s.Billed), MemorySize: s.Memory,
-		MaxMemoryUsed: s.MaxMemory, ErrorType: s.ErrorType, EnvironmentID: unpackID(s.Env), TraceID: s.Trace,
-		Node: s.Node, ProfileID: unpackID(s.Profile), EventAge: us(s.EventAge), FailedInit: us(s.FailedInit),
-	}
-	if i.Version == "" {
-		i.Version = thaw.Latest
-	}
-	for bit, set := range flagsOf(i) {
-		*set = s.Flags&(1<<bit) != 0
-	}
-	for p := range slices.Chunk(s.Phases, 3) {
-		if len(p) < 3 || p[0] < 0 || p[0] >= int64(thaw.NumPhases) {
-			return nil, fmt.Errorf("%w: a phase that there is not", errDamaged)
+// parseRecord undoes appendRecord.
+func parseRecord(data []byte) (*thaw.Invocation, error) {
+	i := &thaw.Invocation{Version: thaw.Latest}
+	for len(data) > 0 {
+		field, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return nil, fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
 		}
-		i.Phases[p[0]] = thaw.Span{Start: us(p[1]), Length: us(p[2])}
+		data = data[n:]
+		switch kind {
+		case protowire.VarintType:
+			var v uint64
+			if v, n = protowire.ConsumeVarint(data); n >= 0 {
+				setNumber(i, field, protowire.DecodeZigZag(v))
+			}
+		case protowire.BytesType:
+			var v []byte
+			if v, n = protowire.ConsumeBytes(data); n >= 0 {
+				if err := setBytes(i, field, v); err != nil {
+					return nil, err
+				}
+			}
+		default:
+			n = protowire.ConsumeFieldValue(field, kind, data)
+		}
+		if n < 0 {
+			return nil, fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
+		}
+		data = data[n:]
 	}
 	return i, nil
+}
+
+func setNumber(i *thaw.Invocation, field protowire.Number, n int64) {
+	length := time.Duration(n) * time.Microsecond
+	switch field {
+	case fieldFlags:
+		for bit, set := range flagsOf(i) {
+			*set = n&(1<<bit) != 0
+		}
+	case fieldStart:
+		i.Start = time.UnixMicro(n).UTC()
+	case fieldDuration:
+		i.Duration = length
+	case fieldInit:
+		i.InitDuration = length
+	case fieldRestore:
+		i.RestoreDuration = length
+	case fieldBilledInit:
+		i.BilledRestore = length
+	case fieldBilled:
+		i.Billed = length
+	case fieldMemory:
+		i.MemorySize = int(n)
+	case fieldMaxMemory:
+		i.MaxMemoryUsed = int(n)
+	case fieldEventAge:
+		i.EventAge = length
+	case fieldFailedInit:
+		i.FailedInit = length
+	}
+}
+
+func setBytes(i *thaw.Invocation, field protowire.Number, v []byte) error {
+	switch field {
+	case fieldID:
+		i.RequestID = idOf(v)
+	case fieldFunction:
+		i.Function = string(v)
+	case fieldVersion:
+		i.Version = string(v)
+	case fieldAlias:
+		i.Alias = string(v)
+	case fieldKind:
+		i.Kind = thaw.StartKind(v)
+	case fieldCause:
+		i.Cause = thaw.Cause(v)
+	case fieldPhase:
+		return setPhase(i, v)
+	case fieldErrorType:
+		i.ErrorType = string(v)
+	case fieldEnvironment:
+		i.EnvironmentID = idOf(v)
+	case fieldTrace:
+		i.TraceID = string(v)
+	case fieldNode:
+		i.Node = string(v)
+	case fieldProfile:
+		i.ProfileID = idOf(v)
+	}
+	return nil
+}
+
+func setPhase(i *thaw.Invocation, data []byte) error {
+	var v [3]uint64
+	for k := range v {
+		n := 0
+		if v[k], n = protowire.ConsumeVarint(data); n < 0 {
+			return fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
+		}
+		data = data[n:]
+	}
+	if v[0] < uint64(thaw.NumPhases) { // one of a newer form is passed over
+		i.Phases[v[0]] = thaw.Span{
+			Start:  time.Duration(protowire.DecodeZigZag(v[1])) * time.Microsecond,
+			Length: time.Duration(protowire.DecodeZigZag(v[2])) * time.Microsecond,
+		}
+	}
+	return nil
 }
 
 // How an id is stored: its first byte says which form it has.
@@ -216,53 +339,89 @@ const (
 	idText = 3
 )
 
-// packID makes an id short, which none of it is to be compressed.
-func packID(id string) []byte {
-	if id == "" {
-		return nil
-	}
-	if u, err := uuid.Parse(id); err == nil {
-		switch {
-		case u.String() == id:
-			return append([]byte{idUUID}, u[:]...)
-		case len(id) == 32 && unpackID(append([]byte{idHex}, u[:]...)) == id:
-			return append([]byte{idHex}, u[:]...)
+// appendID makes an id short: what is random cannot be compressed.
+func appendID(b []byte, id string) []byte {
+	var digits [32]byte
+	form := byte(idText)
+	switch len(id) {
+	case 36:
+		if id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-' {
+			form = idUUID
+			at := 0
+			for _, part := range [...]string{id[:8], id[9:13], id[14:18], id[19:23], id[24:]} {
+				at += copy(digits[at:], part)
+			}
 		}
+	case 32:
+		form = idHex
+		copy(digits[:], id)
 	}
-	return append([]byte{idText}, id...)
+	if form != idText {
+		out := append(b, form)
+		for k := 0; k < len(digits); k += 2 {
+			high, low := hexValue(digits[k]), hexValue(digits[k+1])
+			if high > 15 || low > 15 {
+				return append(append(b, idText), id...)
+			}
+			out = append(out, high<<4|low)
+		}
+		return out
+	}
+	return append(append(b, idText), id...)
 }
 
-func unpackID(data []byte) string {
+// hexValue is the value of a lower-case hex digit, more than 15 for anything else.
+func hexValue(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 16
+}
+
+// idOf undoes appendID.
+func idOf(data []byte) string {
 	switch {
 	case len(data) == 17 && data[0] == idUUID:
 		return uuid.UUID(data[1:]).String()
 	case len(data) == 17 && data[0] == idHex:
-		return fmt.Sprintf("%x", data[1:])
+		return hex.EncodeToString(data[1:])
 	case len(data) > 0 && data[0] == idText:
 		return string(data[1:])
 	}
 	return ""
 }
 
-// shelfOf is where a function's records are.
-func shelfOf(function string, warm bool) string {
-	h := fnv.New32a()
-	h.Write([]byte(function)) //nolint:errcheck // hashes never fail
-	name := "starts."
-	if warm {
-		name = "warm."
+// shelfOf is where a function's records are: on one of the first shelves if they are warm, else on one of as many others.
+func shelfOf(function string, warm bool) int {
+	h := uint32(2166136261) // FNV-1a
+	for k := range len(function) {
+		h = (h ^ uint32(function[k])) * 16777619
 	}
-	return fmt.Sprintf("%s%02d", name, h.Sum32()%shelves)
+	shelf := int(h % shelves)
+	if !warm {
+		shelf += shelves
+	}
+	return shelf
+}
+
+func shelfName(shelf int) string {
+	if shelf < shelves {
+		return "warm." + strconv.Itoa(shelf)
+	}
+	return "starts." + strconv.Itoa(shelf-shelves)
 }
 
 // shelvesOf is where a function's records of some kinds are.
 func shelvesOf(function string, kinds []thaw.StartKind) []string {
 	var list []string
 	if len(kinds) == 0 || slices.Contains(kinds, thaw.StartWarm) {
-		list = append(list, shelfOf(function, true))
+		list = append(list, shelfName(shelfOf(function, true)))
 	}
 	if len(kinds) == 0 || slices.ContainsFunc(kinds, func(k thaw.StartKind) bool { return k != thaw.StartWarm }) {
-		list = append(list, shelfOf(function, false))
+		list = append(list, shelfName(shelfOf(function, false)))
 	}
 	return list
 }

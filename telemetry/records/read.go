@@ -102,7 +102,7 @@ func (r *Recorder) Request(ctx context.Context, requestID string) ([]thaw.Invoca
 
 func (r *Recorder) requestBetween(ctx context.Context, requestID string, since, until time.Time) ([]thaw.Invocation, error) {
 	var found []thaw.Invocation
-	needle := packID(requestID)
+	needle := appendID(nil, requestID)
 	err := r.cfg.Store.Read(ctx, nil, since, until, func(_ time.Time, data []byte) error {
 		err := r.tolerate(unpackWith(data, needle, func(i *thaw.Invocation) error {
 			if i.RequestID == requestID {
