@@ -104,7 +104,7 @@ func measureMemory(ctx context.Context, o *options, examples []platform.Example,
 // withSpares runs fn against a platform that holds so many spares of one function and nothing else, and tells it what they
 // hold together with what the function has once.
 func withSpares(ctx context.Context, o *options, e *platform.Example, count int, fn func(p *platform.Platform, holds footprint) error) error {
-	return withSettings(ctx, o, fmt.Sprintf("  spares: %d\n  max_spares: %d\n", count, count), func(p *platform.Platform) error {
+	return withSettings(ctx, o, roomForAll+fmt.Sprintf("  spares: %d\n  max_spares: %d\n", count, count), func(p *platform.Platform) error {
 		before, err := weigh(ctx, p)
 		if err != nil {
 			return err

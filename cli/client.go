@@ -97,6 +97,29 @@ func (p *program) connect(connections int) (*client, error) {
 	return c, nil
 }
 
+// talk has ask speak with the platform over a connection of its own, while the user sees what is being done. wrong words
+// what ask fails with.
+func (p *program) talk(doing string, ask func(*client) error, wrong func(error) *Error) error {
+	c, err := p.connect(1)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	m := p.progress(doing, -1)
+	err = ask(c)
+	m.stop()
+	if err != nil {
+		return wrong(err)
+	}
+	return nil
+}
+
+// askNative sends one request to the native API. what says in its failure what cannot be done: "cannot look at q".
+func (p *program) askNative(ctx context.Context, method, path string, query url.Values, answer any, what string, wrong func(error) *Error) error {
+	ask := func(c *client) error { return c.native(ctx, method, path, query, answer) }
+	return p.talk(strings.TrimPrefix(what, "cannot "), ask, wrong)
+}
+
 func (c *client) close() { c.http.CloseIdleConnections() }
 
 func first(values ...string) string {

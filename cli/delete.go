@@ -21,16 +21,12 @@ func (p *program) delete() *cobra.Command {
 		ValidArgsFunction: p.completeFunction,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, name := cmd.Context(), args[0]
-			c, err := p.connect(1)
+			err := p.talk("deleting "+name, func(c *client) error {
+				_, err := c.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
+				return err
+			}, func(err error) *Error { return p.remote(ctx, "cannot delete "+name, name, err) })
 			if err != nil {
 				return err
-			}
-			defer c.close()
-			m := p.progress("deleting "+name, -1)
-			_, err = c.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
-			m.stop()
-			if err != nil {
-				return p.remote(ctx, "cannot delete "+name, name, err)
 			}
 			if p.json {
 				p.writeJSON(p.io.Out, &deleteJSON{Version: jsonVersion, Deleted: name})

@@ -103,18 +103,7 @@ and schedules could not deliver to their targets.`,
 
 // askEvents sends one request about a function's events to the native API.
 func (p *program) askEvents(ctx context.Context, method, path string, query url.Values, answer any, what, function string) error {
-	c, err := p.connect(1)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	m := p.progress(strings.TrimPrefix(what, "cannot "), -1)
-	err = c.native(ctx, method, path, query, answer)
-	m.stop()
-	if err != nil {
-		return p.eventsError(ctx, what, function, err)
-	}
-	return nil
+	return p.askNative(ctx, method, path, query, answer, what, func(err error) *Error { return p.eventsError(ctx, what, function, err) })
 }
 
 func (p *program) eventsError(ctx context.Context, what, function string, err error) *Error {
@@ -152,16 +141,13 @@ func (p *program) eventsList() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			c, err := p.connect(1)
+			var all *eventsView
+			err := p.talk("listing", func(c *client) (err error) {
+				all, err = c.listEvents(ctx)
+				return err
+			}, func(err error) *Error { return p.eventsError(ctx, "cannot list the events", "", err) })
 			if err != nil {
 				return err
-			}
-			defer c.close()
-			m := p.progress("listing", -1)
-			all, err := c.listEvents(ctx)
-			m.stop()
-			if err != nil {
-				return p.eventsError(ctx, "cannot list the events", "", err)
 			}
 			if p.json {
 				p.writeJSON(p.io.Out, all)

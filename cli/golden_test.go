@@ -165,6 +165,7 @@ func TestOutput(t *testing.T) {
 		{name: "queue-show", args: []string{"queue", "show", "orders"}},
 		{name: "queue-show-json", args: []string{"queue", "show", "orders", "--json"}},
 		{name: "queue-show-missing", args: []string{"queue", "show", "missing"}},
+		{name: "queue-send-no-delay", args: []string{"queue", "send", "orders", "tea", "--delay", "0"}},
 		{name: "queue-send", args: []string{"queue", "send", "orders", "tea", "--group", "g", "--delay", "5"}},
 		{name: "queue-send-stdin", stdin: "tea", args: []string{"queue", "send", "orders", "-", "--json"}},
 		{name: "queue-send-missing", args: []string{"queue", "send", "missing", "tea"}},

@@ -59,16 +59,13 @@ func (p *program) list() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			c, err := p.connect(1)
+			var functions []functionJSON
+			err := p.talk("listing", func(c *client) (err error) {
+				functions, err = listAll(ctx, c)
+				return err
+			}, func(err error) *Error { return p.remote(ctx, "cannot list the functions", "", err) })
 			if err != nil {
 				return err
-			}
-			defer c.close()
-			m := p.progress("listing", -1)
-			functions, err := listAll(ctx, c)
-			m.stop()
-			if err != nil {
-				return p.remote(ctx, "cannot list the functions", "", err)
 			}
 			if p.json {
 				p.writeJSON(p.io.Out, &listJSON{Version: jsonVersion, Functions: functions})

@@ -100,18 +100,7 @@ func (p *program) queueError(ctx context.Context, what string, err error) *Error
 
 // askQueue sends one request about queues to the native API.
 func (p *program) askQueue(ctx context.Context, method, path string, query url.Values, answer any, what string) error {
-	c, err := p.connect(1)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	m := p.progress(strings.TrimPrefix(what, "cannot "), -1)
-	err = c.native(ctx, method, path, query, answer)
-	m.stop()
-	if err != nil {
-		return p.queueError(ctx, what, err)
-	}
-	return nil
+	return p.askNative(ctx, method, path, query, answer, what, func(err error) *Error { return p.queueError(ctx, what, err) })
 }
 
 func queuePath(name, what string) string {
@@ -142,16 +131,13 @@ func (p *program) queueList() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			c, err := p.connect(1)
+			var list []queueView
+			err := p.talk("listing", func(c *client) (err error) {
+				list, err = c.listQueues(ctx)
+				return err
+			}, func(err error) *Error { return p.queueError(ctx, "cannot list the queues", err) })
 			if err != nil {
 				return err
-			}
-			defer c.close()
-			m := p.progress("listing", -1)
-			list, err := c.listQueues(ctx)
-			m.stop()
-			if err != nil {
-				return p.queueError(ctx, "cannot list the queues", err)
 			}
 			if p.json {
 				p.writeJSON(p.io.Out, &queuesView{Version: jsonVersion, Queues: list})

@@ -16,6 +16,9 @@ import (
 // maxMessage is what SQS takes as a message at most, attributes included: 1 MiB since August 2025.
 const maxMessage = 1 << 20
 
+// maxDelay is the longest delay of a message, seconds.
+const maxDelay = 900
+
 type sentJSON struct {
 	Version  int    `json:"version"`
 	ID       string `json:"id"`
@@ -37,6 +40,9 @@ func (p *program) queueSend() *cobra.Command {
 		ValidArgsFunction: p.completeQueue,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, name := cmd.Context(), args[0]
+			if cmd.Flags().Changed("delay") && (delay < 1 || delay > maxDelay) { // the SDK does not send a delay of 0
+				return usage(fmt.Sprintf("--delay must be 1 to %d seconds; without it, the queue's own delay counts", maxDelay), "thaw queue send "+name+" BODY")
+			}
 			body, err := p.readBody(args[1])
 			if err != nil {
 				return err
@@ -74,7 +80,7 @@ func (p *program) queueSend() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&group, "group", "", "message group id, which FIFO queues need")
 	flags.StringVar(&dedup, "dedup", "", "deduplication id, for FIFO queues that do not make it of the body")
-	flags.Int32Var(&delay, "delay", 0, "seconds until it can be received, 0 to 900")
+	flags.Int32Var(&delay, "delay", 0, "seconds until it can be received, 1 to 900 (default: as the queue has it)")
 	return cmd
 }
 

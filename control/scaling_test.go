@@ -1,7 +1,6 @@
 package control_test
 
 import (
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -11,21 +10,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling/types"
 
 	"thaw"
-	"thaw/awsapi"
 	"thaw/control/autoscaling"
+	"thaw/control/internal/apitest"
 	"thaw/control/lambda"
-	"thaw/state"
 	trigger "thaw/trigger/autoscaling"
 )
 
 // TestScalingOfFunctions puts the API, the loop, the Lambda API's checks and the store together.
 func TestScalingOfFunctions(t *testing.T) {
 	ctx := t.Context()
-	store, err := state.Open(ctx, state.Config{Dir: t.TempDir() + "/data"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	store := apitest.Store(t)
 	account := thaw.Account{ID: "000000000000", Region: "us-east-1"}
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage,
@@ -55,14 +49,8 @@ func TestScalingOfFunctions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := awsapi.New("application-autoscaling")
-	if err != nil {
-		t.Fatal(err)
-	}
-	autoscaling.New(account, records, store).Register(service)
-	server := httptest.NewServer(service)
-	defer server.Close()
-	client := sdkscaling.New(sdkscaling.Options{BaseEndpoint: &server.URL, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	url := apitest.Serve(t, apitest.Service(t, "application-autoscaling", autoscaling.New(account, records, store).Register))
+	client := sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
 
 	const dimension = types.ScalableDimensionLambdaFunctionProvisionedConcurrency
 	id := aws.String("function:f:live")

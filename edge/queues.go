@@ -126,7 +126,7 @@ func queueError(name string, err error) error {
 	}
 }
 
-func (s *Server) viewQueue(q *queues.Queue) queueView {
+func viewQueue(q *queues.Queue) queueView {
 	info, depth := q.Info(), q.Depth()
 	v := queueView{
 		Name: strings.TrimPrefix(info.Name, UserQueues), FIFO: info.Options.FIFO,
@@ -147,7 +147,7 @@ func (s *Server) serveQueues(w http.ResponseWriter, r *http.Request) {
 	list := s.cfg.Queues.List(UserQueues, after, queuesPage)
 	view := queuesView{Queues: make([]queueView, len(list))}
 	for i, q := range list {
-		view.Queues[i] = s.viewQueue(q)
+		view.Queues[i] = viewQueue(q)
 	}
 	if len(list) == queuesPage {
 		view.After = view.Queues[queuesPage-1].Name
@@ -157,7 +157,7 @@ func (s *Server) serveQueues(w http.ResponseWriter, r *http.Request) {
 
 // serveQueue shows one queue with what is connected to it.
 func (s *Server) serveQueue(w http.ResponseWriter, r *http.Request, q *queues.Queue) {
-	view := s.viewQueue(q)
+	view := viewQueue(q)
 	name := q.Info().Name
 	for after := ""; ; {
 		page := s.cfg.Queues.List(UserQueues, after, queuesPage)

@@ -14,9 +14,13 @@ const (
 	lineageKey = "Lineage="
 	// maxRecursion is how often a function may be invoked in one chain of requests. AWS: about 16 times.
 	maxRecursion = 16
+	// maxTrace bounds a trace that is carried on, bytes; one with a whole lineage has some 500.
+	maxTrace = 4096
 	// maxLineage bounds how many functions of a chain are counted; AWS has a bound too, and does not tell it.
 	maxLineage = 32
 )
+
+var bars = strings.NewReplacer("%7C", "|", "%7c", "|")
 
 // lineageOf names a function in a lineage.
 func lineageOf(arn string) string {
@@ -65,7 +69,46 @@ func descend(trace, function string) (next string, count int) {
 	return b.String(), count
 }
 
-// cutLineage takes the lineage out of a trace header; several count as one.
+// KeepTrace gives a trace header that came from where no HTTP server has judged it, as in an event or a message. One that
+// could not be a header, or is too long for one, is left out: it gives the empty string.
+func KeepTrace(trace string) string {
+	if len(trace) > maxTrace {
+		return ""
+	}
+	for i := range len(trace) {
+		if trace[i] < ' ' || trace[i] > '~' {
+			return ""
+		}
+	}
+	return trace
+}
+
+// Furthest gives the trace header that an invocation with several messages carries on: of those that can be kept, the one
+// whose lineage has come back to a function most often, so that a loop is seen also where its messages share batches with
+// others. It gives the empty string where there is none.
+func Furthest(traces []string) string {
+	furthest, most := "", -1
+	for _, trace := range traces {
+		if trace = KeepTrace(trace); trace == "" {
+			continue
+		}
+		_, lineage := cutLineage(trace)
+		count := 0
+		for entry := range strings.SplitSeq(lineage, "|") {
+			_, text, _ := strings.Cut(entry, ":")
+			if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+				count = max(count, int(n))
+			}
+		}
+		if count > most {
+			furthest, most = trace, count
+		}
+	}
+	return furthest
+}
+
+// cutLineage takes the lineage out of a trace header; several count as one. Some SDKs, botocore and Go's among them,
+// send the header with its bars percent-encoded.
 func cutLineage(trace string) (head, lineage string) {
 	if !strings.Contains(trace, lineageKey) {
 		return trace, ""
@@ -73,7 +116,7 @@ func cutLineage(trace string) (head, lineage string) {
 	var others, lineages []string
 	for field := range strings.SplitSeq(trace, ";") {
 		if l, ok := strings.CutPrefix(field, lineageKey); ok {
-			lineages = append(lineages, l)
+			lineages = append(lineages, bars.Replace(l))
 		} else {
 			others = append(others, field)
 		}

@@ -15,6 +15,7 @@ func TestDescend(t *testing.T) {
 		{"Root=1;Lineage=f:1", "Root=1;Lineage=f:2", 1},
 		{"Root=1;Lineage=f:16;Self=3", "Root=1;Self=3;Lineage=f:17", 16},
 		{"Lineage=g:2|f:3|h:1", "Lineage=g:2|f:4|h:1", 3},
+		{"Lineage=g:2%7Cf:3%7ch:1", "Lineage=g:2|f:4|h:1", 3},
 		{"Root=1;Lineage=g:2", "Root=1;Lineage=g:2|f:1", 0},
 		{"Root=1;Lineage=f:x|g|:|h:99999999", "Root=1;Lineage=f:1", 0},
 		{"Root=1;NoLineage=f:7", "Root=1;NoLineage=f:7;Lineage=f:1", 0},
@@ -22,6 +23,24 @@ func TestDescend(t *testing.T) {
 		if next, count := descend(test.trace, "f"); next != test.next || count != test.count {
 			t.Errorf("%q: %q, %d; want %q, %d", test.trace, next, count, test.next, test.count)
 		}
+	}
+}
+
+func TestFurthest(t *testing.T) {
+	long := "Lineage=a:9;" + strings.Repeat("x", maxTrace)
+	for want, traces := range map[string][]string{
+		"":                      {"", long, "Lineage=a:7\nX: y", "Lineage=a:7\x00", "Lineage=ä:7"},
+		"Root=1":                {"", "Root=1", "Root=2"},
+		"Root=2;Lineage=a:1":    {"Root=1", "Root=2;Lineage=a:1", long},
+		"Lineage=a:1%7Cb:12":    {"Lineage=a:3", "Lineage=a:1%7Cb:12", "Lineage=a:4|b:5", "Lineage=a:x|c:99999999"},
+		"Root=9;Lineage=a:2|b:": {"Root=9;Lineage=a:2|b:", "Lineage=c:2"},
+	} {
+		if got := Furthest(traces); got != want {
+			t.Errorf("%q: %q", traces, got)
+		}
+	}
+	if got := Furthest(nil); got != "" {
+		t.Errorf("of none: %q", got)
 	}
 }
 

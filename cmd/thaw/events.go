@@ -98,7 +98,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 
 // enqueue has a function invoked asynchronously for a rule or a schedule.
 func (s *eventSide) enqueue(ctx context.Context, i delivery.Invocation) error {
-	_, err := s.async.Enqueue(ctx, &async.Event{Function: i.Function, Payload: i.Payload, TraceID: i.Trace, RequestID: i.ID, Wait: true})
+	_, err := s.async.Enqueue(ctx, &async.Event{Function: i.Function, Payload: i.Payload, TraceID: i.Trace, RequestID: i.ID, Once: i.Once, Wait: true})
 	return err
 }
 
@@ -122,9 +122,10 @@ func (s *eventSide) source(name string) (mapping.Queue, bool) {
 
 // invokeWith invokes functions for event source mappings.
 func invokeWith(invoker *invoke.Invoker) mapping.Invoke {
-	return func(ctx context.Context, function thaw.FunctionRef, qualifier string, payload []byte) (mapping.Result, error) {
+	return func(ctx context.Context, c *mapping.Call) (mapping.Result, error) {
 		r, err := invoker.Invoke(ctx, &invoke.Request{
-			Function: function, Qualifier: qualifier, Payload: payload, RequestID: uuid.NewString(), Start: time.Now(),
+			Function: c.Function, Qualifier: c.Qualifier, Payload: c.Payload, TraceID: invoke.Furthest(c.Traces),
+			RequestID: uuid.NewString(), Start: time.Now(),
 		})
 		if err != nil {
 			return mapping.Result{}, err

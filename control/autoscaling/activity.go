@@ -12,6 +12,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling/types"
 
+	"thaw/control/internal/operation"
 	trigger "thaw/trigger/autoscaling"
 )
 
@@ -27,11 +28,11 @@ func (x activity) key() string {
 }
 
 func (a *API) describeScalingActivities(ctx context.Context, in *sdk.DescribeScalingActivitiesInput) (*sdk.DescribeScalingActivitiesOutput, error) {
-	all, err := a.activities(ctx, resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}, a.now())
+	all, err := a.activities(ctx, resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}, a.now())
 	if err != nil {
 		return nil, err
 	}
-	if !value(in.IncludeNotScaledActivities) {
+	if !operation.Value(in.IncludeNotScaledActivities) {
 		all = slices.DeleteFunc(all, func(x activity) bool { return x.NotScaled != "" })
 	}
 	slices.SortFunc(all, func(x, y activity) int { return strings.Compare(x.key(), y.key()) })

@@ -12,7 +12,6 @@ package autoscaling
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"regexp"
 	"sync"
 	"time"
@@ -21,8 +20,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
-	"thaw/control/internal/paging"
-	"thaw/state"
+	"thaw/control/internal/operation"
 	trigger "thaw/trigger/autoscaling"
 )
 
@@ -117,12 +115,7 @@ func notRegistered(r resource) error {
 }
 
 // storeError words an error of the store for the caller where the caller can do something about it.
-func storeError(err error) error {
-	if errors.Is(err, state.ErrFull) {
-		return &thaw.Error{Code: thaw.CodeInternalService, Message: "There is no space left in the data directory; free some and send the request again.", Cause: err}
-	}
-	return err
-}
+func storeError(err error) error { return operation.Stored(err, thaw.CodeInternalService) }
 
 // newID is 36 hexadecimal digits, as long as the last part of a target's ARN is on AWS.
 func newID() string {
@@ -159,16 +152,8 @@ func page[T any](items []T, key func(T) string, token *string, maxResults *int32
 		}
 		size = int(*maxResults)
 	}
-	if part, next, err = paging.Cut(items, key, token, size); err != nil {
+	if part, next, err = operation.Cut(items, key, token, size); err != nil {
 		return nil, nil, thaw.Errorf(thaw.CodeInvalidNextToken, "NextToken is not one that this operation gave. Start again without it.")
 	}
 	return part, next, nil
-}
-
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
 }

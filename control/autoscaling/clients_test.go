@@ -2,19 +2,19 @@ package autoscaling
 
 import (
 	"errors"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling/types"
+
+	"thaw/control/internal/apitest"
 )
 
 func TestGoSDK(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
-	url := w.serve(t)
+	url := apitest.Serve(t, service(t, w))
 	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
 	_, err := client.PutScheduledAction(ctx, action("live", "a"))
 	if none := (*types.ObjectNotFoundException)(nil); !errors.As(err, &none) {
@@ -36,7 +36,7 @@ func TestGoSDK(t *testing.T) {
 	w.pass(t, time.Second)
 	activities := sdk.NewDescribeScalingActivitiesPaginator(client, &sdk.DescribeScalingActivitiesInput{ServiceNamespace: namespace})
 	page, err := activities.NextPage(ctx)
-	if err != nil || len(page.ScalingActivities) != 1 || page.ScalingActivities[0].StatusCode != types.ScalingActivityStatusCodeInProgress || !page.ScalingActivities[0].StartTime.Equal(w.clock()) {
+	if err != nil || len(page.ScalingActivities) != 1 || page.ScalingActivities[0].StatusCode != types.ScalingActivityStatusCodeInProgress || !page.ScalingActivities[0].StartTime.Equal(w.Now()) {
 		t.Errorf("%v, %v", page, err)
 	}
 	_, err = client.DescribeScalableTargets(ctx, &sdk.DescribeScalableTargetsInput{ServiceNamespace: namespace, NextToken: ptr("?")})
@@ -81,28 +81,13 @@ scaling.deregister_scalable_target(**what)
 assert scaling.describe_scalable_targets(ServiceNamespace="lambda")["ScalableTargets"] == []
 `
 
-// environment is what AWS's tools need, and nothing of the machine's own.
-var environment = []string{"AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "PYTHONIOENCODING=utf-8", "AWS_PAGER="}
-
 func TestBoto3(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
-		t.Skip("needs python3 with boto3")
-	}
-	cmd := exec.CommandContext(t.Context(), python, "-c", session, newWorld(t).serve(t))
-	cmd.Env = append(os.Environ(), environment...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	apitest.Boto3(t, account.Region, "-c", session, apitest.Serve(t, service(t, newWorld(t))))
 }
 
 // TestCommandLine runs the commands of Lambda's developer guide.
 func TestCommandLine(t *testing.T) {
-	cli, err := exec.LookPath("aws")
-	if err != nil {
-		t.Skip("needs the AWS command line")
-	}
-	url := newWorld(t).serve(t)
+	run := apitest.CommandLine(t, account.Region, apitest.Serve(t, service(t, newWorld(t))), "application-autoscaling")
 	what := []string{"--service-namespace", "lambda", "--resource-id", "function:f:live", "--scalable-dimension", "lambda:function:ProvisionedConcurrency"}
 	for _, command := range [][]string{
 		{"register-scalable-target", "--min-capacity", "1", "--max-capacity", "100"},
@@ -111,10 +96,6 @@ func TestCommandLine(t *testing.T) {
 		{"describe-scaling-activities"},
 		{"deregister-scalable-target"},
 	} {
-		cmd := exec.CommandContext(t.Context(), cli, append(append([]string{"--endpoint-url", url, "application-autoscaling"}, command...), what...)...)
-		cmd.Env = append(os.Environ(), environment...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", command[0], err, out)
-		}
+		run(append(command, what...)...)
 	}
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling/types"
 	"github.com/google/uuid"
 
+	"thaw/control/internal/operation"
 	trigger "thaw/trigger/autoscaling"
 )
 
 func (a *API) putScalingPolicy(ctx context.Context, in *sdk.PutScalingPolicyInput) (*sdk.PutScalingPolicyOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	if err := checkPolicy(in); err != nil {
 		return nil, err
 	}
@@ -64,14 +65,14 @@ func checkPolicy(in *sdk.PutScalingPolicyInput) error {
 		return invalid("You can't specify a resource label unless the metric type is ALBRequestCountPerTarget.")
 	case !(*c.TargetValue > 0 && *c.TargetValue <= math.Ldexp(1, 360)):
 		return invalid("TargetValue must be above 0: it is a share of the provisioned concurrency, such as 0.7.")
-	case value(c.ScaleInCooldown) < 0, value(c.ScaleOutCooldown) < 0:
+	case operation.Value(c.ScaleInCooldown) < 0, operation.Value(c.ScaleOutCooldown) < 0:
 		return invalid("A cooldown cannot be negative.")
 	}
 	return nil
 }
 
 func (a *API) describeScalingPolicies(ctx context.Context, in *sdk.DescribeScalingPoliciesInput) (*sdk.DescribeScalingPoliciesOutput, error) {
-	asked := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	asked := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	targets, err := a.targets(ctx, asked, func(t *trigger.Target) bool {
 		return t.Policy != nil && (asked.id == "" || asked.id == t.ResourceID()) && (len(in.PolicyNames) == 0 || slices.Contains(in.PolicyNames, t.Policy.Name))
 	})
@@ -99,7 +100,7 @@ func (a *API) describeScalingPolicies(ctx context.Context, in *sdk.DescribeScali
 }
 
 func (a *API) deleteScalingPolicy(ctx context.Context, in *sdk.DeleteScalingPolicyInput) (*sdk.DeleteScalingPolicyOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	missing := objectNotFound("No scaling policy found for %s, policy name: %s", r, *in.PolicyName)
 	_, err := a.update(ctx, r, missing, func(t *trigger.Target) error {
 		if t.Policy == nil || t.Policy.Name != *in.PolicyName {
@@ -113,7 +114,7 @@ func (a *API) deleteScalingPolicy(ctx context.Context, in *sdk.DeleteScalingPoli
 
 // getPredictiveScalingForecast has nothing to tell: AWS has predictive scaling for ECS only.
 func (a *API) getPredictiveScalingForecast(_ context.Context, in *sdk.GetPredictiveScalingForecastInput) (*sdk.GetPredictiveScalingForecastOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	return nil, invalid("No predictive scaling policy found for %s, policy name: %s", r, *in.PolicyName)
 }
 

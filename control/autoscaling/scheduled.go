@@ -11,13 +11,14 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	trigger "thaw/trigger/autoscaling"
 	"thaw/trigger/schedule"
 )
 
 // putScheduledAction changes what is given, except for the start and end time, which are gone where they are not.
 func (a *API) putScheduledAction(ctx context.Context, in *sdk.PutScheduledActionInput) (*sdk.PutScheduledActionOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	if err := checkAction(in); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func checkAction(in *sdk.PutScheduledActionInput) error {
 			return invalid("The schedule expression is not valid: %v", err)
 		}
 	}
-	if _, err := schedule.Zone(value(in.Timezone)); err != nil {
+	if _, err := schedule.Zone(operation.Value(in.Timezone)); err != nil {
 		return invalid("The time zone is not valid: %v", err)
 	}
 	if in.StartTime != nil && in.EndTime != nil && in.EndTime.Before(*in.StartTime) {
@@ -85,7 +86,7 @@ type scheduled struct {
 func (s scheduled) key() string { return s.target.ResourceID() + " " + s.action.Name }
 
 func (a *API) describeScheduledActions(ctx context.Context, in *sdk.DescribeScheduledActionsInput) (*sdk.DescribeScheduledActionsOutput, error) {
-	asked := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	asked := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	targets, err := a.targets(ctx, asked, func(t *trigger.Target) bool { return asked.id == "" || asked.id == t.ResourceID() })
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func (a *API) describeScheduledActions(ctx context.Context, in *sdk.DescribeSche
 }
 
 func (a *API) deleteScheduledAction(ctx context.Context, in *sdk.DeleteScheduledActionInput) (*sdk.DeleteScheduledActionOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	missing := objectNotFound("No scheduled action found for %s, scheduled action name: %s", r, *in.ScheduledActionName)
 	_, err := a.update(ctx, r, missing, func(t *trigger.Target) error {
 		n := len(t.Actions)

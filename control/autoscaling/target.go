@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	trigger "thaw/trigger/autoscaling"
 )
@@ -24,7 +25,7 @@ const (
 // registerScalableTarget takes the RoleARN of any role and does without it, as AWS does: the service-linked role is what
 // it shows.
 func (a *API) registerScalableTarget(ctx context.Context, in *sdk.RegisterScalableTargetInput) (*sdk.RegisterScalableTargetOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	function, qualifier, err := r.function()
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func (a *API) targets(ctx context.Context, asked resource, want func(*trigger.Ta
 }
 
 func (a *API) deregisterScalableTarget(ctx context.Context, in *sdk.DeregisterScalableTargetInput) (*sdk.DeregisterScalableTargetOutput, error) {
-	r := resource{in.ServiceNamespace, value(in.ResourceId), in.ScalableDimension}
+	r := resource{in.ServiceNamespace, operation.Value(in.ResourceId), in.ScalableDimension}
 	err := state.ErrNotFound
 	if r.ours() {
 		err = a.records.Delete(ctx, r.id)

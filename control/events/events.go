@@ -9,9 +9,12 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +22,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
-	"thaw/control/internal/paging"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	trigger "thaw/trigger/events"
 )
@@ -103,12 +106,7 @@ func (a *API) checkBus(name *string) error {
 }
 
 // storeError words an error of the store for the caller where the caller can do something about it.
-func storeError(err error) error {
-	if errors.Is(err, state.ErrFull) {
-		return &thaw.Error{Code: thaw.CodeEventsInternal, Message: "There is no space left in the data directory; free some and send the request again.", Cause: err}
-	}
-	return err
-}
+func storeError(err error) error { return operation.Stored(err, thaw.CodeEventsInternal) }
 
 // update changes a rule, and says what AWS says where there is none.
 func (a *API) update(ctx context.Context, name string, change func(*trigger.Rule) error) (*trigger.Rule, error) {
@@ -133,35 +131,15 @@ func (a *API) rule(ctx context.Context, name string, bus *string) (*trigger.Rule
 
 // page cuts items, which are in the order of their keys, to what a request asks for.
 func page[T any](items []T, key func(T) string, token *string, limit *int32) (part []T, next *string, err error) {
-	size := maxPage
-	if limit != nil {
-		size = int(*limit)
-	}
-	if part, next, err = paging.Cut(items, key, token, size); err != nil {
+	if part, next, err = operation.Cut(items, key, token, int(cmp.Or(operation.Value(limit), maxPage))); err != nil {
 		return nil, nil, invalid("Parameter NextToken is not valid. Start again without it.")
 	}
 	return part, next, nil
 }
 
-// text is nil for what is not set: AWS leaves such members out.
-func text(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
-}
-
 func tagList(tags map[string]string) []types.Tag {
 	list := make([]types.Tag, 0, len(tags))
-	for _, key := range sortedKeys(tags) {
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		v := tags[key]
 		list = append(list, types.Tag{Key: &key, Value: &v})
 	}

@@ -3,9 +3,8 @@ package events
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,12 +15,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
 	"thaw"
+	"thaw/control/internal/apitest"
 )
 
 const function = "arn:aws:lambda:eu-west-1:123456789012:function:f"
 
 func (w *world) client(t *testing.T) *sdk.Client {
-	url := w.serve(t)
+	url := apitest.Serve(t, service(t, w))
 	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
 }
 
@@ -59,6 +59,20 @@ func TestPutEvents(t *testing.T) {
 	}
 }
 
+// TestSameAnswer: of several parameters that are not there, the answer names the same one each time.
+func TestSameAnswer(t *testing.T) {
+	w := newWorld(t)
+	for range 20 {
+		err := w.api.checkTarget(&types.Target{
+			Id: aws.String("1"), Arn: aws.String(function), AppSyncParameters: &types.AppSyncParameters{}, BatchParameters: &types.BatchParameters{},
+			EcsParameters: &types.EcsParameters{}, KinesisParameters: &types.KinesisParameters{},
+		})
+		if thaw.CodeOf(err) != thaw.CodeNotImplemented || !strings.Contains(err.Error(), ": AppSyncParameters of target 1") {
+			t.Fatal(err)
+		}
+	}
+}
+
 func thawCode(err error) string {
 	var told interface{ ErrorCode() string }
 	if errors.As(err, &told) {
@@ -89,17 +103,17 @@ func TestWhenARuleBegins(t *testing.T) {
 	}
 	put("rate(1 minute)", "")
 	check("made", 0, 0)
-	w.pass(time.Minute)
+	w.Pass(time.Minute)
 	put("rate(1 minute)", "")
 	check("put again", 0, 0)
 	put("rate(1 minute)", types.RuleStateDisabled)
 	check("disabled", 0, 0)
-	w.pass(time.Minute)
+	w.Pass(time.Minute)
 	if _, err := w.api.enableRule(ctx, &sdk.EnableRuleInput{Name: aws.String("r")}); err != nil {
 		t.Fatal(err)
 	}
 	check("enabled", 0, 2*time.Minute)
-	w.pass(time.Minute)
+	w.Pass(time.Minute)
 	put("rate(2 minutes)", "")
 	check("another schedule", 3*time.Minute, 3*time.Minute)
 }
@@ -197,28 +211,13 @@ except events.exceptions.ClientError as e:
     assert e.response["Error"]["Code"] == "NotImplementedException" and "CreateEventBus" in e.response["Error"]["Message"], e.response
 `
 
-// environment is what AWS's tools need, and nothing of the machine's own.
-var environment = []string{"AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "PYTHONIOENCODING=utf-8", "AWS_PAGER="}
-
 func TestBoto3(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
-		t.Skip("needs python3 with boto3")
-	}
-	cmd := exec.CommandContext(t.Context(), python, "-c", session, newWorld(t).serve(t))
-	cmd.Env = append(os.Environ(), environment...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	apitest.Boto3(t, account.Region, "-c", session, apitest.Serve(t, service(t, newWorld(t))))
 }
 
 // TestCommandLine runs the commands of Lambda's and EventBridge's guides.
 func TestCommandLine(t *testing.T) {
-	cli, err := exec.LookPath("aws")
-	if err != nil {
-		t.Skip("needs the AWS command line")
-	}
-	url := newWorld(t).serve(t)
+	run := apitest.CommandLine(t, account.Region, apitest.Serve(t, service(t, newWorld(t))), "events")
 	for _, command := range [][]string{
 		{"put-rule", "--name", "my-scheduled-rule", "--schedule-expression", "rate(5 minutes)"},
 		{"put-targets", "--rule", "my-scheduled-rule", "--targets", "Id=1,Arn=" + function},
@@ -230,10 +229,6 @@ func TestCommandLine(t *testing.T) {
 		{"remove-targets", "--rule", "my-scheduled-rule", "--ids", "1"},
 		{"delete-rule", "--name", "my-scheduled-rule"},
 	} {
-		cmd := exec.CommandContext(t.Context(), cli, append([]string{"--endpoint-url", url, "events"}, command...)...)
-		cmd.Env = append(os.Environ(), environment...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", command[0], err, out)
-		}
+		run(command...)
 	}
 }

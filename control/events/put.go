@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/google/uuid"
 
+	"thaw/control/internal/operation"
 	trigger "thaw/trigger/events"
 )
 
@@ -63,7 +64,7 @@ func (a *API) putEvents(ctx context.Context, in *sdk.PutEventsInput) (*sdk.PutEv
 }
 
 func size(e *types.PutEventsRequestEntry) int {
-	n := len(value(e.Source)) + len(value(e.DetailType)) + len(value(e.Detail))
+	n := len(operation.Value(e.Source)) + len(operation.Value(e.DetailType)) + len(operation.Value(e.Detail))
 	if e.Time != nil {
 		n += sizeOfTime
 	}
@@ -79,7 +80,7 @@ func (a *API) refuse(e *types.PutEventsRequestEntry) (code, message string) {
 		name  string
 		value *string
 	}{{"Source", e.Source}, {"DetailType", e.DetailType}, {"Detail", e.Detail}} {
-		if value(member.value) == "" {
+		if operation.Value(member.value) == "" {
 			return "InvalidArgument", "Parameter " + member.name + " is not valid. Reason: " + member.name + " is a required argument."
 		}
 	}
@@ -105,6 +106,6 @@ func (a *API) event(e *types.PutEventsRequestEntry) *trigger.Event {
 	}
 	return &trigger.Event{
 		Version: "0", ID: uuid.NewString(), DetailType: *e.DetailType, Source: *e.Source, Account: a.account.ID, Time: trigger.Time{Time: at},
-		Region: a.account.Region, Resources: e.Resources, Detail: json.RawMessage(*e.Detail), Trace: value(e.TraceHeader),
+		Region: a.account.Region, Resources: e.Resources, Detail: json.RawMessage(*e.Detail), Trace: operation.Value(e.TraceHeader),
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"slices"
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/eventbridge"
@@ -13,13 +12,12 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	trigger "thaw/trigger/events"
 	"thaw/trigger/pattern"
 	"thaw/trigger/schedule"
 )
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // putRule makes a rule, or replaces all of one but its targets and tags, as AWS does.
 func (a *API) putRule(ctx context.Context, in *sdk.PutRuleInput) (*sdk.PutRuleOutput, error) {
@@ -43,7 +41,7 @@ func (a *API) checkRule(in *sdk.PutRuleInput) error {
 	if err := a.checkBus(in.EventBusName); err != nil {
 		return err
 	}
-	expression, patternText := value(in.ScheduleExpression), value(in.EventPattern)
+	expression, patternText := operation.Value(in.ScheduleExpression), operation.Value(in.EventPattern)
 	if expression == "" && patternText == "" {
 		return invalid("Parameter(s) EventPattern or ScheduleExpression must be specified.")
 	}
@@ -89,8 +87,8 @@ func (a *API) create(ctx context.Context, in *sdk.PutRuleInput) (*trigger.Rule, 
 
 // change sets what a request has. The schedule begins anew when it is another, and when the rule is enabled.
 func (a *API) change(r *trigger.Rule, in *sdk.PutRuleInput) {
-	r.Description, r.RoleARN, r.Pattern = value(in.Description), value(in.RoleArn), value(in.EventPattern)
-	if expression := value(in.ScheduleExpression); expression != r.Schedule {
+	r.Description, r.RoleARN, r.Pattern = operation.Value(in.Description), operation.Value(in.RoleArn), operation.Value(in.EventPattern)
+	if expression := operation.Value(in.ScheduleExpression); expression != r.Schedule {
 		r.Schedule = expression
 		r.Origin = a.now().UTC()
 		r.Since = r.Origin
@@ -125,8 +123,8 @@ func (a *API) describeRule(ctx context.Context, in *sdk.DescribeRuleInput) (*sdk
 func (a *API) show(r *trigger.Rule) types.Rule {
 	arn, bus := r.ARN(a.account), trigger.BusName
 	return types.Rule{
-		Name: &r.Name, Arn: &arn, EventPattern: text(r.Pattern), ScheduleExpression: text(r.Schedule), State: types.RuleState(r.State),
-		Description: text(r.Description), RoleArn: text(r.RoleARN), EventBusName: &bus,
+		Name: &r.Name, Arn: &arn, EventPattern: operation.Optional(r.Pattern), ScheduleExpression: operation.Optional(r.Schedule), State: types.RuleState(r.State),
+		Description: operation.Optional(r.Description), RoleArn: operation.Optional(r.RoleARN), EventBusName: &bus,
 	}
 }
 
@@ -134,7 +132,7 @@ func (a *API) listRules(ctx context.Context, in *sdk.ListRulesInput) (*sdk.ListR
 	if err := a.checkBus(in.EventBusName); err != nil {
 		return nil, err
 	}
-	rules, err := a.records.Rules(ctx, value(in.NamePrefix))
+	rules, err := a.records.Rules(ctx, operation.Value(in.NamePrefix))
 	if err != nil {
 		return nil, err
 	}

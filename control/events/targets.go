@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/trigger/delivery"
 	trigger "thaw/trigger/events"
 )
@@ -47,13 +48,16 @@ func (a *API) putTargets(ctx context.Context, in *sdk.PutTargetsInput) (*sdk.Put
 }
 
 func (a *API) checkTarget(t *types.Target) error {
-	for name, set := range map[string]bool{
-		"AppSyncParameters": t.AppSyncParameters != nil, "BatchParameters": t.BatchParameters != nil, "EcsParameters": t.EcsParameters != nil,
-		"HttpParameters": t.HttpParameters != nil, "KinesisParameters": t.KinesisParameters != nil, "RedshiftDataParameters": t.RedshiftDataParameters != nil,
-		"RunCommandParameters": t.RunCommandParameters != nil, "SageMakerPipelineParameters": t.SageMakerPipelineParameters != nil,
+	for _, parameters := range []struct {
+		name string
+		set  bool
+	}{
+		{"AppSyncParameters", t.AppSyncParameters != nil}, {"BatchParameters", t.BatchParameters != nil}, {"EcsParameters", t.EcsParameters != nil},
+		{"HttpParameters", t.HttpParameters != nil}, {"KinesisParameters", t.KinesisParameters != nil}, {"RedshiftDataParameters", t.RedshiftDataParameters != nil},
+		{"RunCommandParameters", t.RunCommandParameters != nil}, {"SageMakerPipelineParameters", t.SageMakerPipelineParameters != nil},
 	} {
-		if set {
-			return notImplemented("%s of target %s is not implemented: a target is a Lambda function or an SQS queue.", name, *t.Id)
+		if parameters.set {
+			return notImplemented("%s of target %s is not implemented: a target is a Lambda function or an SQS queue.", parameters.name, *t.Id)
 		}
 	}
 	to, err := delivery.ParseTarget(a.account, *t.Arn)
@@ -64,7 +68,7 @@ func (a *API) checkTarget(t *types.Target) error {
 		return invalid("Parameter %s is not valid. Reason: Provided Arn is not in correct format.", *t.Arn)
 	}
 	fifo := strings.HasSuffix(to.Queue, ".fifo")
-	group := t.SqsParameters != nil && value(t.SqsParameters.MessageGroupId) != ""
+	group := t.SqsParameters != nil && operation.Value(t.SqsParameters.MessageGroupId) != ""
 	switch {
 	case fifo && !group:
 		return invalid("Parameter(s) SqsParameters must be specified for target: %s.", *t.Id)
@@ -115,7 +119,7 @@ func checkInput(t *types.Target) error {
 }
 
 func stored(t *types.Target) trigger.Target {
-	s := trigger.Target{ID: *t.Id, ARN: *t.Arn, RoleARN: value(t.RoleArn), Input: t.Input, InputPath: t.InputPath}
+	s := trigger.Target{ID: *t.Id, ARN: *t.Arn, RoleARN: operation.Value(t.RoleArn), Input: t.Input, InputPath: t.InputPath}
 	if x := t.InputTransformer; x != nil {
 		s.Template, s.Paths = x.InputTemplate, x.InputPathsMap
 	}
@@ -132,7 +136,7 @@ func stored(t *types.Target) trigger.Target {
 }
 
 func shown(s *trigger.Target) types.Target {
-	t := types.Target{Id: &s.ID, Arn: &s.ARN, RoleArn: text(s.RoleARN), Input: s.Input, InputPath: s.InputPath}
+	t := types.Target{Id: &s.ID, Arn: &s.ARN, RoleArn: operation.Optional(s.RoleARN), Input: s.Input, InputPath: s.InputPath}
 	if s.Template != nil {
 		t.InputTransformer = &types.InputTransformer{InputTemplate: s.Template, InputPathsMap: s.Paths}
 	}

@@ -2,19 +2,19 @@ package iam
 
 import (
 	"errors"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"thaw/control/internal/apitest"
 )
 
 func TestGoSDK(t *testing.T) {
-	server, ctx := serve(t), t.Context()
+	url, ctx := apitest.Serve(t, service(t, newAPI(t))), t.Context()
 	client := sdk.New(sdk.Options{
-		BaseEndpoint: &server.URL, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1,
+		BaseEndpoint: &url, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1,
 	})
 	if _, err := client.CreateRole(ctx, &sdk.CreateRoleInput{RoleName: ptr("r"), AssumeRolePolicyDocument: ptr(trust)}); err != nil {
 		t.Fatal(err)
@@ -80,13 +80,5 @@ except iam.exceptions.NoSuchEntityException:
 `
 
 func TestBoto3(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
-		t.Skip("needs python3 with boto3")
-	}
-	cmd := exec.CommandContext(t.Context(), python, "-c", session, serve(t).URL)
-	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true", "PYTHONIOENCODING=utf-8")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	apitest.Boto3(t, "us-east-1", "-c", session, apitest.Serve(t, service(t, newAPI(t))))
 }

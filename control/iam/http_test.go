@@ -1,30 +1,17 @@
 package iam
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"testing"
 
 	"thaw/awsapi"
+	"thaw/control/internal/apitest"
 	"thaw/control/internal/golden"
 )
 
-func service(t testing.TB, a *API) http.Handler {
+func service(t testing.TB, a *API) *awsapi.Service {
 	t.Helper()
-	s, err := awsapi.New("iam")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Register(s)
-	return s
-}
-
-func serve(t *testing.T) *httptest.Server {
-	t.Helper()
-	server := httptest.NewServer(service(t, newAPI(t)))
-	t.Cleanup(server.Close)
-	return server
+	return apitest.Service(t, "iam", a.Register)
 }
 
 func TestGolden(t *testing.T) {

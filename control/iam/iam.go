@@ -9,21 +9,21 @@
 package iam
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -109,30 +109,16 @@ func all[T any](ctx context.Context, r *state.Records) ([]*T, error) {
 	return values, nil
 }
 
-// page cuts items, which are in the order of their keys, to what a request asks for. The marker holds the last key of
-// the page before.
+// defaultPage is how much of a listing a request gets that does not say, after the documentation of MaxItems.
+const defaultPage = 100
+
+// page cuts items, which are in the order of their keys, to what a request asks for. An empty marker stands for none.
 func page[T any](items []T, key func(T) string, marker *string, maxItems *int32) (part []T, next *string, err error) {
-	if marker != nil {
-		after, err := base64.RawURLEncoding.DecodeString(*marker)
-		if err != nil {
-			return nil, nil, thaw.Errorf(thaw.CodeValidationError, "Marker is not one that this operation gave. Start again without it.")
-		}
-		from := slices.IndexFunc(items, func(item T) bool { return key(item) > string(after) })
-		if from < 0 {
-			from = len(items)
-		}
-		items = items[from:]
+	marker = operation.Optional(operation.Value(marker))
+	if part, next, err = operation.Cut(items, key, marker, int(cmp.Or(operation.Value(maxItems), defaultPage))); err != nil {
+		return nil, nil, thaw.Errorf(thaw.CodeValidationError, "Marker is not one that this operation gave. Start again without it.")
 	}
-	limit := 100
-	if maxItems != nil && *maxItems > 0 {
-		limit = int(*maxItems)
-	}
-	if len(items) > limit {
-		items = items[:limit]
-		last := base64.RawURLEncoding.EncodeToString([]byte(key(items[limit-1])))
-		next = &last
-	}
-	return items, next, nil
+	return part, next, nil
 }
 
 // escape writes a policy document as IAM returns it: percent-encoded after RFC 3986, a space as %20.
@@ -141,28 +127,8 @@ func escape(document string) *string {
 	return &s
 }
 
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
 // storeError words an error of the store for the caller where the caller can do something about it.
-func storeError(err error) error {
-	if errors.Is(err, state.ErrFull) {
-		return &thaw.Error{Code: thaw.CodeInternal, Message: "There is no space left in the data directory; free some and send the request again.", Cause: err}
-	}
-	return err
-}
+func storeError(err error) error { return operation.Stored(err, thaw.CodeInternal) }
 
 // quota is how many records of a kind there may be, and IAM's name for that bound.
 type quota struct {

@@ -3,7 +3,6 @@ package iam
 import (
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -14,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"thaw"
-	"thaw/state"
+	"thaw/control/internal/apitest"
 )
 
 const (
@@ -25,12 +24,7 @@ const (
 
 func newAPI(t *testing.T) *API {
 	t.Helper()
-	store, err := state.Open(t.Context(), state.Config{Dir: filepath.Join(t.TempDir(), "data")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	return New(thaw.Account{ID: "000000000000", Region: "us-east-1"}, store)
+	return New(thaw.Account{ID: "000000000000", Region: "us-east-1"}, apitest.Store(t))
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -8,17 +8,18 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/iam"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 func (a *API) putRolePolicy(ctx context.Context, in *sdk.PutRolePolicyInput) (*sdk.PutRolePolicyOutput, error) {
-	if err := checkIdentityPolicy(value(in.PolicyDocument)); err != nil {
+	if err := checkIdentityPolicy(operation.Value(in.PolicyDocument)); err != nil {
 		return nil, err
 	}
 	_, err := a.changeRole(ctx, in.RoleName, func(r *role) error {
 		if r.Inline == nil {
 			r.Inline = map[string]string{}
 		}
-		r.Inline[value(in.PolicyName)] = *in.PolicyDocument
+		r.Inline[operation.Value(in.PolicyName)] = *in.PolicyDocument
 		total := 0
 		for _, document := range r.Inline {
 			total += size(document)
@@ -36,7 +37,7 @@ func (a *API) getRolePolicy(ctx context.Context, in *sdk.GetRolePolicyInput) (*s
 	if err != nil {
 		return nil, err
 	}
-	document, ok := r.Inline[value(in.PolicyName)]
+	document, ok := r.Inline[operation.Value(in.PolicyName)]
 	if !ok {
 		return nil, noInline(in.PolicyName)
 	}
@@ -45,7 +46,7 @@ func (a *API) getRolePolicy(ctx context.Context, in *sdk.GetRolePolicyInput) (*s
 
 func (a *API) deleteRolePolicy(ctx context.Context, in *sdk.DeleteRolePolicyInput) (*sdk.DeleteRolePolicyOutput, error) {
 	_, err := a.changeRole(ctx, in.RoleName, func(r *role) error {
-		if _, ok := r.Inline[value(in.PolicyName)]; !ok {
+		if _, ok := r.Inline[operation.Value(in.PolicyName)]; !ok {
 			return noInline(in.PolicyName)
 		}
 		delete(r.Inline, *in.PolicyName)
@@ -68,5 +69,5 @@ func (a *API) listRolePolicies(ctx context.Context, in *sdk.ListRolePoliciesInpu
 }
 
 func noInline(name *string) error {
-	return thaw.Errorf(thaw.CodeNoSuchEntity, "The role policy with name %s cannot be found.", value(name))
+	return thaw.Errorf(thaw.CodeNoSuchEntity, "The role policy with name %s cannot be found.", operation.Value(name))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -38,15 +39,15 @@ func (a *API) arn(p *policy) string {
 }
 
 func (a *API) createPolicy(ctx context.Context, in *sdk.CreatePolicyInput) (*sdk.CreatePolicyOutput, error) {
-	if err := checkIdentityPolicy(value(in.PolicyDocument)); err != nil {
+	if err := checkIdentityPolicy(operation.Value(in.PolicyDocument)); err != nil {
 		return nil, err
 	}
 	if size(*in.PolicyDocument) > maxManagedPolicy {
 		return nil, overQuota("PolicySize", maxManagedPolicy)
 	}
 	p := &policy{
-		Name: value(in.PolicyName), Path: "/", ID: newID("ANPA"), Created: a.now().UTC().Truncate(time.Second),
-		Description: value(in.Description), Document: *in.PolicyDocument,
+		Name: operation.Value(in.PolicyName), Path: "/", ID: newID("ANPA"), Created: a.now().UTC().Truncate(time.Second),
+		Description: operation.Value(in.Description), Document: *in.PolicyDocument,
 	}
 	if in.Path != nil {
 		p.Path = *in.Path
@@ -67,7 +68,7 @@ func (a *API) createPolicy(ctx context.Context, in *sdk.CreatePolicyInput) (*sdk
 }
 
 func (a *API) getPolicy(ctx context.Context, in *sdk.GetPolicyInput) (*sdk.GetPolicyOutput, error) {
-	p, err := a.policy(ctx, value(in.PolicyArn))
+	p, err := a.policy(ctx, operation.Value(in.PolicyArn))
 	if err != nil {
 		return nil, err
 	}
@@ -83,9 +84,9 @@ func (a *API) getPolicy(ctx context.Context, in *sdk.GetPolicyInput) (*sdk.GetPo
 }
 
 func (a *API) getPolicyVersion(ctx context.Context, in *sdk.GetPolicyVersionInput) (*sdk.GetPolicyVersionOutput, error) {
-	p, err := a.policy(ctx, value(in.PolicyArn))
-	if err == nil && value(in.VersionId) != onlyVersion || errors.Is(err, errNoPolicy) && !ownedByAWS(value(in.PolicyArn)) {
-		return nil, thaw.Errorf(thaw.CodeNoSuchEntity, "Policy %s version %s does not exist or is not attachable.", value(in.PolicyArn), value(in.VersionId))
+	p, err := a.policy(ctx, operation.Value(in.PolicyArn))
+	if err == nil && operation.Value(in.VersionId) != onlyVersion || errors.Is(err, errNoPolicy) && !ownedByAWS(operation.Value(in.PolicyArn)) {
+		return nil, thaw.Errorf(thaw.CodeNoSuchEntity, "Policy %s version %s does not exist or is not attachable.", operation.Value(in.PolicyArn), operation.Value(in.VersionId))
 	}
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (a *API) getPolicyVersion(ctx context.Context, in *sdk.GetPolicyVersionInpu
 }
 
 func (a *API) listPolicyVersions(ctx context.Context, in *sdk.ListPolicyVersionsInput) (*sdk.ListPolicyVersionsOutput, error) {
-	p, err := a.policy(ctx, value(in.PolicyArn))
+	p, err := a.policy(ctx, operation.Value(in.PolicyArn))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +115,7 @@ func (a *API) listPolicies(ctx context.Context, in *sdk.ListPoliciesInput) (*sdk
 	}
 	policies = slices.DeleteFunc(policies, func(p *policy) bool {
 		u := used[a.arn(p)]
-		return in.Scope == types.PolicyScopeTypeAws || !strings.HasPrefix(p.Path, value(in.PathPrefix)) ||
+		return in.Scope == types.PolicyScopeTypeAws || !strings.HasPrefix(p.Path, operation.Value(in.PathPrefix)) ||
 			in.OnlyAttached && u.attached == 0 ||
 			in.PolicyUsageFilter == types.PolicyUsageTypePermissionsBoundary && u.boundary == 0
 	})
@@ -133,7 +134,7 @@ func (a *API) listPolicies(ctx context.Context, in *sdk.ListPoliciesInput) (*sdk
 func (a *API) deletePolicy(ctx context.Context, in *sdk.DeletePolicyInput) (*sdk.DeletePolicyOutput, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p, err := a.policy(ctx, value(in.PolicyArn))
+	p, err := a.policy(ctx, operation.Value(in.PolicyArn))
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func (a *API) deletePolicy(ctx context.Context, in *sdk.DeletePolicyInput) (*sdk
 
 // attachRolePolicy takes any ARN of AWS's own policies by its form: thaw keeps no list of them and evaluates none.
 func (a *API) attachRolePolicy(ctx context.Context, in *sdk.AttachRolePolicyInput) (*sdk.AttachRolePolicyOutput, error) {
-	arn := value(in.PolicyArn)
+	arn := operation.Value(in.PolicyArn)
 	if !policyARN.MatchString(arn) {
 		return nil, badARN(arn)
 	}
@@ -178,7 +179,7 @@ func (a *API) attachRolePolicy(ctx context.Context, in *sdk.AttachRolePolicyInpu
 }
 
 func (a *API) detachRolePolicy(ctx context.Context, in *sdk.DetachRolePolicyInput) (*sdk.DetachRolePolicyOutput, error) {
-	arn := value(in.PolicyArn)
+	arn := operation.Value(in.PolicyArn)
 	if !policyARN.MatchString(arn) {
 		return nil, badARN(arn)
 	}
@@ -200,7 +201,7 @@ func (a *API) listAttachedRolePolicies(ctx context.Context, in *sdk.ListAttached
 	}
 	var wanted []string
 	for _, arn := range slices.Sorted(slices.Values(r.Attached)) {
-		if strings.HasPrefix(pathOf(arn), value(in.PathPrefix)) {
+		if strings.HasPrefix(pathOf(arn), operation.Value(in.PathPrefix)) {
 			wanted = append(wanted, arn)
 		}
 	}
@@ -284,7 +285,7 @@ func (a *API) showPolicy(p *policy, u usage) *types.Policy {
 		AttachmentCount:               aws.Int32(u.attached),
 		CreateDate:                    aws.Time(p.Created),
 		DefaultVersionId:              aws.String(onlyVersion),
-		Description:                   optional(p.Description),
+		Description:                   operation.Optional(p.Description),
 		IsAttachable:                  true,
 		Path:                          aws.String(p.Path),
 		PermissionsBoundaryUsageCount: aws.Int32(u.boundary),

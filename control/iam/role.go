@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -33,13 +34,13 @@ type role struct {
 }
 
 func (a *API) createRole(ctx context.Context, in *sdk.CreateRoleInput) (*sdk.CreateRoleOutput, error) {
-	if err := checkTrustPolicy(value(in.AssumeRolePolicyDocument)); err != nil {
+	if err := checkTrustPolicy(operation.Value(in.AssumeRolePolicyDocument)); err != nil {
 		return nil, err
 	}
 	r := &role{
-		Name: value(in.RoleName), Path: "/", ID: newID("AROA"), Created: a.now().UTC().Truncate(time.Second),
-		Trust: value(in.AssumeRolePolicyDocument), Description: value(in.Description), MaxSession: defaultSession,
-		Boundary: value(in.PermissionsBoundary),
+		Name: operation.Value(in.RoleName), Path: "/", ID: newID("AROA"), Created: a.now().UTC().Truncate(time.Second),
+		Trust: operation.Value(in.AssumeRolePolicyDocument), Description: operation.Value(in.Description), MaxSession: defaultSession,
+		Boundary: operation.Value(in.PermissionsBoundary),
 	}
 	if in.Path != nil {
 		r.Path = *in.Path
@@ -82,7 +83,7 @@ func (a *API) listRoles(ctx context.Context, in *sdk.ListRolesInput) (*sdk.ListR
 	}
 	var wanted []*role
 	for _, r := range roles {
-		if strings.HasPrefix(r.Path, value(in.PathPrefix)) {
+		if strings.HasPrefix(r.Path, operation.Value(in.PathPrefix)) {
 			wanted = append(wanted, r)
 		}
 	}
@@ -112,7 +113,7 @@ func (a *API) updateRole(ctx context.Context, in *sdk.UpdateRoleInput) (*sdk.Upd
 }
 
 func (a *API) updateAssumeRolePolicy(ctx context.Context, in *sdk.UpdateAssumeRolePolicyInput) (*sdk.UpdateAssumeRolePolicyOutput, error) {
-	if err := checkTrustPolicy(value(in.PolicyDocument)); err != nil {
+	if err := checkTrustPolicy(operation.Value(in.PolicyDocument)); err != nil {
 		return nil, err
 	}
 	_, err := a.changeRole(ctx, in.RoleName, func(r *role) error {
@@ -152,7 +153,7 @@ func (a *API) listInstanceProfilesForRole(ctx context.Context, in *sdk.ListInsta
 // role reads a role, or says that there is none.
 func (a *API) role(ctx context.Context, name *string) (*role, error) {
 	r := new(role)
-	err := a.roles.Get(ctx, key(value(name)), r)
+	err := a.roles.Get(ctx, key(operation.Value(name)), r)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, noRole(name)
 	}
@@ -163,7 +164,7 @@ func (a *API) role(ctx context.Context, name *string) (*role, error) {
 func (a *API) changeRole(ctx context.Context, name *string, change func(*role) error) (*role, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r, err := state.UpdateRecord(ctx, a.roles, key(value(name)), change)
+	r, err := state.UpdateRecord(ctx, a.roles, key(operation.Value(name)), change)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, noRole(name)
 	}
@@ -171,7 +172,7 @@ func (a *API) changeRole(ctx context.Context, name *string, change func(*role) e
 }
 
 func noRole(name *string) error {
-	return thaw.Errorf(thaw.CodeNoSuchEntity, "The role with name %s cannot be found.", value(name))
+	return thaw.Errorf(thaw.CodeNoSuchEntity, "The role with name %s cannot be found.", operation.Value(name))
 }
 
 func overQuota(what string, limit int) error {
@@ -183,7 +184,7 @@ func (a *API) showRole(r *role) *types.Role {
 		Arn:                      aws.String("arn:aws:iam::" + a.account.ID + ":role" + r.Path + r.Name),
 		AssumeRolePolicyDocument: escape(r.Trust),
 		CreateDate:               aws.Time(r.Created),
-		Description:              optional(r.Description),
+		Description:              operation.Optional(r.Description),
 		MaxSessionDuration:       aws.Int32(r.MaxSession),
 		Path:                     aws.String(r.Path),
 		RoleId:                   aws.String(r.ID),

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 // tag is a key with its value. IAM keeps the order and the case of keys, and compares them without regard to case.
@@ -58,7 +59,7 @@ func (a *API) listRoleTags(ctx context.Context, in *sdk.ListRoleTagsInput) (*sdk
 func addTags(present []tag, added []types.Tag) ([]tag, error) {
 	seen := map[string]bool{}
 	for _, t := range added {
-		k := value(t.Key)
+		k := operation.Value(t.Key)
 		switch {
 		case seen[key(k)]:
 			return nil, thaw.Errorf(thaw.CodeInvalidInput, "Duplicate tag keys found. Please note that Tag keys are case insensitive.")
@@ -68,9 +69,9 @@ func addTags(present []tag, added []types.Tag) ([]tag, error) {
 		seen[key(k)] = true
 		at := slices.IndexFunc(present, func(p tag) bool { return strings.EqualFold(p.Key, k) })
 		if at < 0 {
-			present = append(present, tag{Key: k, Value: value(t.Value)})
+			present = append(present, tag{Key: k, Value: operation.Value(t.Value)})
 		} else {
-			present[at] = tag{Key: k, Value: value(t.Value)}
+			present[at] = tag{Key: k, Value: operation.Value(t.Value)}
 		}
 	}
 	if len(present) > maxTags {

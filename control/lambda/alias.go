@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -20,7 +21,7 @@ func (a *API) createAlias(ctx context.Context, in *sdk.CreateAliasInput) (*sdk.C
 	if err != nil {
 		return nil, err
 	}
-	alias := thaw.Alias{Name: value(in.Name), Version: value(in.FunctionVersion), Description: value(in.Description), RevisionID: uuid.NewString()}
+	alias := thaw.Alias{Name: operation.Value(in.Name), Version: operation.Value(in.FunctionVersion), Description: operation.Value(in.Description), RevisionID: uuid.NewString()}
 	if err := route(&alias, in.RoutingConfig); err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func (a *API) updateAlias(ctx context.Context, in *sdk.UpdateAliasInput) (*sdk.U
 	if err != nil {
 		return nil, err
 	}
-	name := value(in.Name)
+	name := operation.Value(in.Name)
 	var alias thaw.Alias
 	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
 		var ok bool
@@ -110,9 +111,9 @@ func (a *API) getAlias(_ context.Context, in *sdk.GetAliasInput) (*sdk.GetAliasO
 	if err != nil {
 		return nil, err
 	}
-	alias, ok := f.Aliases[value(in.Name)]
+	alias, ok := f.Aliases[operation.Value(in.Name)]
 	if !ok {
-		return nil, a.noAlias(target{t.name, value(in.Name)})
+		return nil, a.noAlias(target{t.name, operation.Value(in.Name)})
 	}
 	c := a.alias(t.name, alias)
 	return fill(&sdk.GetAliasOutput{}, &c), nil
@@ -126,11 +127,11 @@ func (a *API) deleteAlias(ctx context.Context, in *sdk.DeleteAliasInput) (*sdk.D
 		return nil, err
 	}
 	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
-		if _, ok := f.Aliases[value(in.Name)]; !ok {
+		if _, ok := f.Aliases[operation.Value(in.Name)]; !ok {
 			return errNothingToDo
 		}
-		delete(f.Aliases, value(in.Name))
-		forget(f, value(in.Name))
+		delete(f.Aliases, operation.Value(in.Name))
+		forget(f, operation.Value(in.Name))
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/apitest"
 	"thaw/state"
 )
 
@@ -70,11 +70,11 @@ func unfinished(f *thaw.Function) bool {
 }
 
 func TestGoSDK(t *testing.T) {
-	server, _, store := serve(t)
+	url, _, store := serve(t)
 	place(t, store)
 	ctx := t.Context()
 	client := sdk.New(sdk.Options{
-		BaseEndpoint: &server.URL, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
+		BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
 		RetryMaxAttempts: 1,
 	})
 	fast := func(o *sdk.FunctionActiveV2WaiterOptions) {
@@ -169,11 +169,11 @@ func TestGoSDK(t *testing.T) {
 
 // A deployment as tools do it: a version is published, tried through an alias with a weight, and then takes over.
 func TestGoSDKVersions(t *testing.T) {
-	server, _, store := serve(t)
+	url, _, store := serve(t)
 	place(t, store)
 	ctx := t.Context()
 	client := sdk.New(sdk.Options{
-		BaseEndpoint: &server.URL, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
+		BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
 		RetryMaxAttempts: 1,
 	})
 	active := func(version *string) {
@@ -237,23 +237,15 @@ func TestGoSDKVersions(t *testing.T) {
 }
 
 func TestBoto3(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
-		t.Skip("needs python3 with boto3")
-	}
 	for _, script := range []string{"boto3_session.py", "boto3_versions.py"} {
 		t.Run(script, func(t *testing.T) {
-			server, _, store := serve(t)
+			url, _, store := serve(t)
 			place(t, store)
 			zip := filepath.Join(t.TempDir(), "app.zip")
 			if err := os.WriteFile(zip, zipOf(t, "hello"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), python, "testdata/"+script, server.URL, zip)
-			cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION="+account.Region, "AWS_EC2_METADATA_DISABLED=true")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
+			apitest.Boto3(t, account.Region, "testdata/"+script, url, zip)
 		})
 	}
 }

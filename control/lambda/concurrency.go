@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -21,7 +22,7 @@ func (a *API) putFunctionConcurrency(ctx context.Context, in *sdk.PutFunctionCon
 	if err != nil {
 		return nil, err
 	}
-	n := int(value(in.ReservedConcurrentExecutions))
+	n := int(operation.Value(in.ReservedConcurrentExecutions))
 	a.reserving.Lock()
 	defer a.reserving.Unlock()
 	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -76,7 +77,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if in.PublishTo != "" {
 		return nil, errPublishTo
 	}
-	if value(in.CodeSigningConfigArn) != "" {
+	if operation.Value(in.CodeSigningConfigArn) != "" {
 		return nil, refused("CodeSigningConfigArn", "signatures are not checked; leave it out")
 	}
 	if in.TenancyConfig != nil {
@@ -95,7 +96,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err := refuseCode(in.Code.S3Bucket, in.Code.S3Key, in.Code.S3ObjectVersion, in.Code.ImageUri, in.Code.SourceKMSKeyArn, in.Code.S3ObjectStorageMode); err != nil {
 		return nil, err
 	}
-	if in.Runtime == "" || value(in.Handler) == "" {
+	if in.Runtime == "" || operation.Value(in.Handler) == "" {
 		return nil, invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 	}
 	if err := a.cfg.Runtimes.Check(string(in.Runtime)); err != nil {
@@ -111,10 +112,10 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	now := a.now()
 	v := &thaw.Version{
 		Function: name, Number: thaw.Latest,
-		Description:  value(in.Description),
+		Description:  operation.Value(in.Description),
 		Runtime:      string(in.Runtime),
-		Handler:      value(in.Handler),
-		Role:         value(in.Role),
+		Handler:      operation.Value(in.Handler),
+		Role:         operation.Value(in.Role),
 		Architecture: architecture,
 		Timeout:      defaultTimeout,
 		MemorySize:   defaultMemory,

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 // timeFormat is LastModified's: milliseconds, and UTC written as +0000.
@@ -19,10 +20,10 @@ const timeFormat = "2006-01-02T15:04:05.000+0000"
 func (a *API) describe(v *thaw.Version, qualifier string) *types.FunctionConfiguration {
 	c := a.list(v, qualifier)
 	c.State = types.State(v.State)
-	c.StateReason = optional(v.StateReason)
+	c.StateReason = operation.Optional(v.StateReason)
 	c.StateReasonCode = types.StateReasonCode(v.StateReasonCode)
 	c.LastUpdateStatus = types.LastUpdateStatus(v.LastUpdate)
-	c.LastUpdateStatusReason = optional(v.LastUpdateReason)
+	c.LastUpdateStatusReason = operation.Optional(v.LastUpdateReason)
 	c.LastUpdateStatusReasonCode = types.LastUpdateStatusReasonCode(v.LastUpdateCode)
 	c.RuntimeVersionConfig = &types.RuntimeVersionConfig{RuntimeVersionArn: aws.String(a.runtimeARN(v.Runtime))}
 	return c
@@ -102,11 +103,4 @@ func accountSettings(l Limits, unreserved int, functions, size int64) *sdk.GetAc
 		},
 		AccountUsage: &types.AccountUsage{FunctionCount: functions, TotalCodeSize: size},
 	}
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

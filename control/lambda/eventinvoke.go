@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -42,8 +43,8 @@ func (a *API) updateFunctionEventInvokeConfig(ctx context.Context, in *sdk.Updat
 
 // setEventInvoke takes the members that are there into the configuration of a qualifier: into an empty one when anew is
 // true, else into the one that there must be.
-func (a *API) setEventInvoke(ctx context.Context, operation string, name, qualifier *string, asked *eventInvoke, anew bool) (*types.FunctionEventInvokeConfig, error) {
-	t, err := a.eventTarget(operation, name, qualifier)
+func (a *API) setEventInvoke(ctx context.Context, op string, name, qualifier *string, asked *eventInvoke, anew bool) (*types.FunctionEventInvokeConfig, error) {
+	t, err := a.eventTarget(op, name, qualifier)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +100,8 @@ func (a *API) noEventInvoke(t target) error {
 }
 
 // eventTarget is resolve where no qualifier means $LATEST.
-func (a *API) eventTarget(operation string, name, qualifier *string) (target, error) {
-	t, err := a.resolve(operation, name, qualifier)
+func (a *API) eventTarget(op string, name, qualifier *string) (target, error) {
+	t, err := a.resolve(op, name, qualifier)
 	t.qualifier = cmp.Or(t.qualifier, thaw.Latest)
 	return t, err
 }
@@ -117,10 +118,10 @@ var foreignDestinations = map[string]string{
 func (a *API) setDestinations(function string, e *thaw.EventInvoke, d *types.DestinationConfig) error {
 	success, failure := "", ""
 	if d.OnSuccess != nil {
-		success = value(d.OnSuccess.Destination)
+		success = operation.Value(d.OnSuccess.Destination)
 	}
 	if d.OnFailure != nil {
-		failure = value(d.OnFailure.Destination)
+		failure = operation.Value(d.OnFailure.Destination)
 	}
 	for _, arn := range []string{failure, success} {
 		if arn == "" {
@@ -165,8 +166,8 @@ func shownDestination(kind, arn string) string {
 func (a *API) eventInvoke(t target, e thaw.EventInvoke) types.FunctionEventInvokeConfig {
 	c := types.FunctionEventInvokeConfig{
 		DestinationConfig: &types.DestinationConfig{
-			OnSuccess: &types.OnSuccess{Destination: optional(e.OnSuccess)},
-			OnFailure: &types.OnFailure{Destination: optional(e.OnFailure)},
+			OnSuccess: &types.OnSuccess{Destination: operation.Optional(e.OnSuccess)},
+			OnFailure: &types.OnFailure{Destination: operation.Optional(e.OnFailure)},
 		},
 		FunctionArn:  aws.String(a.arn(t)),
 		LastModified: &e.LastModified,

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 // FuzzResolve holds that a name is understood as one function of this account or refused with an error of the closed set.
@@ -46,7 +47,7 @@ func FuzzResolve(f *testing.F) {
 // FuzzMarker holds that a marker is one that some listing could have given, or refused with an error of the closed set.
 func FuzzMarker(f *testing.F) {
 	for _, key := range []string{"f", "f:1", "f:$LATEST", "", "a:b:c", "\x00", "000000000000:f"} {
-		f.Add(*makeMarker(key))
+		f.Add(*operation.Token(key))
 	}
 	f.Add("%%")
 	all := []string{"$LATEST", "1", "10", "2", "live"}

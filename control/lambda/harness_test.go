@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/apitest"
 	"thaw/state"
 	"thaw/state/queues"
 	"thaw/trigger/mapping"
@@ -79,11 +79,7 @@ func checkZip(_ context.Context, r io.ReaderAt, size int64) error {
 
 func newAPI(t testing.TB, change ...func(*Config)) (*API, *state.Store) {
 	t.Helper()
-	store, err := state.Open(t.Context(), state.Config{Dir: filepath.Join(t.TempDir(), "data")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := apitest.Store(t)
 	cfg := Config{
 		Account: account, Architecture: "x86_64", BaseURL: "http://thaw.test", Functions: store, Packages: store,
 		Runtimes: knownRuntimes{"python3.11", "nodejs20.x"}, CheckPackage: checkZip,

@@ -3,10 +3,9 @@ package lambda
 import (
 	"encoding/base64"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 
-	"thaw/awsapi"
+	"thaw/control/internal/apitest"
 	"thaw/control/internal/golden"
 	"thaw/state"
 )
@@ -14,24 +13,17 @@ import (
 // service is the Lambda service over a, as edge mounts it.
 func service(t testing.TB, a *API) http.Handler {
 	t.Helper()
-	s, err := awsapi.New("lambda")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Register(s)
 	mux := http.NewServeMux()
-	mux.Handle("/", s)
+	mux.Handle("/", apitest.Service(t, "lambda", a.Register))
 	mux.Handle(DownloadPath, a.Downloads())
 	return mux
 }
 
-func serve(t testing.TB, change ...func(*Config)) (*httptest.Server, *API, *state.Store) {
+func serve(t testing.TB, change ...func(*Config)) (url string, a *API, store *state.Store) {
 	t.Helper()
-	a, store := newAPI(t, change...)
-	server := httptest.NewServer(service(t, a))
-	t.Cleanup(server.Close)
-	a.cfg.BaseURL = server.URL
-	return server, a, store
+	a, store = newAPI(t, change...)
+	a.cfg.BaseURL = apitest.Serve(t, service(t, a))
+	return a.cfg.BaseURL, a, store
 }
 
 // The answers were compared with recorded ones of AWS where there are such; the messages that AWS does not have say what

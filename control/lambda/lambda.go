@@ -45,7 +45,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
-	"thaw/state"
+	"thaw/control/internal/operation"
 	"thaw/state/queues"
 	"thaw/trigger/mapping"
 )
@@ -185,12 +185,7 @@ func (a *API) Register(s *awsapi.Service) {
 }
 
 // storeError words an error of the store for the caller where the caller can do something about it.
-func storeError(err error) error {
-	if errors.Is(err, state.ErrFull) {
-		return &thaw.Error{Code: thaw.CodeService, Message: "There is no space left in the data directory; free some and send the request again.", Cause: err}
-	}
-	return err
-}
+func storeError(err error) error { return operation.Stored(err, thaw.CodeService) }
 
 // revision makes a new RevisionId. Running differs from Config by its revision only while an update is under way.
 func revision(f *thaw.Function) {

@@ -3,6 +3,7 @@ package lambda
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,6 +13,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	"thaw/trigger/mapping"
 )
@@ -66,9 +68,9 @@ func (a *API) createEventSourceMapping(ctx context.Context, in *sdk.CreateEventS
 }
 
 func (a *API) getEventSourceMapping(ctx context.Context, in *sdk.GetEventSourceMappingInput) (*sdk.GetEventSourceMappingOutput, error) {
-	m, err := a.cfg.Mappings.Get(ctx, strings.ToLower(value(in.UUID)))
+	m, err := a.getMapping(ctx, operation.Value(in.UUID))
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	return fill(&sdk.GetEventSourceMappingOutput{}, a.describeMapping(m)), nil
 }
@@ -83,7 +85,7 @@ func (a *API) updateEventSourceMapping(ctx context.Context, in *sdk.UpdateEventS
 	}
 	a.mapping.Lock()
 	defer a.mapping.Unlock()
-	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(value(in.UUID)), func(m *mapping.Mapping) error {
+	m, err := a.changeMapping(ctx, operation.Value(in.UUID), func(m *mapping.Mapping) error {
 		if !m.Settled() {
 			return thaw.Errorf(thaw.CodeResourceInUse, "Cannot update the event source mapping because it is in use.")
 		}
@@ -94,7 +96,7 @@ func (a *API) updateEventSourceMapping(ctx context.Context, in *sdk.UpdateEventS
 			return err
 		}
 		m.State = mapping.StateUpdating
-		switch enabled := value(in.Enabled); {
+		switch enabled := operation.Value(in.Enabled); {
 		case in.Enabled == nil || enabled == m.Enabled:
 		case enabled:
 			m.State = mapping.StateEnabling
@@ -109,13 +111,13 @@ func (a *API) updateEventSourceMapping(ctx context.Context, in *sdk.UpdateEventS
 		return nil
 	})
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	return fill(&sdk.UpdateEventSourceMappingOutput{}, a.describeMapping(m)), nil
 }
 
 func (a *API) deleteEventSourceMapping(ctx context.Context, in *sdk.DeleteEventSourceMappingInput) (*sdk.DeleteEventSourceMappingOutput, error) {
-	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(value(in.UUID)), func(m *mapping.Mapping) error {
+	m, err := a.changeMapping(ctx, operation.Value(in.UUID), func(m *mapping.Mapping) error {
 		if !m.Settled() {
 			return thaw.Errorf(thaw.CodeResourceInUse, "Cannot delete the event source mapping because it is in use.")
 		}
@@ -124,9 +126,27 @@ func (a *API) deleteEventSourceMapping(ctx context.Context, in *sdk.DeleteEventS
 		return nil
 	})
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	return fill(&sdk.DeleteEventSourceMappingOutput{}, a.describeMapping(m)), nil
+}
+
+// getMapping gives the mapping with a UUID, in whatever case. What is no UUID names none.
+func (a *API) getMapping(ctx context.Context, id string) (*mapping.Mapping, error) {
+	if uuid.Validate(id) != nil {
+		return nil, noMapping(state.ErrNotFound)
+	}
+	m, err := a.cfg.Mappings.Get(ctx, strings.ToLower(id))
+	return m, noMapping(err)
+}
+
+// changeMapping is getMapping that stores what change made of the mapping.
+func (a *API) changeMapping(ctx context.Context, id string, change func(*mapping.Mapping) error) (*mapping.Mapping, error) {
+	if uuid.Validate(id) != nil {
+		return nil, noMapping(state.ErrNotFound)
+	}
+	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(id), change)
+	return m, noMapping(err)
 }
 
 // noMapping words the store's errors about a mapping that was named by its UUID.
@@ -141,10 +161,6 @@ func noMapping(err error) error {
 const maxMappingPage = 100
 
 func (a *API) listEventSourceMappings(ctx context.Context, in *sdk.ListEventSourceMappingsInput) (*sdk.ListEventSourceMappingsOutput, error) {
-	after, err := readMarker("ListEventSourceMappings", in.Marker)
-	if err != nil {
-		return nil, err
-	}
 	var of *target
 	if in.FunctionName != nil {
 		t, err := a.resolve("ListEventSourceMappings", in.FunctionName, nil)
@@ -157,22 +173,21 @@ func (a *API) listEventSourceMappings(ctx context.Context, in *sdk.ListEventSour
 	if err != nil {
 		return nil, err
 	}
+	all = slices.DeleteFunc(all, func(m *mapping.Mapping) bool {
+		return in.EventSourceArn != nil && m.Source.ARN != *in.EventSourceArn ||
+			of != nil && (m.Function != of.name || m.Qualifier != unlatest(of.qualifier))
+	})
 	size := maxMappingPage
 	if in.MaxItems != nil {
 		size = min(size, int(*in.MaxItems))
 	}
-	out := &sdk.ListEventSourceMappingsOutput{EventSourceMappings: []types.EventSourceMappingConfiguration{}}
-	for _, m := range all {
-		switch {
-		case m.UUID <= after:
-		case in.EventSourceArn != nil && m.Source.ARN != *in.EventSourceArn:
-		case of != nil && (m.Function != of.name || m.Qualifier != unlatest(of.qualifier)):
-		case len(out.EventSourceMappings) == size:
-			out.NextMarker = makeMarker(value(out.EventSourceMappings[size-1].UUID))
-			return out, nil
-		default:
-			out.EventSourceMappings = append(out.EventSourceMappings, *a.describeMapping(m))
-		}
+	part, next, err := operation.Cut(all, func(m *mapping.Mapping) string { return m.UUID }, given(in.Marker), size)
+	if err != nil {
+		return nil, wrongMarker("ListEventSourceMappings")
+	}
+	out := &sdk.ListEventSourceMappingsOutput{EventSourceMappings: make([]types.EventSourceMappingConfiguration, len(part)), NextMarker: next}
+	for i, m := range part {
+		out.EventSourceMappings[i] = *a.describeMapping(m)
 	}
 	return out, nil
 }
@@ -189,12 +204,12 @@ func unlatest(qualifier string) string {
 func (a *API) describeMapping(m *mapping.Mapping) *types.EventSourceMappingConfiguration {
 	c := &types.EventSourceMappingConfiguration{
 		BatchSize:                      aws.Int32(int32(m.BatchSize)),
-		EventSourceArn:                 optional(m.Source.ARN),
+		EventSourceArn:                 operation.Optional(m.Source.ARN),
 		EventSourceMappingArn:          aws.String(a.mappingARN(m.UUID)),
 		FunctionArn:                    aws.String(a.arn(target{m.Function, m.Qualifier})),
 		FunctionResponseTypes:          []types.FunctionResponseType{},
 		LastModified:                   &m.Modified,
-		LastProcessingResult:           optional(m.LastResult),
+		LastProcessingResult:           operation.Optional(m.LastResult),
 		MaximumBatchingWindowInSeconds: aws.Int32(int32(m.Window)),
 		State:                          &m.State,
 		StateTransitionReason:          &m.StateReason,

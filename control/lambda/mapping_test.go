@@ -85,6 +85,17 @@ func TestListEventSourceMappingsPages(t *testing.T) {
 	wantError(t, err, thaw.CodeInvalidParameterValue, "")
 }
 
+// What is no UUID, however long, names no mapping.
+func TestMappingsAreNamedByUUIDs(t *testing.T) {
+	a, _ := newAPI(t)
+	for _, id := range []string{"none", strings.Repeat("0", 2000), "00000000-0000-4000-8000-000000000000"} {
+		_, err := a.getEventSourceMapping(t.Context(), &sdk.GetEventSourceMappingInput{UUID: &id})
+		wantError(t, err, thaw.CodeResourceNotFound, "The resource you requested does not exist.")
+		_, err = a.deleteEventSourceMapping(t.Context(), &sdk.DeleteEventSourceMappingInput{UUID: &id})
+		wantError(t, err, thaw.CodeResourceNotFound, "The resource you requested does not exist.")
+	}
+}
+
 // Until the loop has carried out what was asked, nothing else can be asked; each change has a revision of its own.
 func TestMappingsAreInUseWhileTheyChange(t *testing.T) {
 	a, store := newAPI(t)

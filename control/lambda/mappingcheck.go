@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/trigger/mapping"
 )
 
@@ -36,7 +37,7 @@ var sourceServices = map[string]string{
 
 // source reads where the messages of a new mapping come from.
 func (a *API) source(in *sdk.CreateEventSourceMappingInput) (mapping.Source, error) {
-	s := mapping.Source{ARN: value(in.EventSourceArn)}
+	s := mapping.Source{ARN: operation.Value(in.EventSourceArn)}
 	if in.SelfManagedEventSource != nil {
 		endpoint, err := readEndpoint(in.SelfManagedEventSource.Endpoints)
 		if err != nil {
@@ -133,7 +134,7 @@ func createUnsupported(in *sdk.CreateEventSourceMappingInput) []member {
 		{name: "amazonManagedKafkaEventSourceConfig", given: in.AmazonManagedKafkaEventSourceConfig != nil},
 		{name: "selfManagedKafkaEventSourceConfig", given: in.SelfManagedKafkaEventSourceConfig != nil},
 		{name: "loggingConfig", given: in.LoggingConfig != nil},
-		{name: "KMSKeyArn", given: value(in.KMSKeyArn) != "", aws: true},
+		{name: "KMSKeyArn", given: operation.Value(in.KMSKeyArn) != "", aws: true},
 		{name: "MetricsConfig", given: in.MetricsConfig != nil && len(in.MetricsConfig.Metrics) > 0, aws: true},
 		{name: "ProvisionedPollerConfig", given: hasPollers(in.ProvisionedPollerConfig), aws: true},
 	}
@@ -153,11 +154,11 @@ func updateUnsupported(in *sdk.UpdateEventSourceMappingInput) []member {
 
 // hasDestination lets pass what tools send for none.
 func hasDestination(d *types.DestinationConfig) bool {
-	return d != nil && (d.OnFailure != nil && value(d.OnFailure.Destination) != "" || d.OnSuccess != nil && value(d.OnSuccess.Destination) != "")
+	return d != nil && (d.OnFailure != nil && operation.Value(d.OnFailure.Destination) != "" || d.OnSuccess != nil && operation.Value(d.OnSuccess.Destination) != "")
 }
 
 func hasPollers(p *types.ProvisionedPollerConfig) bool {
-	return p != nil && (p.MinimumPollers != nil || p.MaximumPollers != nil || value(p.PollerGroupName) != "")
+	return p != nil && (p.MinimumPollers != nil || p.MaximumPollers != nil || operation.Value(p.PollerGroupName) != "")
 }
 
 // mappingSettings are the members that CreateEventSourceMapping and UpdateEventSourceMapping share; those that are nil
@@ -172,9 +173,9 @@ type mappingSettings struct {
 }
 
 // setMapping takes what is asked for into a mapping and judges the whole.
-func (a *API) setMapping(operation string, m *mapping.Mapping, asked *mappingSettings) error {
+func (a *API) setMapping(op string, m *mapping.Mapping, asked *mappingSettings) error {
 	if asked.function != nil {
-		t, err := a.resolve(operation, asked.function, nil)
+		t, err := a.resolve(op, asked.function, nil)
 		if err != nil {
 			return err
 		}
@@ -187,7 +188,7 @@ func (a *API) setMapping(operation string, m *mapping.Mapping, asked *mappingSet
 		m.Window = int(*asked.window)
 	}
 	if asked.scaling != nil {
-		m.MaxConcurrency = int(value(asked.scaling.MaximumConcurrency))
+		m.MaxConcurrency = int(operation.Value(asked.scaling.MaximumConcurrency))
 	}
 	if asked.responses != nil {
 		m.ReportFailures = len(asked.responses) > 0
@@ -195,7 +196,7 @@ func (a *API) setMapping(operation string, m *mapping.Mapping, asked *mappingSet
 	if asked.filters != nil {
 		m.Filters = nil
 		for i := range asked.filters.Filters {
-			m.Filters = append(m.Filters, value(asked.filters.Filters[i].Pattern))
+			m.Filters = append(m.Filters, operation.Value(asked.filters.Filters[i].Pattern))
 		}
 	}
 	if err := setAccess(&m.Source, asked.access); err != nil {
@@ -219,7 +220,7 @@ func setAccess(s *mapping.Source, access []types.SourceAccessConfiguration) erro
 	}
 	s.Credentials = ""
 	for i := range access {
-		m := variablePattern.FindStringSubmatch(value(access[i].URI))
+		m := variablePattern.FindStringSubmatch(operation.Value(access[i].URI))
 		if access[i].Type != types.SourceAccessTypeBasicAuth || m == nil || i > 0 {
 			return invalid("SourceAccessConfigurations must be one BASIC_AUTH whose URI is env:PREFIX, which stands for environment variables of thaw: PREFIX_AWS_ACCESS_KEY_ID and PREFIX_AWS_SECRET_ACCESS_KEY for queues, PREFIX_NATS_USER, PREFIX_NATS_PASSWORD, PREFIX_NATS_TOKEN and PREFIX_NATS_CREDS for NATS.")
 		}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 
+	"thaw/control/internal/operation"
 	"thaw/trigger/mapping"
 )
 
@@ -13,14 +14,13 @@ func (a *API) mappingOf(resource *string) (id string, ok bool) {
 	if a.cfg.Mappings == nil {
 		return "", false
 	}
-	id, ok = strings.CutPrefix(value(resource), a.mappingARN(""))
-	return strings.ToLower(id), ok
+	return strings.CutPrefix(operation.Value(resource), a.mappingARN(""))
 }
 
 func (a *API) mappingTags(ctx context.Context, id string) (map[string]string, error) {
-	m, err := a.cfg.Mappings.Get(ctx, id)
+	m, err := a.getMapping(ctx, id)
 	if err != nil {
-		return nil, noMapping(err)
+		return nil, err
 	}
 	if m.Tags == nil {
 		m.Tags = map[string]string{}
@@ -30,7 +30,7 @@ func (a *API) mappingTags(ctx context.Context, id string) (map[string]string, er
 
 // tagMapping changes the tags of a mapping. Its revision stays: the loop has nothing to do about them.
 func (a *API) tagMapping(ctx context.Context, id string, added map[string]string, removed []string) error {
-	_, err := a.cfg.Mappings.Update(ctx, id, func(m *mapping.Mapping) error {
+	_, err := a.changeMapping(ctx, id, func(m *mapping.Mapping) error {
 		if err := checkTags(m.Tags, added); err != nil {
 			return err
 		}
@@ -43,5 +43,5 @@ func (a *API) tagMapping(ctx context.Context, id string, added map[string]string
 		}
 		return nil
 	})
-	return noMapping(err)
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 // maxName is the longest function name, in characters, after the FunctionName documentation of CreateFunction. The
@@ -26,16 +27,16 @@ func (t target) String() string {
 	return t.name + ":" + t.qualifier
 }
 
-// resolve reads the function name and qualifier of a request for operation. It does not look whether the function exists.
-func (a *API) resolve(operation string, name, qualifier *string) (target, error) {
-	ref, ok := thaw.ParseFunctionRef(value(name))
+// resolve reads the function name and qualifier of a request for the operation op. It does not look whether the function exists.
+func (a *API) resolve(op string, name, qualifier *string) (target, error) {
+	ref, ok := thaw.ParseFunctionRef(operation.Value(name))
 	if !ok {
-		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", value(name), namePattern)
+		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", operation.Value(name), namePattern)
 	}
-	if err := a.cfg.Account.CheckOwned(operation, ref); err != nil {
+	if err := a.cfg.Account.CheckOwned(op, ref); err != nil {
 		return target{}, err
 	}
-	q := value(qualifier)
+	q := operation.Value(qualifier)
 	if q != "" && ref.Qualifier != "" && q != ref.Qualifier {
 		return target{}, thaw.Errorf(thaw.CodeInvalidParameterValue, "The derived qualifier from the function name does not match the specified qualifier.")
 	}
@@ -52,7 +53,7 @@ func (a *API) newName(name *string) (string, error) {
 		return "", err
 	}
 	if t.qualifier != "" {
-		return "", thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", value(name), namePattern)
+		return "", thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", operation.Value(name), namePattern)
 	}
 	if len(t.name) > maxName {
 		return "", thaw.Errorf(thaw.CodeInvalidParameterValue, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", t.name, maxName)
@@ -61,8 +62,8 @@ func (a *API) newName(name *string) (string, error) {
 }
 
 // unqualified is resolve for the operations that change a function as a whole.
-func (a *API) unqualified(operation string, name *string) (target, error) {
-	t, err := a.resolve(operation, name, nil)
+func (a *API) unqualified(op string, name *string) (target, error) {
+	t, err := a.resolve(op, name, nil)
 	if err == nil && t.qualifier != "" && t.qualifier != thaw.Latest {
 		err = thaw.Errorf(thaw.CodeInvalidParameterValue, "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.")
 	}
@@ -118,14 +119,6 @@ func (a *API) arn(t target) string { return a.cfg.Account.FunctionARN(t.name, t.
 // isAlias reports whether qualifier has the form of an alias's name, which no version's number has.
 func isAlias(qualifier string) bool {
 	return !strings.Contains(qualifier, "$") && strings.Trim(qualifier, "0123456789") != ""
-}
-
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
 }
 
 // invalid is the error for a parameter whose value cannot be taken.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -39,10 +40,10 @@ func (a *API) addPermission(ctx context.Context, in *sdk.AddPermissionInput) (*s
 			return err
 		}
 		p := f.Policies[t.qualifier]
-		if indexStatement(p, value(in.StatementId)) >= 0 {
-			return thaw.Errorf(thaw.CodeResourceConflict, "The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", value(in.StatementId))
+		if indexStatement(p, operation.Value(in.StatementId)) >= 0 {
+			return thaw.Errorf(thaw.CodeResourceConflict, "The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", operation.Value(in.StatementId))
 		}
-		p.Statements = append(slices.Clip(p.Statements), thaw.Statement{SID: value(in.StatementId), Document: document})
+		p.Statements = append(slices.Clip(p.Statements), thaw.Statement{SID: operation.Value(in.StatementId), Document: document})
 		if size := len(policyDocument(p)); size > maxPolicy {
 			return thaw.Errorf(thaw.CodePolicyLengthExceeded, "The final policy size (%d) is bigger than the limit (%d).", size, maxPolicy)
 		}
@@ -74,9 +75,9 @@ func (a *API) removePermission(ctx context.Context, in *sdk.RemovePermissionInpu
 		if len(p.Statements) == 0 {
 			return errNoPolicy
 		}
-		i := indexStatement(p, value(in.StatementId))
+		i := indexStatement(p, operation.Value(in.StatementId))
 		if i < 0 {
-			return thaw.Errorf(thaw.CodeResourceNotFound, "Statement %s is not found in resource policy.", value(in.StatementId))
+			return thaw.Errorf(thaw.CodeResourceNotFound, "Statement %s is not found in resource policy.", operation.Value(in.StatementId))
 		}
 		if err := checkRevision(policyRevision(f, t.qualifier), in.RevisionId); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -22,7 +23,7 @@ func (a *API) putProvisionedConcurrencyConfig(ctx context.Context, in *sdk.PutPr
 	if err != nil {
 		return nil, err
 	}
-	p := thaw.Provisioned{Requested: int(value(in.ProvisionedConcurrentExecutions)), LastModified: a.now().UTC()}
+	p := thaw.Provisioned{Requested: int(operation.Value(in.ProvisionedConcurrentExecutions)), LastModified: a.now().UTC()}
 	if err := a.provision(ctx, t, p); err != nil {
 		return nil, err
 	}
@@ -171,7 +172,7 @@ func (a *API) provisioned(t target, p thaw.Provisioned) types.ProvisionedConcurr
 		LastModified:                             aws.String(p.LastModified.Format(secondsFormat)),
 		RequestedProvisionedConcurrentExecutions: aws.Int32(int32(p.Requested)),
 		Status:                                   types.ProvisionedConcurrencyStatusEnum(c.Status),
-		StatusReason:                             optional(c.Reason),
+		StatusReason:                             operation.Optional(c.Reason),
 	}
 }
 

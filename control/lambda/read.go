@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -63,7 +64,7 @@ func (a *API) listFunctions(_ context.Context, in *sdk.ListFunctionsInput) (*sdk
 	out := &sdk.ListFunctionsOutput{Functions: make([]types.FunctionConfiguration, 0, size)}
 	for i, v := range items {
 		if i == size {
-			out.NextMarker = makeMarker(last.String())
+			out.NextMarker = operation.Token(last.String())
 			break
 		}
 		last = target{name: v.Function}
@@ -105,13 +106,13 @@ func (a *API) versionsAfter(last target, all bool, n int) []*thaw.Version {
 
 // functionMarker reads a marker of ListFunctions: a function's name, with the number of a version where all are listed.
 func functionMarker(marker *string) (target, error) {
-	key, err := readMarker("ListFunctions", marker)
-	if err != nil || key == "" {
-		return target{}, err
+	key, err := operation.After(given(marker))
+	if err == nil && key == "" {
+		return target{}, nil
 	}
 	ref, ok := thaw.ParseFunctionRef(key)
 	last := target{ref.Name, ref.Qualifier}
-	if !ok || last.String() != key {
+	if err != nil || !ok || last.String() != key {
 		return target{}, wrongMarker("ListFunctions")
 	}
 	return last, nil

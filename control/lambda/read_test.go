@@ -181,6 +181,13 @@ func TestListShows(t *testing.T) {
 	}
 }
 
+// Of several tags that cannot be, the answer names the same one each time.
+func TestWrongTagsGetTheSameAnswer(t *testing.T) {
+	for range 20 {
+		wantError(t, checkTags(nil, map[string]string{"aws:c": "", "aws:a": "", "aws:b": ""}), thaw.CodeInvalidParameterValue, "Tag key 'aws:a' is not allowed: the prefix aws: is reserved. Choose another key.")
+	}
+}
+
 func TestTags(t *testing.T) {
 	a, store := newAPI(t)
 	active(t, a, store, "f")

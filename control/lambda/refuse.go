@@ -2,6 +2,8 @@ package lambda
 
 import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"thaw/control/internal/operation"
 )
 
 // settings are the members that CreateFunction and UpdateFunctionConfiguration share and that thaw can honour only in
@@ -27,15 +29,15 @@ func refuseSettings(s *settings) error {
 		return refused("DurableConfig", "durable executions are not kept; leave it out")
 	case len(s.FileSystemConfigs) > 0:
 		return refused("FileSystemConfigs", "network file systems are not mounted; leave it out, or bring the files in the package")
-	case s.ImageConfig != nil && (len(s.ImageConfig.Command) > 0 || len(s.ImageConfig.EntryPoint) > 0 || value(s.ImageConfig.WorkingDirectory) != ""):
+	case s.ImageConfig != nil && (len(s.ImageConfig.Command) > 0 || len(s.ImageConfig.EntryPoint) > 0 || operation.Value(s.ImageConfig.WorkingDirectory) != ""):
 		return refused("ImageConfig", "container images cannot run; leave it out")
-	case value(s.KMSKeyArn) != "":
+	case operation.Value(s.KMSKeyArn) != "":
 		return refused("KMSKeyArn", "environment variables are not encrypted with keys of KMS; leave it out")
 	case len(s.Layers) > 0:
 		return refused("Layers", "layers are not mounted; put their content into the package")
 	case s.TracingConfig != nil && s.TracingConfig.Mode != "" && s.TracingConfig.Mode != types.TracingModePassThrough:
 		return refused("TracingConfig", "there is no X-Ray to send traces to; set Mode to PassThrough")
-	case s.VpcConfig != nil && (len(s.VpcConfig.SubnetIds) > 0 || len(s.VpcConfig.SecurityGroupIds) > 0 || value(s.VpcConfig.Ipv6AllowedForDualStack)):
+	case s.VpcConfig != nil && (len(s.VpcConfig.SubnetIds) > 0 || len(s.VpcConfig.SecurityGroupIds) > 0 || operation.Value(s.VpcConfig.Ipv6AllowedForDualStack)):
 		return refused("VpcConfig", "there are no VPCs, functions reach the network through this host; leave it out")
 	}
 	if l := s.LoggingConfig; l != nil {
@@ -54,11 +56,11 @@ var errNoCode = invalid("Please provide a source for function code.")
 // refuseCode lets through only a package that comes in the request itself.
 func refuseCode(bucket, key, version, image, kms *string, mode types.S3ObjectStorageMode) error {
 	switch {
-	case value(image) != "":
+	case operation.Value(image) != "":
 		return refused("ImageUri", "container images cannot run; send a .zip package in ZipFile")
-	case value(bucket) != "" || value(key) != "" || value(version) != "" || mode != "":
+	case operation.Value(bucket) != "" || operation.Value(key) != "" || operation.Value(version) != "" || mode != "":
 		return refused("S3Bucket", "packages are not read from S3; send the package in ZipFile (at most 50 MB)")
-	case value(kms) != "":
+	case operation.Value(kms) != "":
 		return refused("SourceKMSKeyArn", "packages are not encrypted with keys of KMS; leave it out")
 	}
 	return nil

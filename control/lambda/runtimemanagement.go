@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -30,7 +31,7 @@ func (a *API) putRuntimeManagementConfig(ctx context.Context, in *sdk.PutRuntime
 		if v == nil {
 			return a.notFound(t)
 		}
-		if inUse := a.runtimeARN(v.Runtime); manual && value(in.RuntimeVersionArn) != inUse {
+		if inUse := a.runtimeARN(v.Runtime); manual && operation.Value(in.RuntimeVersionArn) != inUse {
 			return invalid("UpdateRuntimeOn Manual takes only the runtime version that is in use, since this machine has no other for %s. Set RuntimeVersionArn to %s.", v.Runtime, inUse)
 		}
 		if f.UpdateRuntimeOn == nil {
@@ -66,8 +67,8 @@ func (a *API) getRuntimeManagementConfig(_ context.Context, in *sdk.GetRuntimeMa
 }
 
 // managed is resolve for the operations whose qualifier names a version.
-func (a *API) managed(operation string, name, qualifier *string) (target, error) {
-	t, err := a.resolve(operation, name, qualifier)
+func (a *API) managed(op string, name, qualifier *string) (target, error) {
+	t, err := a.resolve(op, name, qualifier)
 	if err == nil && isAlias(t.qualifier) {
 		err = invalid("Runtime management is set for $LATEST or a published version, not for an alias. Set Qualifier to a version's number.")
 	}

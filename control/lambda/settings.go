@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 // Bounds of an on-demand function, after the Lambda quotas page. The model's own are wider or absent.
@@ -26,8 +27,8 @@ var rolePattern = regexp.MustCompile(`^arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a
 // checkRole looks at the form only. Whether the role exists is not asked: thaw enforces no IAM policy, and people who
 // run functions on their own machine pass names that they made up.
 func checkRole(role *string) error {
-	if !rolePattern.MatchString(value(role)) {
-		return thaw.Errorf(thaw.CodeValidation, `1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`, value(role))
+	if !rolePattern.MatchString(operation.Value(role)) {
+		return thaw.Errorf(thaw.CodeValidation, `1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`, operation.Value(role))
 	}
 	return nil
 }
@@ -115,7 +116,7 @@ func (a *API) setDeadLetter(v *thaw.Version, d *types.DeadLetterConfig) error {
 	if d == nil {
 		return nil
 	}
-	arn := value(d.TargetArn)
+	arn := operation.Value(d.TargetArn)
 	if strings.HasPrefix(arn, "arn:aws:sns:") {
 		return refused("DeadLetterConfig with an SNS topic", "there are no topics; set TargetArn to an SQS queue of this platform")
 	}

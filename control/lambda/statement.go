@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"thaw/control/internal/operation"
 )
 
 // statementDocument is a policy statement with its members in AWS's order.
@@ -29,32 +31,32 @@ const invokeURL = "lambda:InvokeFunctionUrl"
 
 // statement renders the statement that in asks for, on the function or qualifier that arn names.
 func statement(arn string, in *sdk.AddPermissionInput) (string, error) {
-	who, err := principal(value(in.Principal))
+	who, err := principal(operation.Value(in.Principal))
 	if err != nil {
 		return "", err
 	}
-	if in.FunctionUrlAuthType != "" && value(in.Action) != invokeURL {
+	if in.FunctionUrlAuthType != "" && operation.Value(in.Action) != invokeURL {
 		return "", invalid("FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action")
 	}
 	equals := map[string]string{}
 	for key, val := range map[string]string{
 		"lambda:FunctionUrlAuthType": string(in.FunctionUrlAuthType),
-		"aws:PrincipalOrgID":         value(in.PrincipalOrgID),
-		"AWS:SourceAccount":          value(in.SourceAccount),
-		"lambda:EventSourceToken":    value(in.EventSourceToken),
+		"aws:PrincipalOrgID":         operation.Value(in.PrincipalOrgID),
+		"AWS:SourceAccount":          operation.Value(in.SourceAccount),
+		"lambda:EventSourceToken":    operation.Value(in.EventSourceToken),
 	} {
 		if val != "" {
 			equals[key] = val
 		}
 	}
 	c := condition{StringEquals: equals}
-	if value(in.InvokedViaFunctionUrl) {
+	if operation.Value(in.InvokedViaFunctionUrl) {
 		c.Bool = map[string]string{"lambda:InvokedViaFunctionUrl": "true"}
 	}
-	if source := value(in.SourceArn); source != "" {
+	if source := operation.Value(in.SourceArn); source != "" {
 		c.ArnLike = map[string]string{"AWS:SourceArn": source}
 	}
-	s := statementDocument{Sid: value(in.StatementId), Effect: "Allow", Principal: who, Action: value(in.Action), Resource: arn}
+	s := statementDocument{Sid: operation.Value(in.StatementId), Effect: "Allow", Principal: who, Action: operation.Value(in.Action), Resource: arn}
 	if len(c.StringEquals)+len(c.Bool)+len(c.ArnLike) > 0 {
 		s.Condition = &c
 	}

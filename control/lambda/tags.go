@@ -5,12 +5,14 @@ import (
 	"errors"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -86,15 +88,15 @@ func (a *API) listTags(ctx context.Context, in *sdk.ListTagsInput) (*sdk.ListTag
 }
 
 // tagged reads the ARN of a function in a request about tags.
-func (a *API) tagged(operation string, resource *string) (target, error) {
-	m := taggable.FindStringSubmatch(value(resource))
+func (a *API) tagged(op string, resource *string) (target, error) {
+	m := taggable.FindStringSubmatch(operation.Value(resource))
 	if m == nil {
-		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'resource' failed to satisfy constraint: Member must be the ARN of a function", value(resource))
+		return target{}, thaw.Errorf(thaw.CodeValidation, "1 validation error detected: Value '%s' at 'resource' failed to satisfy constraint: Member must be the ARN of a function", operation.Value(resource))
 	}
 	if m[1] != "function" {
 		return target{}, thaw.Errorf(thaw.CodeResourceNotFound, "The resource you requested does not exist.")
 	}
-	t, err := a.resolve(operation, resource, nil)
+	t, err := a.resolve(op, resource, nil)
 	if err == nil && t.qualifier != "" {
 		err = invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
 	}
@@ -118,7 +120,8 @@ func (a *API) changeTags(ctx context.Context, t target, change func(*thaw.Functi
 // checkTags judges the tags that are to be added to those that are there.
 func checkTags(present, added map[string]string) error {
 	total := len(present)
-	for key, val := range added {
+	for _, key := range slices.Sorted(maps.Keys(added)) { // so that the same tags always get the same answer
+		val := added[key]
 		switch {
 		case key == "" || utf8.RuneCountInString(key) > maxTagKey:
 			return invalid("Tag key '%s' must have between 1 and %d characters.", key, maxTagKey)

@@ -9,6 +9,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -189,7 +190,7 @@ func atRevision(f *thaw.Function, revisionID *string) error {
 
 // checkRevision is the precondition that RevisionId makes, when a request has it.
 func checkRevision(present string, asked *string) error {
-	if value(asked) != "" && *asked != present {
+	if operation.Value(asked) != "" && *asked != present {
 		return thaw.Errorf(thaw.CodePreconditionFailed, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
 	}
 	return nil

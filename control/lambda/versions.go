@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 )
 
@@ -34,7 +35,7 @@ func (a *API) publishVersion(ctx context.Context, in *sdk.PublishVersionInput) (
 		if f.Config.State == thaw.StateFailed {
 			return thaw.Errorf(thaw.CodeResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: Failed")
 		}
-		if sha := value(in.CodeSha256); sha != "" && sha != f.Config.Code.SHA256 {
+		if sha := operation.Value(in.CodeSha256); sha != "" && sha != f.Config.Code.SHA256 {
 			return invalid("CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). Please try again with the CodeSHA256 in $LATEST.", sha, f.Config.Code.SHA256)
 		}
 		before := f.LastNumber

@@ -393,14 +393,14 @@ func TestCodeStorageCountsVersions(t *testing.T) {
 }
 
 func TestDownloadOfVersion(t *testing.T) {
-	server, a, store := serve(t)
+	url, a, store := serve(t)
 	active(t, a, store, "f")
 	publish(t, a, "f")
 	if _, err := a.updateFunctionCode(t.Context(), &sdk.UpdateFunctionCodeInput{FunctionName: ptr("f"), ZipFile: zipOf(t, "longer than before")}); err != nil {
 		t.Fatal(err)
 	}
 	out, err := a.getFunction(t.Context(), &sdk.GetFunctionInput{FunctionName: ptr("f:1")})
-	if err != nil || !strings.HasPrefix(*out.Code.Location, server.URL) {
+	if err != nil || !strings.HasPrefix(*out.Code.Location, url) {
 		t.Fatalf("%+v %v", out, err)
 	}
 	resp, err := http.Get(*out.Code.Location)

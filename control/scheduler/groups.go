@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	trigger "thaw/trigger/scheduler"
 )
@@ -49,7 +50,7 @@ func (a *API) createScheduleGroup(ctx context.Context, in *sdk.CreateScheduleGro
 		return nil, thaw.Errorf(thaw.CodeServiceQuota, "An account can have %d schedule groups. Delete one that is not needed.", maxGroups)
 	}
 	now := a.now().UTC()
-	err = a.records.CreateGroup(ctx, &trigger.Group{Name: *in.Name, ID: uuid.NewString(), Tags: tags, Token: value(in.ClientToken), Created: now, Modified: now})
+	err = a.records.CreateGroup(ctx, &trigger.Group{Name: *in.Name, ID: uuid.NewString(), Tags: tags, Token: operation.Value(in.ClientToken), Created: now, Modified: now})
 	if errors.Is(err, state.ErrExists) {
 		err = conflict("Schedule group %s already exists.", *in.Name)
 	}
@@ -107,7 +108,7 @@ func (a *API) listScheduleGroups(ctx context.Context, in *sdk.ListScheduleGroups
 		all = append(all, &trigger.Group{Name: trigger.DefaultGroup})
 		slices.SortFunc(all, func(x, y *trigger.Group) int { return strings.Compare(x.Name, y.Name) })
 	}
-	all = slices.DeleteFunc(all, func(g *trigger.Group) bool { return !strings.HasPrefix(g.Name, value(in.NamePrefix)) })
+	all = slices.DeleteFunc(all, func(g *trigger.Group) bool { return !strings.HasPrefix(g.Name, operation.Value(in.NamePrefix)) })
 	part, next, err := page(all, func(g *trigger.Group) string { return g.Name }, in.NextToken, in.MaxResults)
 	if err != nil {
 		return nil, err

@@ -9,17 +9,16 @@
 package scheduler
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"sync"
 	"time"
 
 	"thaw"
 	"thaw/awsapi"
-	"thaw/control/internal/paging"
-	"thaw/state"
+	"thaw/control/internal/operation"
 	trigger "thaw/trigger/scheduler"
 )
 
@@ -82,12 +81,7 @@ func noSchedule(name string) error { return notFound("Schedule %s does not exist
 func noGroup(name string) error { return notFound("Schedule group %s does not exist.", name) }
 
 // storeError words an error of the store for the caller where the caller can do something about it.
-func storeError(err error) error {
-	if errors.Is(err, state.ErrFull) {
-		return &thaw.Error{Code: thaw.CodeInternalServer, Message: "There is no space left in the data directory; free some and send the request again.", Cause: err}
-	}
-	return err
-}
+func storeError(err error) error { return operation.Stored(err, thaw.CodeInternalServer) }
 
 // digest tells requests apart that have the same ClientToken.
 func digest(in any) string {
@@ -98,28 +92,8 @@ func digest(in any) string {
 
 // page cuts items, which are in the order of their keys, to what a request asks for.
 func page[T any](items []T, key func(T) string, token *string, limit *int32) (part []T, next *string, err error) {
-	size := maxPage
-	if limit != nil {
-		size = int(*limit)
-	}
-	if part, next, err = paging.Cut(items, key, token, size); err != nil {
+	if part, next, err = operation.Cut(items, key, token, int(cmp.Or(operation.Value(limit), maxPage))); err != nil {
 		return nil, nil, invalid("NextToken is not one that this operation gave. Start again without it.")
 	}
 	return part, next, nil
-}
-
-// text is nil for what is not set: AWS leaves such members out.
-func text(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
 }

@@ -3,8 +3,7 @@ package scheduler
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
+
+	"thaw"
+	"thaw/control/internal/apitest"
 )
 
 const (
@@ -29,7 +31,7 @@ func creation(name, expression string) *sdk.CreateScheduleInput {
 
 func TestGoSDK(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
-	url := w.serve(t)
+	url := apitest.Serve(t, service(t, w))
 	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
 	_, err := client.GetSchedule(ctx, &sdk.GetScheduleInput{Name: aws.String("s")})
 	if none := (*types.ResourceNotFoundException)(nil); !errors.As(err, &none) || *none.Message != "Schedule s does not exist." {
@@ -86,7 +88,7 @@ func TestWhenAScheduleBegins(t *testing.T) {
 	var end *time.Time
 	update := func(what, expression string, state types.ScheduleState, origin, since time.Duration) {
 		t.Helper()
-		w.pass(time.Minute)
+		w.Pass(time.Minute)
 		c := creation("s", expression)
 		if _, err := w.api.updateSchedule(ctx, &sdk.UpdateScheduleInput{Name: c.Name, ScheduleExpression: c.ScheduleExpression, FlexibleTimeWindow: c.FlexibleTimeWindow, Target: c.Target, State: state, EndDate: end}); err != nil {
 			t.Fatal(err)
@@ -99,6 +101,20 @@ func TestWhenAScheduleBegins(t *testing.T) {
 	update("another", "rate(2 minutes)", "", 4*time.Minute, 4*time.Minute-1)
 	end = aws.Time(begin.Add(time.Hour))
 	update("with an end", "rate(2 minutes)", "", 4*time.Minute, 5*time.Minute+250*time.Millisecond)
+}
+
+// TestSameAnswer: of several parameters that are not there, the answer names the same one each time.
+func TestSameAnswer(t *testing.T) {
+	w := newWorld(t)
+	for range 20 {
+		err := w.api.checkTarget(&types.Target{
+			Arn: aws.String(function), RoleArn: aws.String(role), EcsParameters: &types.EcsParameters{}, EventBridgeParameters: &types.EventBridgeParameters{},
+			KinesisParameters: &types.KinesisParameters{}, SageMakerPipelineParameters: &types.SageMakerPipelineParameters{},
+		})
+		if thaw.CodeOf(err) != thaw.CodeNotImplemented || !strings.Contains(err.Error(), ": EcsParameters is") {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestGroupsGoWhole makes schedules in a group while that is deleted: none is left behind without its group.
@@ -174,28 +190,13 @@ scheduler.delete_schedule_group(Name="g")
 assert scheduler.list_schedules()["Schedules"] == []
 `
 
-// environment is what AWS's tools need, and nothing of the machine's own.
-var environment = []string{"AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "PYTHONIOENCODING=utf-8", "AWS_PAGER="}
-
 func TestBoto3(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
-		t.Skip("needs python3 with boto3")
-	}
-	cmd := exec.CommandContext(t.Context(), python, "-c", session, newWorld(t).serve(t))
-	cmd.Env = append(os.Environ(), environment...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	apitest.Boto3(t, account.Region, "-c", session, apitest.Serve(t, service(t, newWorld(t))))
 }
 
 // TestCommandLine runs the commands of EventBridge Scheduler's guide.
 func TestCommandLine(t *testing.T) {
-	cli, err := exec.LookPath("aws")
-	if err != nil {
-		t.Skip("needs the AWS command line")
-	}
-	url := newWorld(t).serve(t)
+	run := apitest.CommandLine(t, account.Region, apitest.Serve(t, service(t, newWorld(t))), "scheduler")
 	for _, command := range [][]string{
 		{"create-schedule", "--name", "rate", "--schedule-expression", "rate(5 minutes)", "--target", `{"RoleArn": "` + role + `", "Arn": "` + function + `", "Input": "{}" }`, "--flexible-time-window", `{ "Mode": "OFF"}`},
 		{"create-schedule", "--name", "once", "--schedule-expression", "at(2030-11-20T13:00:00)", "--schedule-expression-timezone", "America/Los_Angeles", "--action-after-completion", "DELETE", "--target", `{"RoleArn": "` + role + `", "Arn": "arn:aws:sqs:eu-west-1:123456789012:q", "Input": "hello", "DeadLetterConfig": {"Arn": "arn:aws:sqs:eu-west-1:123456789012:dead"}, "RetryPolicy": {"MaximumRetryAttempts": 3}}`, "--flexible-time-window", `{ "Mode": "FLEXIBLE", "MaximumWindowInMinutes": 15}`},
@@ -206,10 +207,6 @@ func TestCommandLine(t *testing.T) {
 		{"delete-schedule", "--name", "rate"},
 		{"delete-schedule-group", "--name", "mine"},
 	} {
-		cmd := exec.CommandContext(t.Context(), cli, append([]string{"--endpoint-url", url, "scheduler"}, command...)...)
-		cmd.Env = append(os.Environ(), environment...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", command[0], err, out)
-		}
+		run(command...)
 	}
 }

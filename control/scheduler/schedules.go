@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	"thaw/trigger/delivery"
 	"thaw/trigger/events"
@@ -36,12 +37,12 @@ type definition struct {
 
 // createSchedule answers a repeated request, known by its ClientToken, as it did the first time.
 func (a *API) createSchedule(ctx context.Context, in *sdk.CreateScheduleInput) (*sdk.CreateScheduleOutput, error) {
-	token := value(in.ClientToken)
+	token := operation.Value(in.ClientToken)
 	in.ClientToken = nil
 	d := definition{
-		group: cmp.Or(value(in.GroupName), trigger.DefaultGroup), name: *in.Name, description: value(in.Description), expression: *in.ScheduleExpression,
-		zone: value(in.ScheduleExpressionTimezone), start: in.StartDate, end: in.EndDate, window: in.FlexibleTimeWindow, state: in.State,
-		after: in.ActionAfterCompletion, target: in.Target, encryptionKey: value(in.KmsKeyArn), token: token, asked: digest(in),
+		group: cmp.Or(operation.Value(in.GroupName), trigger.DefaultGroup), name: *in.Name, description: operation.Value(in.Description), expression: *in.ScheduleExpression,
+		zone: operation.Value(in.ScheduleExpressionTimezone), start: in.StartDate, end: in.EndDate, window: in.FlexibleTimeWindow, state: in.State,
+		after: in.ActionAfterCompletion, target: in.Target, encryptionKey: operation.Value(in.KmsKeyArn), token: token, asked: digest(in),
 	}
 	if err := a.check(&d); err != nil {
 		return nil, err
@@ -75,9 +76,9 @@ func (a *API) createSchedule(ctx context.Context, in *sdk.CreateScheduleInput) (
 // updateSchedule replaces all of a schedule: what the request lacks gets its default, as on AWS.
 func (a *API) updateSchedule(ctx context.Context, in *sdk.UpdateScheduleInput) (*sdk.UpdateScheduleOutput, error) {
 	d := definition{
-		group: cmp.Or(value(in.GroupName), trigger.DefaultGroup), name: *in.Name, description: value(in.Description), expression: *in.ScheduleExpression,
-		zone: value(in.ScheduleExpressionTimezone), start: in.StartDate, end: in.EndDate, window: in.FlexibleTimeWindow, state: in.State,
-		after: in.ActionAfterCompletion, target: in.Target, encryptionKey: value(in.KmsKeyArn),
+		group: cmp.Or(operation.Value(in.GroupName), trigger.DefaultGroup), name: *in.Name, description: operation.Value(in.Description), expression: *in.ScheduleExpression,
+		zone: operation.Value(in.ScheduleExpressionTimezone), start: in.StartDate, end: in.EndDate, window: in.FlexibleTimeWindow, state: in.State,
+		after: in.ActionAfterCompletion, target: in.Target, encryptionKey: operation.Value(in.KmsKeyArn),
 	}
 	if err := a.check(&d); err != nil {
 		return nil, err
@@ -118,12 +119,15 @@ func (a *API) check(d *definition) error {
 }
 
 func (a *API) checkTarget(t *types.Target) error {
-	for name, set := range map[string]bool{
-		"EcsParameters": t.EcsParameters != nil, "EventBridgeParameters": t.EventBridgeParameters != nil,
-		"KinesisParameters": t.KinesisParameters != nil, "SageMakerPipelineParameters": t.SageMakerPipelineParameters != nil,
+	for _, parameters := range []struct {
+		name string
+		set  bool
+	}{
+		{"EcsParameters", t.EcsParameters != nil}, {"EventBridgeParameters", t.EventBridgeParameters != nil},
+		{"KinesisParameters", t.KinesisParameters != nil}, {"SageMakerPipelineParameters", t.SageMakerPipelineParameters != nil},
 	} {
-		if set {
-			return notImplemented("%s is not implemented: a target is a Lambda function or an SQS queue.", name)
+		if parameters.set {
+			return notImplemented("%s is not implemented: a target is a Lambda function or an SQS queue.", parameters.name)
 		}
 	}
 	if strings.Contains(*t.Arn, ":::aws-sdk:") {
@@ -133,7 +137,7 @@ func (a *API) checkTarget(t *types.Target) error {
 	if err != nil {
 		return err
 	}
-	group := t.SqsParameters != nil && value(t.SqsParameters.MessageGroupId) != ""
+	group := t.SqsParameters != nil && operation.Value(t.SqsParameters.MessageGroupId) != ""
 	switch {
 	case to.Queue == "" && t.SqsParameters != nil:
 		return invalid("SqsParameters are only for targets that are SQS queues.")
@@ -167,7 +171,7 @@ func (a *API) change(s *trigger.Schedule, d *definition) {
 		s.Since = now
 	}
 	s.Description, s.Expression, s.Timezone, s.Start, s.End = d.description, d.expression, d.zone, d.start, d.end
-	s.Window = int(value(d.window.MaximumWindowInMinutes))
+	s.Window = int(operation.Value(d.window.MaximumWindowInMinutes))
 	s.State, s.DeleteAfter, s.Modified = string(to), d.after == types.ActionAfterCompletionDelete, now
 	t := d.target
 	s.Target = trigger.Target{ARN: *t.Arn, RoleARN: *t.RoleArn, Input: t.Input, Policy: delivery.DefaultPolicy}
@@ -190,7 +194,7 @@ func sameTime(x, y *time.Time) bool {
 }
 
 func (a *API) getSchedule(ctx context.Context, in *sdk.GetScheduleInput) (*sdk.GetScheduleOutput, error) {
-	group := cmp.Or(value(in.GroupName), trigger.DefaultGroup)
+	group := cmp.Or(operation.Value(in.GroupName), trigger.DefaultGroup)
 	if _, err := a.group(ctx, group); err != nil {
 		return nil, err
 	}
@@ -202,7 +206,7 @@ func (a *API) getSchedule(ctx context.Context, in *sdk.GetScheduleInput) (*sdk.G
 		return nil, err
 	}
 	out := &sdk.GetScheduleOutput{
-		Arn: aws.String(s.ARN(a.account)), Name: &s.Name, GroupName: &s.Group, Description: text(s.Description), ScheduleExpression: &s.Expression,
+		Arn: aws.String(s.ARN(a.account)), Name: &s.Name, GroupName: &s.Group, Description: operation.Optional(s.Description), ScheduleExpression: &s.Expression,
 		ScheduleExpressionTimezone: aws.String(cmp.Or(s.Timezone, "UTC")), StartDate: s.Start, EndDate: s.End, State: types.ScheduleState(s.State),
 		ActionAfterCompletion: types.ActionAfterCompletionNone, CreationDate: &s.Created, LastModificationDate: &s.Modified,
 		FlexibleTimeWindow: &types.FlexibleTimeWindow{Mode: types.FlexibleTimeWindowModeOff}, Target: shown(&s.Target),
@@ -232,7 +236,7 @@ func shown(s *trigger.Target) *types.Target {
 }
 
 func (a *API) deleteSchedule(ctx context.Context, in *sdk.DeleteScheduleInput) (*sdk.DeleteScheduleOutput, error) {
-	group := cmp.Or(value(in.GroupName), trigger.DefaultGroup)
+	group := cmp.Or(operation.Value(in.GroupName), trigger.DefaultGroup)
 	if _, err := a.group(ctx, group); err != nil {
 		return nil, err
 	}
@@ -249,14 +253,14 @@ func (a *API) listSchedules(ctx context.Context, in *sdk.ListSchedulesInput) (*s
 		if _, err := a.group(ctx, *in.GroupName); err != nil {
 			return nil, err
 		}
-		prefix = *in.GroupName + "/" + value(in.NamePrefix)
+		prefix = *in.GroupName + "/" + operation.Value(in.NamePrefix)
 	}
 	all, err := a.records.Schedules(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
 	all = slices.DeleteFunc(all, func(s *trigger.Schedule) bool {
-		return !strings.HasPrefix(s.Name, value(in.NamePrefix)) || in.State != "" && s.State != string(in.State)
+		return !strings.HasPrefix(s.Name, operation.Value(in.NamePrefix)) || in.State != "" && s.State != string(in.State)
 	})
 	part, next, err := page(all, (*trigger.Schedule).Key, in.NextToken, in.MaxResults)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"thaw/control/internal/apitest"
 )
 
 // callers is how many clients a benchmark has for each processor.
@@ -16,7 +18,7 @@ const callers = 16
 // newBench is a queue behind a listener, and a client that keeps a connection for each caller.
 func newBench(b *testing.B, attributes map[string]string) (*sdk.Client, *string) {
 	b.Helper()
-	client := newClient(newWorld(b).serve(b))
+	client := newClient(apitest.Serve(b, newWorld(b).handler))
 	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 4 * callers
 	client = sdk.New(client.Options(), func(o *sdk.Options) { o.HTTPClient = http.DefaultClient })
 	out, err := client.CreateQueue(b.Context(), &sdk.CreateQueueInput{QueueName: aws.String("q"), Attributes: attributes})

@@ -2,8 +2,6 @@ package sqs
 
 import (
 	"errors"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"thaw/control/internal/apitest"
 )
 
 func newClient(url string) *sdk.Client {
@@ -20,7 +20,7 @@ func newClient(url string) *sdk.Client {
 // TestGoSDK is a life of a queue through the Go SDK, which verifies the digests of messages.
 func TestGoSDK(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
-	client := newClient(w.serve(t))
+	client := newClient(apitest.Serve(t, w.handler))
 	_, err := client.GetQueueUrl(ctx, &sdk.GetQueueUrlInput{QueueName: aws.String("q")})
 	if none := (*types.QueueDoesNotExist)(nil); !errors.As(err, &none) || none.ErrorCode() != "AWS.SimpleQueueService.NonExistentQueue" {
 		t.Errorf("%v", err)
@@ -123,28 +123,14 @@ assert e.response["Error"]["Code"] == "NotImplemented" and e.response["ResponseM
 sqs.delete_queue(QueueUrl=q.url)
 `
 
-// environment is what AWS's tools need, and nothing of the machine's own.
-var environment = []string{"AWS_ACCESS_KEY_ID=thaw", "AWS_SECRET_ACCESS_KEY=thaw", "AWS_DEFAULT_REGION=eu-west-1", "AWS_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "PYTHONIOENCODING=utf-8", "AWS_PAGER="}
-
 func TestBoto3(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil || exec.Command(python, "-c", "import boto3").Run() != nil {
-		t.Skip("needs python3 with boto3")
-	}
-	cmd := exec.CommandContext(t.Context(), python, "-c", session, newWorld(t).serve(t))
-	cmd.Env = append(os.Environ(), environment...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	apitest.Boto3(t, account.Region, "-c", session, apitest.Serve(t, service(t, newWorld(t))))
 }
 
 // TestCommandLine runs commands of the AWS CLI's examples for SQS.
 func TestCommandLine(t *testing.T) {
-	cli, err := exec.LookPath("aws")
-	if err != nil {
-		t.Skip("needs the AWS command line")
-	}
-	endpoint := newWorld(t).serve(t)
+	endpoint := apitest.Serve(t, service(t, newWorld(t)))
+	run := apitest.CommandLine(t, account.Region, endpoint, "sqs")
 	url := endpoint + "/123456789012/MyQueue"
 	handle := ""
 	for _, c := range []struct {
@@ -167,13 +153,11 @@ func TestCommandLine(t *testing.T) {
 		for i := range c.arguments {
 			c.arguments[i] = strings.ReplaceAll(c.arguments[i], "HANDLE", handle)
 		}
-		cmd := exec.CommandContext(t.Context(), cli, append([]string{"--endpoint-url", endpoint, "--output", "json", "sqs"}, c.arguments...)...)
-		cmd.Env = append(os.Environ(), environment...)
-		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), c.want) {
-			t.Fatalf("%q: %v\n%s", c.arguments, err, out)
+		out := run(c.arguments...)
+		if !strings.Contains(out, c.want) {
+			t.Fatalf("%q: %s", c.arguments, out)
 		}
-		if _, after, ok := strings.Cut(string(out), `"ReceiptHandle": "`); ok {
+		if _, after, ok := strings.Cut(out, `"ReceiptHandle": "`); ok {
 			handle, _, _ = strings.Cut(after, `"`)
 		}
 	}

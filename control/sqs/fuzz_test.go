@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 )
 
 // wantTold fails the test if an error is not one that callers are told.
@@ -54,7 +55,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add("\ufffd", "a.b", "Binary.gif", "", "\x00")
 	f.Add("\xff", "AWS.x", "String", "v", "")
 	f.Fuzz(func(t *testing.T, body, name, kind, text, binary string) {
-		value := types.MessageAttributeValue{DataType: &kind, StringValue: some(text)}
+		value := types.MessageAttributeValue{DataType: &kind, StringValue: operation.Optional(text)}
 		if binary != "" {
 			value.BinaryValue = []byte(binary)
 		}

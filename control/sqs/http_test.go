@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,8 +14,8 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/apitest"
 	"thaw/control/internal/golden"
-	"thaw/state"
 	"thaw/state/queues"
 )
 
@@ -29,32 +28,23 @@ const patience = 20 * time.Second
 
 // world is the API on queues of its own, which run, as does the API.
 type world struct {
+	*apitest.Clock // the API's alone
+
 	api     *API
 	queues  *queues.Queues
 	handler http.Handler
-
-	mu  sync.Mutex
-	now time.Time // the API's clock alone
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	store, err := state.Open(t.Context(), state.Config{Dir: filepath.Join(t.TempDir(), "data")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
+	store := apitest.Store(t)
 	q, err := queues.Open(t.Context(), store, queues.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{queues: q, api: New(account, q, nil), now: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)}
-	w.api.now = func() time.Time {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.now
-	}
-	w.handler = w.service(t)
+	w := &world{Clock: apitest.NewClock(time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)), queues: q, api: New(account, q, nil)}
+	w.api.now = w.Now
+	w.handler = service(t, w)
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); running.Wait() })
@@ -63,27 +53,9 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) pass(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.now = w.now.Add(d)
-}
-
-func (w *world) service(t testing.TB) *awsapi.Service {
+func service(t testing.TB, w *world) *awsapi.Service {
 	t.Helper()
-	s, err := awsapi.New("sqs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.api.Register(s)
-	return s
-}
-
-func (w *world) serve(t testing.TB) string {
-	t.Helper()
-	server := httptest.NewServer(w.service(t))
-	t.Cleanup(server.Close)
-	return server.URL
+	return apitest.Service(t, "sqs", w.api.Register)
 }
 
 // eventually waits until a condition holds.
@@ -101,20 +73,17 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 var handlePattern = regexp.MustCompile(`ReceiptHandle(?:":"|>)([^"<]+)`)
 
-// TestGolden has the operation's name of JSON requests in the path, where the golden files can show it. $HANDLE and
-// $HANDLE2 are the receipt handles that were given last.
+// TestGolden has a file for each protocol. $HANDLE and $HANDLE2 are the receipt handles that were given last.
 func TestGolden(t *testing.T) {
 	golden.Run(t, func(t *testing.T) golden.Conversation {
 		w := newWorld(t)
-		s := w.service(t)
 		c := golden.Conversation{ContentType: "application/x-www-form-urlencoded", Variables: map[string]string{}}
+		handler := w.handler
+		if strings.HasSuffix(t.Name(), "json") {
+			c.ContentType, handler = "application/x-amz-json-1.0", golden.Targeted("AmazonSQS", handler)
+		}
 		c.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if strings.HasSuffix(t.Name(), "json") {
-				r.Header.Set("X-Amz-Target", "AmazonSQS."+strings.TrimPrefix(r.URL.Path, "/"))
-				r.Header.Set("Content-Type", "application/x-amz-json-1.0")
-				r.URL.Path = "/"
-			}
-			s.ServeHTTP(rw, r)
+			handler.ServeHTTP(rw, r)
 			answer := rw.(*httptest.ResponseRecorder)
 			if kind := answer.Header().Get("Content-Type"); kind != "application/x-amz-json-1.0" && kind != "text/xml" {
 				t.Errorf("an answer of type %q", kind)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	"thaw/state/queues"
 )
@@ -33,6 +34,9 @@ const moveBatch = 100
 
 // reportInterval is how often a task's progress is written.
 const reportInterval = time.Second
+
+// reportPatience is how long the progress of a task may take to be written when the platform stops.
+const reportPatience = 5 * time.Second
 
 // task is a move task, kept with the queue that it takes messages from.
 type task struct {
@@ -87,11 +91,11 @@ func (a *API) startMessageMoveTask(ctx context.Context, in *sdk.StartMessageMove
 	if err != nil {
 		return nil, err
 	}
-	t := task{ID: uuid.NewString(), Status: running, Rate: int(value(in.MaxNumberOfMessagesPerSecond)), Started: a.now().UTC()}
+	t := task{ID: uuid.NewString(), Status: running, Rate: int(operation.Value(in.MaxNumberOfMessagesPerSecond)), Started: a.now().UTC()}
 	if in.MaxNumberOfMessagesPerSecond != nil && (t.Rate < 1 || t.Rate > maxMoveRate) {
 		return nil, invalidValue(t.Rate, "MaxNumberOfMessagesPerSecond", "Must be between 1 and 500, if provided.")
 	}
-	if arn := value(in.DestinationArn); arn != "" {
+	if arn := operation.Value(in.DestinationArn); arn != "" {
 		destination, err := a.byARN("DestinationArn", arn)
 		switch {
 		case err != nil:
@@ -150,7 +154,7 @@ func (a *API) listMessageMoveTasks(_ context.Context, in *sdk.ListMessageMoveTas
 		shown := types.ListMessageMoveTasksResultEntry{
 			Status: aws.String(t.Status), SourceArn: aws.String(a.arn(source.name)), StartedTimestamp: t.Started.UnixMilli(),
 			ApproximateNumberOfMessagesMoved: int64(t.Moved), ApproximateNumberOfMessagesToMove: aws.Int64(int64(t.ToMove)),
-			FailureReason: some(t.Failure),
+			FailureReason: operation.Optional(t.Failure),
 		}
 		if t.Destination != "" {
 			shown.DestinationArn = aws.String(a.arn(t.Destination))
@@ -266,7 +270,9 @@ func (a *API) runTask(ctx context.Context, q *queue, t task) {
 	for {
 		select {
 		case <-ctx.Done():
-			a.report(context.WithoutCancel(ctx), q, t) // the next run goes on from there
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportPatience)
+			a.report(last, q, t) // the next run goes on from there
+			cancel()
 			return
 		case <-time.After(interval):
 		}

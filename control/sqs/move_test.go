@@ -117,7 +117,7 @@ func TestMoveGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		w = &world{queues: q, api: New(account, q, nil)}
-		w.handler = w.service(t)
+		w.handler = service(t, w)
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
 		go func() { done <- q.Run(ctx) }()

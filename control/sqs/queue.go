@@ -10,6 +10,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	"thaw/state/queues"
 )
@@ -79,7 +80,7 @@ func (a *API) same(ctx context.Context, name string, asked map[string]string, s 
 }
 
 func (a *API) getQueueURL(ctx context.Context, in *sdk.GetQueueUrlInput) (*sdk.GetQueueUrlOutput, error) {
-	if owner := value(in.QueueOwnerAWSAccountId); owner != "" && owner != a.account.ID {
+	if owner := operation.Value(in.QueueOwnerAWSAccountId); owner != "" && owner != a.account.ID {
 		return nil, noQueue(ctx)
 	}
 	if _, ok := a.queues.Queue(prefix + *in.QueueName); !ok {
@@ -98,7 +99,7 @@ func (a *API) listQueues(ctx context.Context, in *sdk.ListQueuesInput) (*sdk.Lis
 	if p.after != "" {
 		after = prefix + p.after
 	}
-	list := a.queues.List(prefix+value(in.QueueNamePrefix), after, p.size+1)
+	list := a.queues.List(prefix+operation.Value(in.QueueNamePrefix), after, p.size+1)
 	out := &sdk.ListQueuesOutput{}
 	var last string
 	for _, q := range list[:min(p.size, len(list))] {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state/queues"
 )
 
@@ -138,7 +139,7 @@ func (a *API) received(q *queue, r *queues.Received, systemWanted, wanted []stri
 		}
 	}
 	chosen := choose(meta.Attributes, wanted)
-	m.MD5OfMessageAttributes = some(queues.MD5OfSQSAttributes(chosen))
+	m.MD5OfMessageAttributes = operation.Optional(queues.MD5OfSQSAttributes(chosen))
 	for name, v := range chosen {
 		if m.MessageAttributes == nil {
 			m.MessageAttributes = make(map[string]types.MessageAttributeValue, len(chosen))
@@ -164,7 +165,7 @@ func (a *API) system(q *queue, r *queues.Received, meta *queues.SQSMeta) func(yi
 		}
 		for _, x := range [...][2]string{
 			{"SenderId", meta.Sender}, {"SentTimestamp", milliseconds(r.Sent)}, {"ApproximateReceiveCount", strconv.Itoa(r.Receives)},
-			{"ApproximateFirstReceiveTimestamp", milliseconds(r.FirstReceived)}, {"SequenceNumber", value(q.sequence(r.Sequence))},
+			{"ApproximateFirstReceiveTimestamp", milliseconds(r.FirstReceived)}, {"SequenceNumber", operation.Value(q.sequence(r.Sequence))},
 			{"MessageDeduplicationId", r.Dedup}, {"MessageGroupId", r.Group}, {traceHeader, meta.System[traceHeader].String},
 			{"DeadLetterQueueSourceArn", source},
 		} {

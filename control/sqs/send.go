@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"thaw"
+	"thaw/control/internal/operation"
 	"thaw/state/queues"
 )
 
@@ -46,13 +47,14 @@ func (a *API) sendMessage(ctx context.Context, in *sendMessageInput) (*sdk.SendM
 	if err != nil {
 		return nil, err
 	}
+	carryTrace(ctx, &m, meta)
 	sent := q.Send(ctx, m)[0]
 	if sent.Err != nil {
 		return nil, wording(ctx, sent.Err)
 	}
 	return &sdk.SendMessageOutput{
 		MessageId: &sent.ID, MD5OfMessageBody: md5Of(m.Body), SequenceNumber: q.sequence(sent.Sequence),
-		MD5OfMessageAttributes: some(meta.MD5OfAttributes()), MD5OfMessageSystemAttributes: some(meta.MD5OfSystem()),
+		MD5OfMessageAttributes: operation.Optional(meta.MD5OfAttributes()), MD5OfMessageSystemAttributes: operation.Optional(meta.MD5OfSystem()),
 	}, nil
 }
 
@@ -88,10 +90,11 @@ func (a *API) sendMessageBatch(ctx context.Context, in *sendMessageBatchInput) (
 			out.Failed = append(out.Failed, failed(e.Id, err))
 			continue
 		}
+		carryTrace(ctx, &m, meta)
 		messages = append(messages, m)
 		results = append(results, types.SendMessageBatchResultEntry{
 			Id: e.Id, MD5OfMessageBody: md5Of(m.Body),
-			MD5OfMessageAttributes: some(meta.MD5OfAttributes()), MD5OfMessageSystemAttributes: some(meta.MD5OfSystem()),
+			MD5OfMessageAttributes: operation.Optional(meta.MD5OfAttributes()), MD5OfMessageSystemAttributes: operation.Optional(meta.MD5OfSystem()),
 		})
 	}
 	if len(messages) == 0 {
@@ -113,7 +116,7 @@ var errNoDeduplication error = thaw.Errorf(thaw.CodeInvalidParameterValue, "The 
 
 // message checks a message and makes what the queue keeps of it.
 func (a *API) message(q *queue, out *outgoing) (queues.Message, queues.SQSMeta, error) {
-	m := queues.Message{Body: []byte(value(out.MessageBody)), Group: value(out.MessageGroupId), Dedup: value(out.MessageDeduplicationId)}
+	m := queues.Message{Body: []byte(operation.Value(out.MessageBody)), Group: operation.Value(out.MessageGroupId), Dedup: operation.Value(out.MessageDeduplicationId)}
 	meta := queues.SQSMeta{Sender: a.account.ID}
 	if len(m.Body) == 0 {
 		return m, meta, absent("MessageBody")
@@ -149,7 +152,7 @@ func (a *API) message(q *queue, out *outgoing) (queues.Message, queues.SQSMeta, 
 // ordering checks what FIFO queues have and others have not, and the delay.
 func (q *queue) ordering(m *queues.Message, out *outgoing) error {
 	const notHere = "The request include parameter that is not valid for this queue type."
-	delay := value(out.DelaySeconds)
+	delay := operation.Value(out.DelaySeconds)
 	switch {
 	case q.fifo && delay != 0:
 		return invalidValue(delay, delaySeconds, notHere)
@@ -189,9 +192,9 @@ func allowedText(text string) bool {
 
 // size is what counts towards the limits: the body, and names, types and values of message attributes.
 func (out *outgoing) size() int {
-	n := len(value(out.MessageBody))
+	n := len(operation.Value(out.MessageBody))
 	for name, v := range out.MessageAttributes {
-		n += len(name) + len(value(v.DataType)) + len(value(v.StringValue)) + len(v.BinaryValue)
+		n += len(name) + len(operation.Value(v.DataType)) + len(operation.Value(v.StringValue)) + len(v.BinaryValue)
 	}
 	return n
 }
@@ -215,7 +218,7 @@ func messageAttributes(brought map[string]types.MessageAttributeValue) (map[stri
 		}
 		v := brought[name]
 		var err error
-		if kept[name], err = attributeValue("user", name, value(v.DataType), v.StringValue, v.BinaryValue, len(v.StringListValues)+len(v.BinaryListValues)); err != nil {
+		if kept[name], err = attributeValue("user", name, operation.Value(v.DataType), v.StringValue, v.BinaryValue, len(v.StringListValues)+len(v.BinaryListValues)); err != nil {
 			return nil, err
 		}
 	}
@@ -255,7 +258,7 @@ func attributeValue(whose, name, kind string, text *string, binary []byte, lists
 		}
 		a.Binary = binary
 		return a, nil
-	case value(text) == "", len(binary) > 0:
+	case operation.Value(text) == "", len(binary) > 0:
 		return a, empty()
 	case !allowedText(*text):
 		return a, thaw.Errorf(thaw.CodeInvalidMessage, "Invalid characters found in message (%s) attribute '%s'.", whose, name)
@@ -283,7 +286,7 @@ func systemAttributes(brought map[string]types.MessageSystemAttributeValue) (map
 		if name != traceHeader {
 			return nil, invalid("Message system attribute name '%s' is invalid: the one that can be set is %s.", name, traceHeader)
 		}
-		if kind := value(v.DataType); kind != "String" {
+		if kind := operation.Value(v.DataType); kind != "String" {
 			return nil, invalid("The type of message (system) attribute '%s' must be String, not '%s'.", name, kind)
 		}
 		a, err := attributeValue("system", name, "String", v.StringValue, v.BinaryValue, len(v.StringListValues)+len(v.BinaryListValues))
@@ -306,12 +309,4 @@ func (q *queue) sequence(n uint64) *string {
 func md5Of(body []byte) *string {
 	digest := md5.Sum(body) //nolint:gosec // see the import
 	return aws.String(hex.EncodeToString(digest[:]))
-}
-
-// some is nil for an empty text.
-func some(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
 }

@@ -11,7 +11,6 @@ package sqs
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/operation"
 	"thaw/state"
 	"thaw/state/queues"
 )
@@ -141,13 +141,13 @@ func describe(q *queues.Queue) (*queue, error) {
 
 // at gives the queue of a URL. Only the path counts, so that a URL works over every address that this platform has.
 func (a *API) at(ctx context.Context, queueURL *string) (*queue, error) {
-	u, err := url.Parse(value(queueURL))
+	u, err := url.Parse(operation.Value(queueURL))
 	var parts []string
 	if err == nil {
 		parts = strings.Split(strings.Trim(u.Path, "/"), "/")
 	}
 	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
-		return nil, thaw.Errorf(thaw.CodeInvalidAddress, "The address %s is not valid for this endpoint.", value(queueURL))
+		return nil, thaw.Errorf(thaw.CodeInvalidAddress, "The address %s is not valid for this endpoint.", operation.Value(queueURL))
 	}
 	if parts[0] != a.account.ID {
 		return nil, noQueue(ctx)
@@ -199,7 +199,7 @@ func wording(ctx context.Context, err error) error {
 
 // arn is the ARN of a queue.
 func (a *API) arn(name string) string {
-	return "arn:aws:sqs:" + a.account.Region + ":" + a.account.ID + ":" + name
+	return a.account.QueueARN(name)
 }
 
 // ofARN gives the queue's name in an ARN; ok is false if it is no ARN of a queue of this account and region.
@@ -236,9 +236,8 @@ func absent(parameter string) error {
 // maxPage is the most that a listing of queues has, after the documentation of MaxResults.
 const maxPage = 1000
 
-// page is what a request for a listing asks for. A token holds the name of the last queue of the page before, so that
-// what comes and goes between two pages neither repeats nor hides others. AWS gives a token only to whom has set
-// MaxResults; so does this.
+// page is what a request for a listing asks for. A token holds the name of the last queue of the page before. AWS gives a
+// token only to whom has set MaxResults; so does this.
 type page struct {
 	after string
 	size  int
@@ -253,12 +252,12 @@ func readPage(token *string, maxResults *int32) (page, error) {
 		}
 		p.size, p.paged = int(*maxResults), true
 	}
-	if value(token) != "" {
-		after, err := base64.RawURLEncoding.DecodeString(*token)
-		if err != nil || !anyName.Match(after) {
+	if operation.Value(token) != "" {
+		after, err := operation.After(token)
+		if err != nil || !anyName.MatchString(after) {
 			return p, invalid("Invalid or expired next token.")
 		}
-		p.after = string(after)
+		p.after = after
 	}
 	return p, nil
 }
@@ -268,14 +267,5 @@ func (p page) next(last string, more bool) *string {
 	if !p.paged || !more {
 		return nil
 	}
-	token := base64.RawURLEncoding.EncodeToString([]byte(last))
-	return &token
-}
-
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
+	return operation.Token(last)
 }

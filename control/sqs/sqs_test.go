@@ -15,6 +15,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"thaw"
+	"thaw/control/internal/apitest"
 	"thaw/state/queues"
 )
 
@@ -214,13 +215,13 @@ func TestPurgeOnceAMinute(t *testing.T) {
 	if got := w.receive(t, url, nil); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
-	w.pass(purgeInterval - time.Second)
+	w.Pass(purgeInterval - time.Second)
 	if code, _, _ := w.ask(t, "PurgeQueue", purge); code != "AWS.SimpleQueueService.PurgeQueueInProgress" {
 		t.Errorf("%q", code)
 	}
-	w.pass(time.Second)
+	w.Pass(time.Second)
 	w.must(t, "PurgeQueue", purge)
-	w.pass(-time.Hour) // the clock was set back
+	w.Pass(-time.Hour) // the clock was set back
 	w.must(t, "PurgeQueue", purge)
 }
 
@@ -314,7 +315,7 @@ func TestDeduplicationScope(t *testing.T) {
 // TestManyAtOnce has senders and receivers at the same queue; every message comes once, within the visibility timeout.
 func TestManyAtOnce(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
-	url := w.serve(t)
+	url := apitest.Serve(t, w.handler)
 	client := newClient(url)
 	created, err := client.CreateQueue(ctx, &sdk.CreateQueueInput{QueueName: aws.String("q"), Attributes: map[string]string{"VisibilityTimeout": "600"}})
 	if err != nil {

@@ -1,7 +1,6 @@
 package sts
 
 import (
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -10,18 +9,13 @@ import (
 
 	"thaw"
 	"thaw/awsapi"
+	"thaw/control/internal/apitest"
 )
 
 func TestGetCallerIdentity(t *testing.T) {
-	s, err := awsapi.New("sts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	Register(s, thaw.Account{ID: "123456789012", Region: "us-east-1"})
-	server := httptest.NewServer(s)
-	defer server.Close()
+	url := apitest.Serve(t, apitest.Service(t, "sts", func(s *awsapi.Service) { Register(s, thaw.Account{ID: "123456789012", Region: "us-east-1"}) }))
 	client := sdk.New(sdk.Options{
-		BaseEndpoint: &server.URL, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1,
+		BaseEndpoint: &url, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1,
 	})
 	out, err := client.GetCallerIdentity(t.Context(), &sdk.GetCallerIdentityInput{})
 	if err != nil || *out.Account != "123456789012" || *out.Arn != "arn:aws:iam::123456789012:root" || *out.UserId != "123456789012" {

@@ -34,8 +34,6 @@ const (
 	linger = 10 * time.Second
 	// recheck is how soon a lane that may not take more looks again, if nothing wakes it before.
 	recheck = 100 * time.Millisecond
-	// maxTrace bounds a trace that is kept, bytes; one with a whole lineage has some 500. A longer one is replaced.
-	maxTrace = 4096
 	// batch bounds how many events a lane takes at once.
 	batch = 32
 	// settleTime bounds a write of the engine that ends or hands back an event.
@@ -56,6 +54,9 @@ type Event struct {
 	Payload   []byte // JSON of at most MaxPayload bytes; empty stands for {}
 	TraceID   string // X-Amzn-Trace-Id; what a function causes carries that function's own, so that loops are seen
 	RequestID string // empty: one is made. It is the same on every attempt
+	// Once has an event with a RequestID that was accepted within queues.DeduplicationWindow not accepted again: what was
+	// told before a crash may be told once more.
+	Once bool
 	// Wait has the event accepted also while the function cannot be invoked yet, as when it is Inactive: it is attempted
 	// when it can be. Callers of the Lambda API are refused then, as on AWS.
 	Wait bool
@@ -140,10 +141,7 @@ func (d *Dispatcher) Enqueue(ctx context.Context, e *Event) (requestID string, e
 		return "", TooLarge(int64(len(e.Payload)), MaxPayload)
 	}
 	now := d.cfg.Now()
-	r := invoke.Request{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload, TraceID: e.TraceID, RequestID: e.RequestID, Start: now}
-	if len(r.TraceID) > maxTrace {
-		r.TraceID = ""
-	}
+	r := invoke.Request{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload, TraceID: invoke.KeepTrace(e.TraceID), RequestID: e.RequestID, Start: now}
 	if _, err := d.cfg.Invoker.Check(&r); err != nil && (!e.Wait || thaw.CodeOf(err) != thaw.CodeResourceConflict) {
 		return "", err
 	}
@@ -157,7 +155,11 @@ func (d *Dispatcher) Enqueue(ctx context.Context, e *Event) (requestID string, e
 	if f, ok := d.cfg.Catalog.Function(e.Function.Name); ok {
 		env.Kept = keep(f, env.Qualifier)
 	}
-	if err := d.store(ctx, e.Function.Name, queues.Message{Body: e.Payload, Meta: encode(&env)}); err != nil {
+	m := queues.Message{Body: e.Payload, Meta: encode(&env)}
+	if e.Once {
+		m.Dedup = r.RequestID
+	}
+	if err := d.store(ctx, e.Function.Name, m); err != nil {
 		if errors.Is(err, state.ErrFull) {
 			return "", &thaw.Error{Code: thaw.CodeService, Message: "The event was not accepted: the disk of the platform's data directory is full. Free some space there, then send it again.", Cause: err}
 		}

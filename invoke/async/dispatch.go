@@ -77,7 +77,7 @@ func (l *lane) send(ctx context.Context, d *Dispatcher, m queues.Message) (err e
 	if len(sent) != 1 {
 		return fmt.Errorf("the queue gave %d results for one event", len(sent)), false
 	}
-	if sent[0].Err == nil {
+	if sent[0].Err == nil && !sent[0].Duplicate {
 		l.counted.accepted.Add(1)
 	}
 	return sent[0].Err, false
@@ -98,8 +98,9 @@ func (d *Dispatcher) makeQueues(ctx context.Context, function string) error {
 	return nil
 }
 
-// Run delivers events until ctx ends, beginning with those that were being attempted when the platform ended. Then it takes no more, waits a little for the attempts that are under way, hands
-// back what has not ended, and returns nil. Attempts that go on after that end with the environments that run them.
+// Run delivers events until ctx ends, beginning with those that were being attempted when the platform ended. Then it takes
+// no more, waits a little for the attempts that are under way, hands back what has not ended, and returns nil. Attempts
+// that go on after that end with the environments that run them.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	d.recall(ctx)
 	d.mu.Lock()
@@ -235,7 +236,7 @@ func (d *Dispatcher) serve(ctx context.Context, l *lane) {
 	for ctx.Err() == nil {
 		q, ok := d.cfg.Queues.Queue(queuePrefix + l.function)
 		if !ok {
-			if d.rest(l, nil) {
+			if d.rest(l) {
 				return
 			}
 			l.wait(ctx, recheck)
@@ -255,7 +256,7 @@ func (d *Dispatcher) serve(ctx context.Context, l *lane) {
 			got = nil
 		case errors.Is(err, queues.ErrClosed):
 			// It was deleted, or the engine is closing.
-			if d.rest(l, nil) {
+			if d.rest(l) {
 				return
 			}
 			l.wait(ctx, recheck)
@@ -263,7 +264,7 @@ func (d *Dispatcher) serve(ctx context.Context, l *lane) {
 			d.cfg.Log.Warn("cannot take events of a function out of their queue", "function", l.function, "error", err)
 			l.wait(ctx, time.Second)
 		case len(got) == 0:
-			if d.rest(l, q) {
+			if d.rest(l) {
 				return
 			}
 		}
@@ -287,11 +288,12 @@ func (l *lane) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// rest ends a lane's goroutine when there is nothing for it to do. Whoever stores an event wakes it after that.
-func (d *Dispatcher) rest(l *lane, q Queue) bool {
+// rest ends a lane's goroutine when there is nothing for it to do. Whoever stores an event wakes it after that, and nobody
+// does for one that was stored before: the queue is looked up here, since one that was gone may be there again.
+func (d *Dispatcher) rest(l *lane) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.flights) > 0 || q != nil && !empty(q) {
+	if q, ok := d.cfg.Queues.Queue(queuePrefix + l.function); len(l.flights) > 0 || ok && !empty(q) {
 		return false
 	}
 	l.active = false

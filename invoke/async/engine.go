@@ -20,7 +20,6 @@ type Queues interface {
 type Queue interface {
 	Info() queues.Info
 	Depth() queues.Depth
-	Purge(ctx context.Context) error
 	Send(ctx context.Context, messages ...queues.Message) []queues.Sent
 	Receive(ctx context.Context, most int, wait time.Duration, visibility *time.Duration) ([]queues.Received, error)
 	Delete(ctx context.Context, handle string) error

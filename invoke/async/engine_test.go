@@ -113,3 +113,43 @@ func TestRealEngine(t *testing.T) {
 		t.Errorf("%d attempts", n)
 	}
 }
+
+// TestOnce: an event that is told again, as after a crash, is accepted again without a second one, and others with its id are.
+func TestOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := &platform{t: t, began: time.Now(), functions: map[string]*thaw.Function{"f": {Name: "f"}}}
+	tell := func(e Event) (accepted int64, waiting int) {
+		t.Helper()
+		store, err := state.Open(t.Context(), state.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		engine, err := queues.Open(t.Context(), store, queues.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(Config{Queues: NewEngine(engine), Invoker: p, Catalog: p, Account: account, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if id, err := d.Enqueue(t.Context(), &e); id != e.RequestID || err != nil {
+				t.Errorf("%s, %v", id, err)
+			}
+		}
+		f, _ := d.Function("f")
+		return f.Accepted, f.Waiting
+	}
+	event := Event{Function: thaw.FunctionRef{Name: "f"}, RequestID: "11111111-1111-1111-1111-111111111111", Once: true}
+	if accepted, waiting := tell(event); accepted != 1 || waiting != 1 {
+		t.Errorf("%d accepted, %d wait", accepted, waiting)
+	}
+	if accepted, waiting := tell(event); accepted != 0 || waiting != 1 {
+		t.Errorf("after a restart: %d accepted, %d wait", accepted, waiting)
+	}
+	event.Once = false
+	if accepted, waiting := tell(event); accepted != 2 || waiting != 3 {
+		t.Errorf("others: %d accepted, %d wait", accepted, waiting)
+	}
+}

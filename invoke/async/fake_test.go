@@ -148,13 +148,6 @@ func (q *memoryQueue) Depth() (d queues.Depth) {
 	return d
 }
 
-func (q *memoryQueue) Purge(context.Context) error {
-	q.of.mu.Lock()
-	defer q.of.mu.Unlock()
-	q.messages = nil
-	return nil
-}
-
 func (q *memoryQueue) Send(_ context.Context, messages ...queues.Message) []queues.Sent {
 	q.of.mu.Lock()
 	defer q.of.mu.Unlock()

@@ -1,6 +1,9 @@
 package queues
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // cacheBytes bounds the messages kept in memory besides the stream, so that a message that is received soon after it was
 // sent is not read back.
@@ -40,16 +43,13 @@ func (c *cache) put(seq uint64, m *content) {
 	c.contents[seq] = m
 	c.order = append(c.order, seq)
 	c.bytes += m.size()
-	for c.bytes > cacheBytes || len(c.order) > 64+2*len(c.contents) && c.stale() {
+	for c.bytes > cacheBytes {
 		c.drop(c.order[0])
 		c.order = c.order[1:]
 	}
-}
-
-// stale reports whether the first in order is gone already.
-func (c *cache) stale() bool {
-	_, ok := c.contents[c.order[0]]
-	return !ok
+	if len(c.order) > 64+2*len(c.contents) {
+		c.order = slices.DeleteFunc(c.order, func(seq uint64) bool { return c.contents[seq] == nil })
+	}
 }
 
 func (c *cache) get(seq uint64) *content {

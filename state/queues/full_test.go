@@ -4,48 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"thaw/state"
+	"thaw/state/internal/smalldisk"
 )
 
-// onSmallDisk runs the calling test again, in a process with its own mount namespace, and there gives it a tmpfs of the
-// given size. It returns "" in the outer process, whose work is then done.
-func onSmallDisk(t *testing.T, size string) string {
-	t.Helper()
-	const inside = "THAW_TEST_SMALL_DISK"
-	if dir := os.Getenv(inside); dir != "" {
-		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to mount a small file system")
-	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), inside+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if errors.Is(err, syscall.EPERM) {
-		t.Skip("needs the right to make a mount namespace")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ""
-}
-
 func TestFullDiskKeepsWhatItHasAndDrains(t *testing.T) {
-	dir := onSmallDisk(t, "80m")
+	dir := smalldisk.Mount(t, "80m")
 	if dir == "" {
 		return
 	}

@@ -313,7 +313,7 @@ func (x *index) oldest() (sent int64, ok bool) {
 	return sent, ok
 }
 
-// memory is what a FIFO queue remembers of deduplication ids.
+// memory is what a queue remembers of deduplication ids.
 type memory struct {
 	byKey map[string]*sighting
 	bySeq map[uint64]*sighting // those whose message is there

@@ -273,6 +273,13 @@ func (q *Queue) Die(ctx context.Context, handle string, meta []byte) error {
 	return err
 }
 
+// stillHere leaves out of a list what is removed.
+func (q *Queue) stillHere(list []*message) []*message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.DeleteFunc(list, func(m *message) bool { return m.spot == removed })
+}
+
 // restore gives up a move.
 func (q *Queue) restore(batch []*message) {
 	q.lock()
@@ -335,7 +342,7 @@ func (e *Queues) Move(ctx context.Context, from, to string, most int) (moved int
 		if err != nil {
 			return moved, err
 		}
-		stay = slices.DeleteFunc(stay, func(m *message) bool { return m.spot == removed })
+		stay = q.stillHere(stay)
 	}
 	return moved, ctx.Err()
 }

@@ -191,7 +191,7 @@ func (r *recovery) replay(seq uint64, subject string, headers nats.Header) error
 	q.index.add(m, env.group)
 	if env.origin != 0 {
 		r.moved = append(r.moved, env)
-	} else if q.fifo && env.dedup != "" && m.sent+DeduplicationWindow.Milliseconds() > r.now {
+	} else if env.dedup != "" && m.sent+DeduplicationWindow.Milliseconds() > r.now {
 		q.memory.note(&sighting{key: q.dedupKey(env.group, env.dedup), id: env.id, seq: seq, at: m.sent, wall: env.sent})
 	}
 	return nil

@@ -11,12 +11,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"thaw/state/internal/smalldisk"
 )
 
 // TestPowerCutLosesNothing keeps the data in a file system that is itself in a file, with SyncAlways. A power cut is a
 // copy of that file: what the kernel has yet to write into it is lost.
 func TestPowerCutLosesNothing(t *testing.T) {
-	work := onSmallDisk(t, "1g")
+	work := smalldisk.Mount(t, "1g")
 	if work == "" {
 		return
 	}

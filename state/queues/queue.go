@@ -163,12 +163,14 @@ func (q *Queue) sweep(now int64) {
 	}
 	first, dropped := int64(math.MaxInt64), 0
 	for _, m := range q.index.messages {
+		if dropped == sweepMost {
+			first = now
+			break // without looking at all the others each time
+		}
 		switch {
 		case m.sent+r > now:
 			first = min(first, m.sent+r)
 		case m.spot == nowhere:
-		case dropped == sweepMost:
-			first = now
 		default:
 			dropped++
 			q.drop(m)
@@ -196,19 +198,8 @@ func (q *Queue) drop(m *message) { q.erase(m, nil) }
 func (q *Queue) erase(m *message, told func(error)) {
 	q.index.lift(m)
 	m.pending++
-	if s := q.memory.bySeq[m.seq]; s != nil && s.at+DeduplicationWindow.Milliseconds() > q.e.now() {
-		q.e.journal.add(op{kind: opDedup, queue: q.number, seq: m.seq, dedup: s.key, id: s.id, sent: s.wall}, func(rec *record, err error) {
-			if err != nil {
-				return
-			}
-			q.lock()
-			defer q.unlock()
-			if q.ended || s.rec != nil || s.at+DeduplicationWindow.Milliseconds() <= q.e.now() {
-				q.e.release(rec)
-				return
-			}
-			s.rec = rec
-		})
+	if s := q.memory.bySeq[m.seq]; s != nil {
+		q.remember(s)
 	}
 	q.e.journal.add(op{kind: opDelete, queue: q.number, seq: m.seq, tag: m.tag}, func(rec *record, err error) {
 		q.lock()
@@ -226,6 +217,26 @@ func (q *Queue) erase(m *message, told func(error)) {
 		if told != nil {
 			told(err)
 		}
+	})
+}
+
+// remember has a deduplication id stored whose message is about to be deleted, unless it is already or its window is over.
+func (q *Queue) remember(s *sighting) {
+	over := func() bool { return s.rec != nil || s.at+DeduplicationWindow.Milliseconds() <= q.e.now() }
+	if over() {
+		return
+	}
+	q.e.journal.add(op{kind: opDedup, queue: q.number, seq: s.seq, dedup: s.key, id: s.id, sent: s.wall}, func(rec *record, err error) {
+		if err != nil {
+			return
+		}
+		q.lock()
+		defer q.unlock()
+		if q.ended || over() {
+			q.e.release(rec)
+			return
+		}
+		s.rec = rec
 	})
 }
 
@@ -300,22 +311,8 @@ func (q *Queue) Purge(ctx context.Context) error {
 		q.unlock()
 		return nil
 	}
-	now := q.e.now()
-	for seq, s := range q.memory.bySeq {
-		if s.rec == nil && s.at+DeduplicationWindow.Milliseconds() > now {
-			q.e.journal.add(op{kind: opDedup, queue: q.number, seq: seq, dedup: s.key, id: s.id, sent: s.wall}, func(rec *record, err error) {
-				if err != nil {
-					return
-				}
-				q.lock()
-				defer q.unlock()
-				if q.ended || s.rec != nil {
-					q.e.release(rec)
-					return
-				}
-				s.rec = rec
-			})
-		}
+	for _, s := range q.memory.bySeq {
+		q.remember(s)
 	}
 	q.e.journal.add(op{kind: opPurge, queue: q.number, seq: last}, func(rec *record, err error) {
 		if err == nil {

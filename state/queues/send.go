@@ -101,7 +101,7 @@ func check(m *Message) error {
 }
 
 func (q *Queue) accept(m *Message, tell func(Sent)) error {
-	env := envelope{id: m.ID, sent: q.e.wall()}
+	env := envelope{id: m.ID, dedup: m.Dedup, sent: q.e.wall()}
 	if env.id == "" {
 		env.id = uuid.NewString()
 	}
@@ -111,18 +111,19 @@ func (q *Queue) accept(m *Message, tell func(Sent)) error {
 		return ErrClosed
 	}
 	delay := q.info.Options.Delay
-	var seen *sighting
-	if q.fifo {
-		env.group, env.dedup = m.Group, m.Dedup
-		if m.Dedup != "" {
-			seen = q.recognise(m, env.id, env.sent, tell)
-			if seen == nil {
-				q.unlock()
-				return nil
-			}
-		}
-	} else if m.Delay != nil {
+	switch {
+	case q.fifo:
+		env.group = m.Group
+	case m.Delay != nil:
 		delay = *m.Delay
+	}
+	var seen *sighting
+	if m.Dedup != "" {
+		seen = q.recognise(m, env.id, env.sent, tell)
+		if seen == nil {
+			q.unlock()
+			return nil
+		}
 	}
 	q.unlock()
 	env.visible = milliseconds(delay)

@@ -7,7 +7,7 @@ import (
 
 // Options is what a queue does by itself. Durations of zero mean none, not a default.
 type Options struct {
-	FIFO       bool          `json:"fifo,omitempty"`       // order within a group, and no duplicates within DeduplicationWindow
+	FIFO       bool          `json:"fifo,omitempty"`       // order within a group
 	Delay      time.Duration `json:"delay,omitempty"`      // of messages that do not bring their own
 	Visibility time.Duration `json:"visibility,omitempty"` // how long a received message is hidden
 	Retention  time.Duration `json:"retention,omitempty"`  // a message older than this is dropped; 0: never
@@ -20,7 +20,7 @@ type Options struct {
 	MaxInFlight int `json:"max_in_flight,omitempty"`
 }
 
-// DeduplicationWindow is for how long a FIFO queue remembers deduplication ids, SQS's own figure.
+// DeduplicationWindow is for how long a queue remembers deduplication ids, SQS's own figure.
 const DeduplicationWindow = 5 * time.Minute
 
 // Info describes a queue. Meta is its owner's; this package only keeps it.
@@ -39,7 +39,9 @@ type Message struct {
 	// Delay of this message; nil: the queue's. FIFO queues have only the queue's.
 	Delay *time.Duration
 	Group string // FIFO: order is kept within it
-	Dedup string // FIFO: the deduplication id
+	// Dedup is the deduplication id: where the queue has accepted one with the same within DeduplicationWindow, the message
+	// is not stored again. Empty: it has none. Those of the SQS API are for FIFO queues alone.
+	Dedup string
 	ID    string // empty: one is made
 }
 
@@ -54,7 +56,7 @@ const (
 type Sent struct {
 	ID        string
 	Sequence  uint64 // rises within the queue
-	Duplicate bool   // a FIFO queue has accepted it before; ID and Sequence are the first one's
+	Duplicate bool   // the queue has accepted it before, by its Dedup; ID and Sequence are the first one's
 	Err       error  // it was not accepted; everything else is zero then
 }
 

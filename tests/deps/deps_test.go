@@ -75,7 +75,7 @@ var bans = []ban{
 	},
 	{
 		from: "", to: "testing",
-		except: []string{"thaw/sandbox/sandboxtest", "thaw/control/internal/golden"}, // for tests alone
+		except: []string{"thaw/sandbox/sandboxtest", "thaw/control/internal/apitest", "thaw/control/internal/golden"}, // for tests alone
 		reason: "what ships does not carry the test framework",
 	},
 }

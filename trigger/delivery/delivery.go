@@ -65,6 +65,8 @@ type Delivery struct {
 	Policy     Policy `json:"policy"`
 	DeadLetter string `json:"dead_letter,omitempty"` // a queue's ARN; empty: none
 	Trace      string `json:"trace,omitempty"`       // an X-Ray trace header; empty: none
+	// Once: whoever made the delivery may have made it before, with the same id, and not know.
+	Once bool `json:"once,omitempty"`
 }
 
 // Invocation is an asynchronous invocation.
@@ -73,6 +75,7 @@ type Invocation struct {
 	Function thaw.FunctionRef
 	Payload  []byte
 	Trace    string // an X-Ray trace header, empty for none
+	Once     bool   // one with this id that was accepted a short time ago counts as this one
 }
 
 // Config is what a Deliverer needs. Now and Log may be nil.
@@ -187,7 +190,7 @@ func (d *Deliverer) attempt(ctx context.Context, x *Delivery, n int) error {
 		input = x.fill(n)
 	}
 	if to.Queue == "" {
-		return d.cfg.Enqueue(ctx, Invocation{ID: x.ID, Function: to.Function, Payload: input, Trace: x.Trace})
+		return d.cfg.Enqueue(ctx, Invocation{ID: x.ID, Function: to.Function, Payload: input, Trace: x.Trace, Once: x.Once})
 	}
 	m := queues.Message{ID: x.ID, Body: input}
 	if x.Trace != "" {

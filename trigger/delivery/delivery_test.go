@@ -140,9 +140,9 @@ func TestDelivered(t *testing.T) {
 	w := newWorld(t)
 	d := w.deliverer(t)
 	x := w.delivery(function)
-	x.Trace = "Root=1"
+	x.Trace, x.Once = "Root=1", true
 	deliver(t, d, x)
-	if len(w.invoked) != 1 || w.invoked[0].ID != x.ID || w.invoked[0].Function.Name != "f" || w.invoked[0].Function.Qualifier != "live" || string(w.invoked[0].Payload) != `{"a":1}` || w.invoked[0].Trace != "Root=1" {
+	if len(w.invoked) != 1 || !w.invoked[0].Once || w.invoked[0].ID != x.ID || w.invoked[0].Function.Name != "f" || w.invoked[0].Function.Qualifier != "live" || string(w.invoked[0].Payload) != `{"a":1}` || w.invoked[0].Trace != "Root=1" {
 		t.Errorf("%+v", w.invoked)
 	}
 	x = w.delivery(queue)

@@ -72,7 +72,7 @@ func (b *Bus) publish(ctx context.Context, e *Event, came time.Time, rules []*Ru
 			continue
 		}
 		if p := b.compile(rule); p != nil && p.Match(text) {
-			failed = append(failed, Send(ctx, b.account, rule, Occasion{e.ID, text, came, e.Trace}, b.deliver))
+			failed = append(failed, Send(ctx, b.account, rule, Occasion{ID: e.ID, Event: text, At: came, Trace: e.Trace}, b.deliver))
 		}
 	}
 	return errors.Join(failed...)
@@ -116,6 +116,7 @@ type Occasion struct {
 	Event []byte    // encoded
 	At    time.Time // when it came or was due
 	Trace string    // an X-Ray trace header, empty for none
+	Once  bool      // it may be a repeat, see delivery.Delivery
 }
 
 // Send delivers an event to all targets of a rule. A failure with one target does not keep it from the others.
@@ -130,7 +131,7 @@ func Send(ctx context.Context, account thaw.Account, rule *Rule, o Occasion, del
 		}
 		d := delivery.Delivery{
 			ID: DerivedID(o.ID, rule.ID, t.ID), Kind: delivery.FromRule, Source: rule.ARN(account), Time: o.At, Target: t.ARN,
-			Input: input, Event: o.Event, Policy: t.Policy(), Trace: o.Trace,
+			Input: input, Event: o.Event, Policy: t.Policy(), Trace: o.Trace, Once: o.Once,
 		}
 		if t.Group != nil {
 			d.Group = *t.Group

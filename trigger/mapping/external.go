@@ -139,7 +139,10 @@ func (q *externalQueue) receive(ctx context.Context, most int, wait time.Duratio
 	for i := range out.Messages {
 		m := &out.Messages[i]
 		body := aws.ToString(m.Body)
-		messages[i] = message{id: aws.ToString(m.MessageId), handle: aws.ToString(m.ReceiptHandle), body: []byte(body), record: q.record(m, body), hidden: hidden}
+		messages[i] = message{
+			id: aws.ToString(m.MessageId), handle: aws.ToString(m.ReceiptHandle), body: []byte(body), record: q.record(m, body),
+			trace: m.Attributes["AWSTraceHeader"], hidden: hidden,
+		}
 	}
 	return messages, nil
 }

@@ -62,7 +62,7 @@ func (q *fakeQueue) notify() {
 	q.changed = make(chan struct{})
 }
 
-// send adds messages; "group:body" is one of a group.
+// send adds messages; "group:body" is one of a group, and what begins with Root= a body's trace.
 func (q *fakeQueue) send(bodies ...string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -71,7 +71,10 @@ func (q *fakeQueue) send(bodies ...string) {
 		m := &fakeMessage{Received: queues.Received{ID: "id-" + body[:min(len(body), 20)], Sequence: q.sent, Body: []byte(body), Sent: time.Now()}}
 		if q.info.Options.FIFO {
 			m.Group, _, _ = strings.Cut(body, ":")
-			m.Dedup = body
+			m.Dedup = m.ID
+		}
+		if i := strings.Index(body, "Root="); i >= 0 {
+			m.Meta = queues.SQSMeta{System: map[string]queues.SQSAttribute{"AWSTraceHeader": {Type: "String", String: body[i:]}}}.Encode()
 		}
 		q.messages = append(q.messages, m)
 	}
@@ -191,6 +194,7 @@ type call struct {
 	at     time.Time
 	bodies []string
 	event  []byte
+	traces []string
 }
 
 // bench is a mapping with a function and a queue.
@@ -223,14 +227,14 @@ func (b *bench) Function(name string) (*thaw.Function, bool) {
 	return &f, name == "f" && !b.gone
 }
 
-func (b *bench) invoke(ctx context.Context, ref thaw.FunctionRef, _ string, payload []byte) (Result, error) {
+func (b *bench) invoke(ctx context.Context, asked *Call) (Result, error) {
 	var e struct {
 		Records []struct{ Body string }
 	}
-	if err := json.Unmarshal(payload, &e); err != nil || ref.Name != "f" {
-		return Result{}, fmt.Errorf("event %s for %s: %w", payload, ref.Name, err)
+	if err := json.Unmarshal(asked.Payload, &e); err != nil || asked.Function.Name != "f" {
+		return Result{}, fmt.Errorf("event %s for %s: %w", asked.Payload, asked.Function.Name, err)
 	}
-	c := call{at: time.Now(), event: payload}
+	c := call{at: time.Now(), event: asked.Payload, traces: asked.Traces}
 	for _, r := range e.Records {
 		c.bodies = append(c.bodies, r.Body)
 	}

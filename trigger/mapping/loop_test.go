@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // world is a loop over a real store.
 type world struct {
 	*bench
+	store   *state.Store
 	records *Records
 	stop    func()
 }
@@ -31,7 +33,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	w := &world{bench: newBench(t, queues.Options{}), records: NewRecords(store)}
+	w := &world{bench: newBench(t, queues.Options{}), store: store, records: NewRecords(store)}
 	w.start()
 	t.Cleanup(func() { w.stop() })
 	return w
@@ -166,6 +168,35 @@ func TestDeletingWaitsForTheFunction(t *testing.T) {
 		return errors.Is(err, state.ErrNotFound)
 	})
 	w.wantLeft("")
+}
+
+// Records that cannot be read are tried again and again, but not more often with each thing that happens meanwhile.
+func TestUnreadableRecordsAreNotReadEverFaster(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	kept := w.store.Records("event-source-mapping")
+	if err := kept.Put(t.Context(), "bad", 1); err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	w.start()
+	for n := range 50 {
+		if err := kept.Put(t.Context(), "bad", n); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+	if n := runtime.NumGoroutine() - before; n > 20 {
+		t.Errorf("%d goroutines wait to read them", n)
+	}
+	if err := kept.Delete(t.Context(), "bad"); err != nil {
+		t.Fatal(err)
+	}
+	w.queue.send("a")
+	if err := w.records.Create(t.Context(), w.mapping()); err != nil {
+		t.Fatal(err)
+	}
+	w.until("a", func() bool { return w.told() == "a" })
 }
 
 func TestOutcomesAreWrittenDown(t *testing.T) {

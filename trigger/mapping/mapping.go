@@ -46,9 +46,18 @@ type Result struct {
 	FunctionError bool
 }
 
-// Invoke invokes a function synchronously. A throttle is a *thaw.Error with CodeTooManyRequests; other errors of the
-// platform are *thaw.Error too.
-type Invoke func(ctx context.Context, function thaw.FunctionRef, qualifier string, payload []byte) (Result, error)
+// Call is an invocation for a batch of messages.
+type Call struct {
+	Function  thaw.FunctionRef
+	Qualifier string
+	Payload   []byte
+	// Traces are the X-Ray trace headers of those messages that have one, as their senders wrote them.
+	Traces []string
+}
+
+// Invoke invokes a function synchronously. A throttle is a *thaw.Error with CodeTooManyRequests, a loop that the messages
+// are part of one with CodeRecursiveInvocation; other errors of the platform are *thaw.Error too.
+type Invoke func(ctx context.Context, c *Call) (Result, error)
 
 // Config is what a Loop needs. Records, Functions, Queue and Invoke are required.
 type Config struct {
@@ -77,6 +86,7 @@ type Loop struct {
 	runners map[string]*runner // by UUID; Run's goroutine alone touches it
 	ending  map[*runner]struct{}
 	running sync.WaitGroup
+	retry   bool   // the last reading of the records did not work: the next tick reads them once more
 	said    string // the last failure that was logged
 }
 
@@ -124,12 +134,13 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-l.wake:
 		case <-ticker.C:
 			l.tick(ctx)
-			if time.Since(listed) < listAgain {
+			if !l.retry && time.Since(listed) < listAgain {
 				continue
 			}
 		}
 		listed = time.Now()
 		err := l.reconcile(ctx)
+		l.retry = err != nil
 		switch {
 		case err == nil:
 			l.said = ""
@@ -155,7 +166,6 @@ func (l *Loop) poke() {
 func (l *Loop) reconcile(ctx context.Context) error {
 	mappings, err := l.cfg.Records.All(ctx)
 	if err != nil {
-		l.again(ctx)
 		return err
 	}
 	var failed []error
@@ -171,22 +181,7 @@ func (l *Loop) reconcile(ctx context.Context) error {
 			l.end(r, drain)
 		}
 	}
-	if err := errors.Join(failed...); err != nil {
-		l.again(ctx)
-		return err
-	}
-	return nil
-}
-
-// again has the records read once more after a moment, since something did not work.
-func (l *Loop) again(ctx context.Context) {
-	l.running.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-time.After(tickEvery):
-			l.poke()
-		}
-	})
+	return errors.Join(failed...)
 }
 
 // apply does what the record of one mapping asks for.

@@ -48,7 +48,9 @@ func (s *ownQueue) receive(ctx context.Context, most int, wait time.Duration) ([
 	messages := make([]message, 0, len(received))
 	for i := range received {
 		r := &received[i]
-		messages = append(messages, message{id: r.ID, handle: r.Handle, body: r.Body, record: s.record(r), hidden: hidden})
+		m := message{id: r.ID, handle: r.Handle, body: r.Body, hidden: hidden}
+		m.record, m.trace = s.record(r)
+		messages = append(messages, m)
 	}
 	return messages, err
 }
@@ -104,8 +106,8 @@ func (s *ownQueue) receivers() int { return 1 }
 
 func (s *ownQueue) close() {}
 
-// record renders a message as the SQS service hands it to functions.
-func (s *ownQueue) record(r *queues.Received) []byte {
+// record renders a message as the SQS service hands it to functions, and gives its trace.
+func (s *ownQueue) record(r *queues.Received) (record []byte, trace string) {
 	meta, _ := queues.ParseSQSMeta(r.Meta) // what cannot be read is left out, and the body passed on
 	rec := sqsRecord{
 		MessageID: r.ID, ReceiptHandle: r.Handle, Body: string(r.Body),
@@ -127,7 +129,7 @@ func (s *ownQueue) record(r *queues.Received) []byte {
 	for name, a := range meta.Attributes {
 		rec.MessageAttributes[name] = newAttribute(a)
 	}
-	return rec.json()
+	return rec.json(), rec.Attributes.Trace
 }
 
 func (s *ownQueue) fifo() bool { return (&Source{ARN: s.arn}).FIFO() }

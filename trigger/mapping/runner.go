@@ -164,6 +164,15 @@ func (r *runner) receive(s source, f filter) {
 			continue
 		}
 		pause = firstPause
+		if len(c.carry) > 0 && r.mapping.Source.FIFO() {
+			// What had no room may be of the same groups: it must not overtake the batch, nor run beside it.
+			if !r.process(s, f, batch) {
+				r.handBack(s, c.carry)
+				c.carry = nil
+			}
+			r.gate.release()
+			continue
+		}
 		r.batches.Go(func() {
 			defer r.gate.release()
 			r.process(s, f, batch)
@@ -181,16 +190,18 @@ func (r *runner) handBack(s source, messages []message) {
 	}
 }
 
-// process has a batch go through the filter and the function, and settles it.
-func (r *runner) process(s source, f filter, batch []message) {
+// process has a batch go through the filter and the function, and settles it. It tells whether all of it is dealt with.
+func (r *runner) process(s source, f filter, batch []message) bool {
 	wanted, others := f.sift(batch)
 	r.settle(s, others)
-	if len(wanted) == 0 {
-		return
-	}
+	return len(wanted) == 0 || r.handle(s, wanted)
+}
+
+// handle is process for messages that are for the function.
+func (r *runner) handle(s source, wanted []message) bool {
 	if ending(r.how.Load()) == giveBack {
 		r.handBack(s, wanted)
-		return
+		return false
 	}
 	end := r.gate.work()
 	result, err := r.invoke(s, wanted)
@@ -198,6 +209,11 @@ func (r *runner) process(s source, f filter, batch []message) {
 	switch {
 	case r.working.Err() != nil:
 	case errors.Is(err, errGivenBack):
+	case thaw.CodeOf(err) == thaw.CodeRecursiveInvocation && len(wanted) > 1 && !r.mapping.Source.FIFO():
+		// One of them is part of a loop. The others shall not share its fate.
+		half := len(wanted) / 2
+		first := r.handle(s, wanted[:half])
+		return r.handle(s, wanted[half:]) && first
 	case err != nil:
 		r.backOff()
 		r.fail("a function cannot be invoked", err)
@@ -209,8 +225,9 @@ func (r *runner) process(s source, f filter, batch []message) {
 		r.note(resultFailed)
 		r.failed(s, wanted)
 	default:
-		r.succeeded(s, wanted, result.Payload)
+		return r.succeeded(s, wanted, result.Payload)
 	}
+	return false
 }
 
 // The outcomes that LastProcessingResult tells of, after AWS's for streams.
@@ -219,11 +236,12 @@ const (
 	resultFailed = "PROBLEM: Function call failed"
 )
 
-func (r *runner) succeeded(s source, batch []message, response []byte) {
+// succeeded settles a batch after its function's response. It tells whether all of it is dealt with.
+func (r *runner) succeeded(s source, batch []message, response []byte) bool {
 	if !r.mapping.ReportFailures {
 		r.note(resultOK)
 		r.settle(s, batch)
-		return
+		return true
 	}
 	failed, all := failures(response, batch)
 	switch {
@@ -238,7 +256,9 @@ func (r *runner) succeeded(s source, batch []message, response []byte) {
 	default:
 		r.note(resultOK)
 		r.settle(s, batch)
+		return true
 	}
+	return false
 }
 
 // errGivenBack says that a batch went back to its source.
@@ -247,13 +267,12 @@ var errGivenBack = errors.New("given back")
 // invoke invokes the function with a batch, again and again while it throttles or the platform cannot invoke it now. The
 // messages stay hidden meanwhile.
 func (r *runner) invoke(s source, batch []message) (Result, error) {
-	payload := event(batch)
-	ref := thaw.FunctionRef{Name: r.mapping.Function}
+	c := &Call{Function: thaw.FunctionRef{Name: r.mapping.Function}, Qualifier: r.mapping.Qualifier, Payload: event(batch), Traces: traces(batch)}
 	if err := r.keep(s, batch, 0); err != nil {
 		return Result{}, err
 	}
 	for pause := firstPause; ; pause = longer(pause) {
-		result, err := r.call(ref, payload)
+		result, err := r.call(c)
 		if err == nil || !passing(err) {
 			return result, err
 		}
@@ -274,15 +293,26 @@ func (r *runner) invoke(s source, batch []message) (Result, error) {
 	}
 }
 
+// traces are those that the messages of a batch have, one that several in a row have once.
+func traces(batch []message) []string {
+	var all []string
+	for i := range batch {
+		if t := batch[i].trace; t != "" && (len(all) == 0 || all[len(all)-1] != t) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
 // call invokes once. A function that is still at work when the platform waits no longer is left to itself.
-func (r *runner) call(ref thaw.FunctionRef, payload []byte) (Result, error) {
+func (r *runner) call(c *Call) (Result, error) {
 	type outcome struct {
 		result Result
 		err    error
 	}
 	ended := make(chan outcome, 1)
 	go func() {
-		result, err := r.loop.cfg.Invoke(r.working, ref, r.mapping.Qualifier, payload)
+		result, err := r.loop.cfg.Invoke(r.working, c)
 		ended <- outcome{result, err}
 	}()
 	select {

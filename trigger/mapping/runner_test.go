@@ -160,6 +160,40 @@ func TestFailedMessageHoldsBackItsGroup(t *testing.T) {
 	})
 }
 
+// What has no room in a batch may be of the same group: it comes after the batch, and not before the batch has succeeded.
+func TestLargeMessagesOfAGroupKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, queues.Options{FIFO: true})
+		failing := true
+		b.serve = func(_ context.Context, bodies []string) (Result, error) {
+			pass(time.Second)
+			if failing && strings.HasPrefix(bodies[0], "a:0") {
+				failing = false
+				return Result{FunctionError: true}, nil
+			}
+			return Result{}, nil
+		}
+		big := strings.Repeat("x", 1<<20)
+		for i := range 8 {
+			b.queue.send(fmt.Sprintf("a:%d%s", i, big))
+		}
+		_, stop := b.run(func(m *Mapping) { m.Source.ARN += ".fifo" })
+		pass(2 * time.Minute)
+		stop(drain)
+		var order []string
+		for _, c := range b.calls {
+			for _, body := range c.bodies {
+				order = append(order, body[2:3])
+			}
+			order = append(order, "|")
+		}
+		if got := strings.Join(order, ""); got != "01234|01234|567|" || b.most != 1 {
+			t.Errorf("%s, %d at the same time", got, b.most)
+		}
+		b.wantLeft("")
+	})
+}
+
 func TestThrottledBatchesCountOneReceive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, queues.Options{MaxReceives: 2, DeadLetter: "sqs/dead"})
@@ -350,6 +384,38 @@ func TestAbandonLeavesFunctionsAtWork(t *testing.T) {
 	})
 }
 
+// The function's invocation carries on what its messages bring, and a loop ends without taking other messages with it.
+func TestTracesAndLoops(t *testing.T) {
+	for _, fifo := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, queues.Options{FIFO: fifo})
+			b.serve = func(_ context.Context, bodies []string) (Result, error) {
+				if slices.Contains(bodies, "c Root=loop") {
+					return Result{}, thaw.Errorf(thaw.CodeRecursiveInvocation, "a loop")
+				}
+				return Result{}, nil
+			}
+			b.queue.send("a Root=1", "b Root=1", "c Root=loop", "d", "e Root=2")
+			_, stop := b.run(func(m *Mapping) {
+				if fifo {
+					m.Source.ARN += ".fifo"
+				}
+			})
+			synctest.Wait()
+			if got := b.calls[0].traces; !slices.Equal(got, []string{"Root=1", "Root=loop", "Root=2"}) {
+				t.Errorf("traces %q", got)
+			}
+			if fifo { // what comes later may not overtake
+				b.wantLeft("a Root=1=1 b Root=1=1 c Root=loop=1 d=1 e Root=2=1")
+			} else {
+				b.wantLeft("c Root=loop=1")
+				b.wantTold("a Root=1 b Root=1 c Root=loop d e Root=2|a Root=1 b Root=1|c Root=loop d e Root=2|c Root=loop|d e Root=2")
+			}
+			stop(giveBack)
+		})
+	}
+}
+
 func TestFilteredMessagesAreDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, queues.Options{})
@@ -390,7 +456,11 @@ func TestEventIsAsOnAWS(t *testing.T) {
 		ID: "059f36b4-87a3-44ab-83d2-661975830a7d", Handle: "AQEB", Body: []byte("Test <message>.\n\"x\""), Meta: meta.Encode(), Group: "1", Dedup: "d",
 		DeadFrom: "sqs/first.fifo", Sequence: 7, Sent: time.UnixMilli(1545082649183), FirstReceived: time.UnixMilli(1545082649185), Receives: 1,
 	}
-	got := string(event([]message{{record: q.record(&r)}}))
+	record, trace := q.record(&r)
+	if trace != meta.System["AWSTraceHeader"].String {
+		t.Errorf("trace %s", trace)
+	}
+	got := string(event([]message{{record: record}}))
 	want := `{"Records":[{"messageId":"059f36b4-87a3-44ab-83d2-661975830a7d","receiptHandle":"AQEB","body":"Test <message>.\n\"x\"",` +
 		`"attributes":{"ApproximateReceiveCount":"1","AWSTraceHeader":"Root=1-5759e988-bd862e3fe1be46a994272793","SentTimestamp":"1545082649183","SequenceNumber":"00000000000000000007","MessageGroupId":"1",` +
 		`"SenderId":"AIDAIENQZJOLO23YVJ4VO","MessageDeduplicationId":"d","ApproximateFirstReceiveTimestamp":"1545082649185",` +
@@ -407,7 +477,10 @@ func TestEventIsAsOnAWS(t *testing.T) {
 	plain := ownQueue{arn: "arn:aws:sqs:us-east-2:123456789012:my-queue", region: "us-east-2"}
 	r.Meta, r.Group, r.Dedup, r.Body = nil, "", "", []byte("Test message.")
 	var members map[string]any
-	if err := json.Unmarshal(plain.record(&r), &members); err != nil {
+	if record, trace = plain.record(&r); trace != "" {
+		t.Errorf("trace %s", trace)
+	}
+	if err := json.Unmarshal(record, &members); err != nil {
 		t.Fatal(err)
 	}
 	if members["md5OfBody"] != "e4e68fb7bd0e697a0ae8f1bb342846b3" || fmt.Sprint(members["messageAttributes"]) != "map[]" || len(members) != 9 {

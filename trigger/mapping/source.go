@@ -103,6 +103,7 @@ type message struct {
 	body   []byte // what filters see under the key body
 	// record is the message's part of the event: a JSON object.
 	record []byte
+	trace  string // AWSTraceHeader, empty for none
 	// hidden is until when nobody else gets the message; zero: for ever.
 	hidden time.Time
 }

@@ -116,7 +116,7 @@ func (l *Loop) send(ctx context.Context, e *entry, slot time.Time) error {
 	if err != nil {
 		return err
 	}
-	return events.Send(ctx, l.cfg.Account, e.rule, events.Occasion{ID: event.ID, Event: text, At: slot}, l.cfg.Deliver)
+	return events.Send(ctx, l.cfg.Account, e.rule, events.Occasion{ID: event.ID, Event: text, At: slot, Once: true}, l.cfg.Deliver)
 }
 
 // complete deletes a schedule that will not be due any more, where its ActionAfterCompletion is DELETE. One that has been

@@ -8,7 +8,8 @@
 //
 // Any number of nodes may run the loop. A slot, a time that an expression names, is claimed by a compare-and-set before it
 // is fired and noted as fired after its targets have stored what they get. A node that dies in between leaves its claim
-// behind, and when that has expired another fires the slot again, with the same ids.
+// behind, and when that has expired another fires the slot again, with the same ids. Functions and FIFO queues that got
+// theirs within the last five minutes (queues.DeduplicationWindow) do not get it twice; other queues do.
 //
 // Of slots that were missed, because no node ran or the clock was put forward, the newest is fired, once, unless it is
 // older than Config.CatchUp; a one-time schedule is fired as long as its MaximumEventAgeInSeconds allows. One that a node

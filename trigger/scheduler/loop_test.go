@@ -197,7 +197,7 @@ func TestScheduleFires(t *testing.T) {
 	if got := w.slots(); got != "1m0s 1h30m0s" {
 		t.Fatalf("fired at %s", got)
 	}
-	if got := string(w.sent[0].Input); got != "hello" {
+	if got := string(w.sent[0].Input); got != "hello" || !w.sent[0].Once {
 		t.Errorf("input %s", got)
 	}
 	want := `{"version":"0","id":"` + w.sent[1].ID + `","detail-type":"Scheduled Event","source":"aws.scheduler","account":"123456789012","time":"2026-03-02T13:30:00Z","region":"eu-west-1","resources":["arn:aws:scheduler:eu-west-1:123456789012:schedule/default/s"],"detail":"{}"}`
@@ -298,7 +298,7 @@ func TestClaimExpires(t *testing.T) {
 		t.Fatalf("while the claim holds: %s", got)
 	}
 	w.pass(t, 5*time.Second, alive)
-	if got := w.slots(); got != "1m0s 1m0s" || w.sent[0].ID != w.sent[1].ID || string(w.sent[0].Input) != string(w.sent[1].Input) {
+	if got := w.slots(); got != "1m0s 1m0s" || w.sent[0].ID != w.sent[1].ID || !w.sent[0].Once || string(w.sent[0].Input) != string(w.sent[1].Input) {
 		t.Fatalf("after it: %s, %+v", got, w.sent)
 	}
 	w.pass(t, 30*time.Second, dead, alive)

@@ -201,7 +201,7 @@ func notice(account thaw.Account, id string, slot time.Time, s *Schedule) ([]byt
 func (s *Schedule) send(ctx context.Context, account thaw.Account, slot time.Time, deliver events.Deliver) error {
 	id := events.DerivedID("schedule", s.ID, slot.Format(time.RFC3339Nano))
 	d := delivery.Delivery{
-		ID: id, Kind: delivery.FromSchedule, Source: s.ARN(account), Time: slot, Target: s.Target.ARN, Policy: s.Target.Policy,
+		ID: id, Kind: delivery.FromSchedule, Source: s.ARN(account), Time: slot, Target: s.Target.ARN, Policy: s.Target.Policy, Once: true,
 	}
 	if s.Target.Group != nil {
 		d.Group = *s.Target.Group

@@ -111,6 +111,16 @@ func (c Conversation) send(method, target string, body []byte) *httptest.Respons
 	return w
 }
 
+// Targeted sends requests on to handler with the operation's name, which they have in their path where golden files can
+// show it, in the header X-Amz-Target, as the JSON protocols have it. service is what AWS puts before it there.
+func Targeted(service string, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("X-Amz-Target", service+"."+strings.TrimPrefix(r.URL.Path, "/"))
+		r.URL.Path = "/"
+		handler.ServeHTTP(w, r)
+	})
+}
+
 // masks hide what no two runs have in common.
 var masks = []struct {
 	pattern *regexp.Regexp

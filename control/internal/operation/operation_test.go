@@ -1,9 +1,13 @@
-package paging
+package operation
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+
+	"thaw"
+	"thaw/state"
 )
 
 func same(s string) string { return s }
@@ -43,4 +47,35 @@ func TestPagesGoOnWhereOneEnded(t *testing.T) {
 			t.Errorf("token %q: %v", bad, err)
 		}
 	}
+}
+
+func TestStoredTellsOfAFullDisk(t *testing.T) {
+	full := fmt.Errorf("write record x: %w", state.ErrFull)
+	if err := Stored(full, thaw.CodeInternalServer); thaw.CodeOf(err) != thaw.CodeInternalServer || !errors.Is(err, state.ErrFull) {
+		t.Errorf("%v", err)
+	}
+	for _, err := range []error{nil, state.ErrNotFound} {
+		if got := Stored(err, thaw.CodeInternalServer); !errors.Is(got, err) || got != nil && thaw.CodeOf(got) == thaw.CodeInternalServer {
+			t.Errorf("%v became %v", err, got)
+		}
+	}
+}
+
+// FuzzAfter holds that a token is one that Token makes, or refused.
+func FuzzAfter(f *testing.F) {
+	for _, token := range []string{"", "YQ", "YQ==", "*", "\n", "_-8"} {
+		f.Add(token)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		key, err := After(&token)
+		if err != nil {
+			if !errors.Is(err, ErrToken) || key != "" {
+				t.Errorf("%q: %q, %v", token, key, err)
+			}
+			return
+		}
+		if again, err := After(Token(key)); key == "" || err != nil || again != key {
+			t.Errorf("%q is %q, and then %q, %v", token, key, again, err)
+		}
+	})
 }
