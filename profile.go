@@ -33,8 +33,9 @@ type Module struct {
 	Name string `json:"name"`
 	// Parent is the index of the module that loaded it, -1: none, or it is not known.
 	Parent int    `json:"parent"`
-	Kind   string `json:"kind"`           // one of the Module constants
-	File   string `json:"file,omitempty"` // as the function sees it, empty for what is built in
+	Kind   string `json:"kind"`             // one of the Module constants
+	Failed bool   `json:"failed,omitempty"` // it could not be loaded: not found, or its code threw
+	File   string `json:"file,omitempty"`   // as the function sees it, empty for what is built in
 	Bytes  int64  `json:"bytes,omitempty"`
 	// Start is counted from init's begin. Self is the time of the module's own code, Total with all that it loaded.
 	Start time.Duration `json:"start_ns"`

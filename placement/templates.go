@@ -202,6 +202,7 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
 	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
 	settings := template.SettingsOf(f.Tags)
+	p.measure(plan, settings)
 	if launch.TemplateArgs != nil && !settings.Off || template.WantsArchive(plan, settings) { // init runs
 		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
 	}

@@ -30,9 +30,9 @@ var bootstraps embed.FS
 
 // bootstrapFiles are what /var/runtime holds for each language; the first is the program, and native is not among them.
 var bootstrapFiles = map[string][]string{
-	"python": {"bootstrap.py", "park.py", "snapshot_restore_py.py"},
-	"nodejs": {"bootstrap.js", "park.js"},
-	"ruby":   {"bootstrap.rb", "park.rb"},
+	"python": {"bootstrap.py", "park.py", "profile.py", "snapshot_restore_py.py"},
+	"nodejs": {"bootstrap.js", "park.js", "profile.js"},
+	"ruby":   {"bootstrap.rb", "park.rb", "profile.rb"},
 }
 
 // nativeFile is native/fork.c's object in /var/runtime.
@@ -50,6 +50,8 @@ type Launch struct {
 	Args []string
 	// TemplateArgs is the command of an environment that shall become a template; nil for a runtime that cannot be forked.
 	TemplateArgs []string
+	// ProfileArgs, after Args or TemplateArgs, have the bootstrap measure init; nil where it cannot.
+	ProfileArgs []string
 	// ArchiveArgs is the command of an environment that makes the version's class-data archive, which spares its later
 	// starts the parsing and checking of classes; nil for a runtime without such archives, which are all but Java 13 and
 	// later. It takes events like any other, and every class that is loaded until the host's side of its channel is shut
@@ -102,6 +104,8 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 		Binds:   []Bind{{runtimeDir, RuntimeDir}},
 		Channel: true,
 		Version: id.language + ":" + interpreter.Version,
+
+		ProfileArgs: []string{profileOption},
 	}
 	if interpreter.Prefix != "" {
 		l.Binds = append(l.Binds, Bind{interpreter.Prefix, interpreter.Prefix})

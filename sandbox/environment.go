@@ -52,6 +52,9 @@ type Plan struct {
 	CodeDir   string // unpacked package, bound at /var/task
 	// Provisioned: it will be one of the version's provisioned concurrency, and is told so.
 	Provisioned bool
+	// Profiled, if set, has init measured, and hears of it as soon as init has ended, however it did: the profile without modules
+	// and connections, which told has in the form of runtimes.ParseProfile. It must not block.
+	Profiled func(profile thaw.InitProfile, told []byte)
 	// InitLimit bounds init; InitTimeout, or the function's own timeout when init is repeated within an invocation.
 	InitLimit time.Duration
 }
@@ -85,6 +88,8 @@ type Environment struct {
 	Served int
 	// Forked says that it was made from a template.
 	Forked bool
+	// ProfileID names the environment or template in which its init was measured, empty if it was not.
+	ProfileID string
 	// InitDuration is how long runtime and user module took; of a forked one, the whole start.
 	InitDuration time.Duration
 	// Timing holds the instants of the start.
@@ -124,6 +129,8 @@ type InitError struct {
 	*thaw.FunctionError
 	Length   time.Duration
 	TimedOut bool
+	// ProfileID names the environment if its init was measured as far as it went.
+	ProfileID string
 }
 
 // Unwrap gives the failure that the caller sees.
@@ -176,17 +183,39 @@ func newEnvironment(plan *Plan) *Environment {
 
 // ready waits for the end of a new environment's init and closes what did not get there.
 func (e *Environment) ready(ctx context.Context, plan *Plan) (*Environment, error) {
-	if err := e.waitInit(ctx, plan.InitLimit); err != nil {
+	err := e.waitInit(ctx, plan.InitLimit)
+	e.tellProfile(plan)
+	if err != nil {
+		if failure, ok := errors.AsType[*InitError](err); ok {
+			failure.ProfileID = e.ProfileID
+		}
 		e.output.drain("")
 		e.Close()
 		return nil, err
 	}
-	if err := e.process.LimitCPU(); err != nil {
+	if err = e.process.LimitCPU(); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("sandbox: limit CPU of %s: %w", plan.ID, err)
 	}
 	e.output.drain("")
 	return e, nil
+}
+
+// tellProfile passes on what the runtime told of its init. A fork's is its template's.
+func (e *Environment) tellProfile(plan *Plan) {
+	profiler, ok := e.conn.(runtimes.Profiler)
+	if !ok || plan.Profiled == nil {
+		return
+	}
+	told := profiler.TakeProfile()
+	if e.Forked || len(told) == 0 {
+		return
+	}
+	e.ProfileID = e.ID
+	plan.Profiled(thaw.InitProfile{
+		ID: e.ID, Function: e.Version.Function, Version: e.Version.Number, Generation: e.Version.Generation,
+		Runtime: plan.Launch.Version, At: e.Timing.Runtime, Length: e.Timing.Ready.Sub(e.Timing.Runtime),
+	}, told)
 }
 
 // cause is the kernel's own word for an error.
@@ -205,7 +234,7 @@ func (c *Config) spec(plan *Plan) *Spec {
 		mounts = append(mounts, Mount(b))
 	}
 	v := plan.Version
-	return &Spec{
+	spec := &Spec{
 		ID:         plan.ID,
 		NetworkKey: fmt.Sprintf("%s:%s:%d", v.Function, v.Number, v.Generation),
 		Mounts:     mounts,
@@ -216,6 +245,15 @@ func (c *Config) spec(plan *Plan) *Spec {
 		TmpMB:      v.TmpSize,
 		Channel:    launch.Channel,
 		RuntimeAPI: launch.RuntimeAPI,
+	}
+	plan.measure(spec)
+	return spec
+}
+
+// measure has the command of a spec measure init, if that is wanted.
+func (p *Plan) measure(spec *Spec) {
+	if p.Profiled != nil {
+		spec.Args = append(spec.Args[:len(spec.Args):len(spec.Args)], p.Launch.ProfileArgs...)
 	}
 }
 

@@ -18,6 +18,7 @@ const RestoreTimeout = 10 * time.Second
 func (c *Config) BootTemplate(ctx context.Context, plan *Plan) (*Environment, error) {
 	spec := c.spec(plan)
 	spec.Template, spec.Args = true, plan.Launch.TemplateArgs
+	plan.measure(spec)
 	return c.boot(ctx, plan, spec)
 }
 
@@ -61,7 +62,7 @@ func (e *Environment) Fork(ctx context.Context, c *Config, plan *Plan) (*Environ
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: fork %s: %w", plan.ID, err)
 	}
-	child.Forked = true
+	child.Forked, child.ProfileID = true, e.ProfileID
 	child.process = process
 	child.Timing.Sandboxed = time.Now()
 	child.output = newOutput(process.Output(), plan.Log)

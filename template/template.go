@@ -65,11 +65,16 @@ func initLimit(v *thaw.Version) time.Duration {
 type Settings struct {
 	Off    bool
 	Warmup string // the event; empty: none
+	// Unmeasured: init is not to be measured.
+	Unmeasured bool
 }
 
 // SettingsOf reads a function's tags.
 func SettingsOf(tags map[string]string) Settings {
-	s := Settings{Off: tags[thaw.TagSnapshot] == "off", Warmup: tags[thaw.TagWarmupEvent]}
+	s := Settings{
+		Off: tags[thaw.TagSnapshot] == "off", Warmup: tags[thaw.TagWarmupEvent],
+		Unmeasured: tags[thaw.TagInitProfile] == "off",
+	}
 	if s.Warmup == "" && tags[thaw.TagWarmup] == "true" {
 		s.Warmup = `{"warmup":true}`
 	}

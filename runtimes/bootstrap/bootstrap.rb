@@ -122,6 +122,8 @@ class LambdaRuntime
   CHANNEL = 3
   HEADER = 9
   MAX_LENGTH = 0xffffffff
+  LARGEST_PROFILE = 1024 * 1024
+  PROFILE = File.join(__dir__, 'profile.rb')
   # The types that AWS's client names to the platform; all others are one.
   KNOWN_ERRORS = %w[ArgumentError NoMethodError Exception StandardError NameError LoadError SystemExit
                     SystemStackError].freeze
@@ -138,13 +140,30 @@ class LambdaRuntime
     root = ENV.fetch('LAMBDA_TASK_ROOT', '/var/task')
     $LOAD_PATH.unshift(root) unless $LOAD_PATH.include?(root)
     LambdaGems.load if LambdaGems.brought?
-    up = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
+    @profile = load_profile if ARGV.delete('--profile')
+    @up = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
+    @profile&.begin
     load_handler(ENV.fetch('_HANDLER', ''))
-    send_frame('R', up.to_s)
+    end_profile
+    send_frame('R', @up.to_s)
     loop { serve(*receive) }
   end
 
   private
+
+  def load_profile
+    Kernel.require(PROFILE)
+    LambdaProfile
+  end
+
+  # Tells the host what init spent its time on, if it has been measured.
+  def end_profile
+    return unless @profile
+
+    body = @profile.end
+    @profile = nil
+    send_frame('T', @up.to_s, body.bytesize <= LARGEST_PROFILE ? body : '')
+  end
 
   # file.method or file.Class.method, where file may have a path and Class may be Outer::Inner.
   def load_handler(name)
@@ -161,6 +180,7 @@ class LambdaRuntime
   rescue SystemExit
     raise
   rescue Exception => e # rubocop:disable Lint/RescueException -- also what is not a StandardError fails the init
+    end_profile
     report('X', 'Init', "Init error when loading handler #{name}", e)
     leave(-4)
   end
@@ -214,7 +234,7 @@ class LambdaRuntime
 
   def trace(error)
     own = __FILE__
-    (error.backtrace || []).first(100).map { |line| text(line) }.reject { |line| line.start_with?(own, '<internal:') }
+    (error.backtrace || []).first(100).map { |line| text(line) }.reject { |line| line.start_with?(own, PROFILE, '<internal:') }
   end
 
   def text(string)
