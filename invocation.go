@@ -109,4 +109,6 @@ type Invocation struct {
 	// FailedInit is what a first init took that failed and was repeated within the invocation, as on AWS; it lies between
 	// the phases place and sandbox.
 	FailedInit time.Duration
+	// PostRuntime is how long extensions went on after the runtime had answered; it is part of Duration.
+	PostRuntime time.Duration
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -53,6 +54,9 @@ type Response struct {
 	LogTail         []byte
 	ExecutedVersion string
 	Record          thaw.Invocation
+
+	// later, where extensions go on after the response, takes the phase respond for the record that is made then.
+	later chan<- thaw.Span
 }
 
 // Catalog is the node's view of what is deployed. Function never waits.
@@ -94,6 +98,7 @@ type Config struct {
 type Invoker struct {
 	cfg     Config
 	permits *permits
+	going   sync.WaitGroup // invocations that only extensions still work on
 }
 
 // New makes an Invoker. It knows what functions claim of the concurrency while Run runs.
@@ -149,6 +154,9 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 		rec.Provisioned, rec.SpilledOver = held.provisioned, held.spilled
 		run.describeStart(&held.lease, placed)
 		taken := run.handle(ctx, &held.lease)
+		if taken && held.lease.Extended() {
+			return i.goOn(ctx, &run, &held, u), nil
+		}
 		i.release(&held)
 		if taken {
 			i.ended(r, u, &run.response)
@@ -169,6 +177,10 @@ func (i *Invoker) ended(r *Request, u *usage, response *Response) {
 // Responded ends an invocation whose request has Responds: its response was written between the given instants.
 func (i *Invoker) Responded(response *Response, begin, end time.Time) {
 	response.Record.Phases.Set(thaw.PhaseRespond, response.Record.Start, begin, end)
+	if response.later != nil {
+		response.later <- response.Record.Phases[thaw.PhaseRespond]
+		return
+	}
 	if i.cfg.Record != nil {
 		i.cfg.Record(&response.Record)
 	}
@@ -262,6 +274,8 @@ type run struct {
 	version  *thaw.Version
 	arn      string
 	response Response
+	// begin and deadline are the handler's, for what extensions do after it.
+	begin, deadline time.Time
 }
 
 // describeStart records how the environment came to be. A fork is a restore where SnapStart is set, else an init; what a
@@ -291,7 +305,12 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 		set(thaw.PhasePlace, placed, l.Begun)
 		set(thaw.PhaseFetch, l.Begun, t.Begin.Add(-l.FailedInit))
 		set(thaw.PhaseSandbox, t.Begin, t.Sandboxed)
-		set(thaw.PhaseRuntime, t.Sandboxed, t.Runtime)
+		up := t.Sandboxed
+		if !t.Extended.IsZero() {
+			up = t.Extended
+			set(thaw.PhaseExtensions, t.Sandboxed, up)
+		}
+		set(thaw.PhaseRuntime, up, t.Runtime)
 		set(thaw.PhaseInit, t.Runtime, t.Ready)
 	case thaw.StartFork:
 		if r.version.SnapStarted() {
@@ -342,6 +361,10 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	r.response.Payload = payload
 	if err != nil {
 		r.failed(l.Stream, err, end)
+	}
+	if l.Extended() {
+		r.begin, r.deadline = begin, deadline
+		return true // goOn reports it when the extensions are done
 	}
 	r.report(l.Stream, line[:0])
 	return true

@@ -143,6 +143,9 @@ type ending struct {
 // endingWorkers close environments: mostly waiting for the kernel.
 const endingWorkers = 4
 
+// slowEndings is how many environments with extensions are closed at a time: each may take the 2 s of AWS's Shutdown phase.
+const slowEndings = 64
+
 // New makes a Placer; nothing happens before Run.
 func New(cfg Config) *Placer {
 	return &Placer{
@@ -402,10 +405,15 @@ func (p *Placer) closeNow(e ending) {
 // Run makes, freezes, ages and closes environments and carries out the control API's changes, until ctx ends; then it
 // closes every environment.
 func (p *Placer) Run(ctx context.Context) error {
-	var closers, work errgroup.Group
+	var closers, slow, work errgroup.Group
+	slow.SetLimit(slowEndings)
 	for range endingWorkers {
 		closers.Go(func() error {
 			for e := range p.closing {
+				if e.instance.Extended() {
+					slow.Go(func() error { p.closeNow(e); return nil })
+					continue
+				}
 				p.closeNow(e)
 			}
 			return nil
@@ -428,6 +436,7 @@ func (p *Placer) Run(ctx context.Context) error {
 	p.closeAll()
 	close(p.closing)
 	_ = closers.Wait() // its functions return nil
+	_ = slow.Wait()    // as above
 	return err
 }
 
@@ -582,7 +591,8 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 		plan.InitLimit = sandbox.AheadLimit(v)
 	}
 	p.measure(plan, p.settingsOf(v))
-	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
+	plan.RuntimeARN = p.runtimeARN(launch.Version)
+	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, plan.RuntimeARN))
 	phase := "init"
 	initialising := time.Now()
 	for {
@@ -605,7 +615,7 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 		if phase == "invoke" || plan.Provisioned {
 			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id, Begun: begun, Fetched: fetched}
 		}
-		phase, plan.ID = "invoke", sandbox.NewID()
+		phase, plan.ID, plan.Repeated = "invoke", sandbox.NewID(), true
 		plan.InitLimit = time.Duration(v.Timeout) * time.Second
 	}
 }

@@ -131,7 +131,7 @@ func invokeOnce(t *testing.T, l *Launch, v *thaw.Version, code string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(listener, nil)
+	conn := ServeAPI(listener, nil, nil)
 	defer conn.Close()
 	args := slices.Clone(l.Args)
 	for i := range args {

@@ -70,6 +70,11 @@ type Launch struct {
 	Channel, RuntimeAPI bool
 	// Version is what INIT_START shows: "python:3.11.2", "provided:al2023".
 	Version string
+	// Extensions are the names of the files in /opt/extensions, sorted, which Launcher starts before Args; extensions.BindOpt
+	// fills both in.
+	Extensions []string
+	// Launcher is the program on the host that starts the extensions; set where there are some.
+	Launcher string
 }
 
 // Launch says how to start the version's runtime, whose unpacked code is in codeDir. A runtime that this host cannot

@@ -31,6 +31,9 @@ func (e *Environment) Park(ctx context.Context) (hazards []string, err error) {
 	if !isTemplate || !canPark {
 		return nil, fmt.Errorf("sandbox: %s is no template", e.ID)
 	}
+	if hazards := e.extensionHazards(); hazards != nil {
+		return hazards, nil
+	}
 	err = parker.Park(ctx)
 	e.output.drain("")
 	if errors.Is(err, io.EOF) {
@@ -67,7 +70,7 @@ func (e *Environment) Fork(ctx context.Context, c *Config, plan *Plan) (*Environ
 	child.Timing.Sandboxed = time.Now()
 	child.output = newOutput(process.Output(), plan.Log)
 	child.conn = runtimes.NewFrames(process.Channel())
-	if child, err = child.ready(ctx, plan); err != nil {
+	if child, err = child.ready(ctx, c, plan); err != nil {
 		return nil, err
 	}
 	child.InitDuration = child.Timing.Ready.Sub(child.Timing.Begin)

@@ -38,6 +38,7 @@ type output struct {
 	done chan struct{}
 
 	mu        sync.Mutex
+	tap       func(at time.Time, message []byte) // nil: only the log hears of messages
 	parser    *runtimes.Output
 	requestID string
 	line      []byte
@@ -103,9 +104,19 @@ func (o *output) write(message []byte, at time.Time) {
 	}
 	o.line = append(append(o.line[:0], message...), '\n')
 	o.log.Write(at, o.requestID, o.line)
+	if o.tap != nil {
+		o.tap(at, o.line)
+	}
 	if cap(o.line) > keptLine {
 		o.line = nil
 	}
+}
+
+// listen has fn hear of each message as well; nil ends that. fn must not block.
+func (o *output) listen(fn func(at time.Time, message []byte)) {
+	o.mu.Lock()
+	o.tap = fn
+	o.mu.Unlock()
 }
 
 // begin says which invocation the following output belongs to.

@@ -19,6 +19,7 @@ import (
 
 	"thaw"
 	"thaw/runtimes"
+	"thaw/runtimes/extensions"
 	"thaw/sandbox"
 )
 
@@ -97,6 +98,8 @@ func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn str
 		return nil, Report{State: StateOff, Reasons: []string{"the tag " + thaw.TagSnapshot + " is off"}}, nil
 	case plan.Launch.TemplateArgs == nil:
 		return nil, Report{State: StateUnsupported, Reasons: []string{"the runtime " + plan.Version.Runtime + " cannot be forked"}}, nil
+	case len(plan.Launch.Extensions) > 0:
+		return nil, Report{State: StateUnsafe, Reasons: []string{extensions.Hazard(plan.Launch.Extensions)}}, nil
 	}
 	bounded := *plan
 	bounded.InitLimit = initLimit(plan.Version)
