@@ -356,18 +356,20 @@ func appendID(b []byte, id string) []byte {
 		form = idHex
 		copy(digits[:], id)
 	}
-	if form != idText {
-		out := append(b, form)
-		for k := 0; k < len(digits); k += 2 {
-			high, low := hexValue(digits[k]), hexValue(digits[k+1])
-			if high > 15 || low > 15 {
-				return append(append(b, idText), id...)
-			}
-			out = append(out, high<<4|low)
-		}
-		return out
+	start := len(b)
+	b = append(b, form)
+	if form == idText {
+		return append(b, id...)
 	}
-	return append(append(b, idText), id...)
+	for k := 0; k < len(digits); k += 2 {
+		high, low := hexValue(digits[k]), hexValue(digits[k+1])
+		if high > 15 || low > 15 {
+			b = append(b[:start], idText)
+			return append(b, id...)
+		}
+		b = append(b, high<<4|low)
+	}
+	return b
 }
 
 // hexValue is the value of a lower-case hex digit, more than 15 for anything else.
