@@ -57,6 +57,7 @@ func (a *API) Register(s *awsapi.Service) {
 	awsapi.Handle(s, "PutMetricData", a.putMetricData)
 	awsapi.Handle(s, "ListMetrics", a.listMetrics)
 	awsapi.Handle(s, "GetMetricStatistics", a.getMetricStatistics)
+	awsapi.Handle(s, "GetMetricData", a.getMetricData)
 }
 
 func invalid(format string, args ...any) error {
