@@ -282,7 +282,7 @@ type run struct {
 // spare's start took is nobody's, since it was over before the request came.
 func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	rec := &r.response.Record
-	rec.Kind, rec.Cause, rec.EnvironmentID = l.Kind, l.Cause, l.ID
+	rec.Kind, rec.Cause, rec.EnvironmentID, rec.ProfileID = l.Kind, l.Cause, l.ID, l.ProfileID
 	// Nothing stays of an environment that had died before it took the event.
 	rec.InitDuration, rec.RestoreDuration, rec.BilledRestore = 0, 0, 0
 	clear(rec.Phases[thaw.PhasePlace:thaw.PhaseHandler])
@@ -383,7 +383,7 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 		return nil, err
 	}
 	rec := &r.response.Record
-	rec.Kind, rec.Cause, rec.EnvironmentID = thaw.StartBoot, failure.Cause, failure.EnvironmentID
+	rec.Kind, rec.Cause, rec.EnvironmentID, rec.ProfileID = thaw.StartBoot, failure.Cause, failure.EnvironmentID, failure.ProfileID
 	now := time.Now()
 	begun, fetched := failure.Begun, failure.Fetched
 	if begun.Before(placed) {

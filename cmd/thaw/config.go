@@ -45,6 +45,7 @@ type config struct {
 	Schedules    schedulesConfig   `yaml:"schedules"`
 	Logs         logsConfig        `yaml:"logs"`
 	Invocations  invocationsConfig `yaml:"invocations"`
+	Telemetry    telemetryConfig   `yaml:"telemetry"`
 }
 
 // fidelity says whether the platform is as slow as AWS where it could be quicker.
@@ -154,6 +155,11 @@ type invocationsConfig struct {
 	MaxAge   time.Duration `yaml:"max_age"`
 }
 
+type telemetryConfig struct {
+	// InitProfile has every init measured: what it imports and connects to.
+	InitProfile bool `yaml:"init_profile"`
+}
+
 // defaults is the configuration of a start without a file.
 func defaults() config {
 	return config{
@@ -178,6 +184,7 @@ func defaults() config {
 		Logs:      logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
 
 		Invocations: invocationsConfig{MaxBytes: 256 << 20, MaxAge: 7 * 24 * time.Hour},
+		Telemetry:   telemetryConfig{InitProfile: true},
 	}
 }
 

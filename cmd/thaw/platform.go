@@ -168,6 +168,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Spares:          cfg.Environments.Spares, MaxVersionSpares: cfg.Environments.MaxVersionSpares, MaxSpares: cfg.Environments.MaxSpares,
 		InactiveAfter: cfg.Environments.InactiveAfter,
 		MaxTemplates:  cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
+		Profiled: watching.profiled(cfg),
 	})
 	g.run(ctx, "placement", placer.Run)
 	g.run(ctx, "archive sweep", func(ctx context.Context) error { return sweepArchives(ctx, store, registry, log) })

@@ -37,5 +37,13 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 // record takes the record of an invocation that has ended.
 func (s *telemetrySide) record(i *thaw.Invocation) { s.recorder.Add(i) }
 
+// profiled takes the profiles of inits; nil where inits are not measured.
+func (s *telemetrySide) profiled(cfg *config) func(*thaw.InitProfile) {
+	if !cfg.Telemetry.InitProfile {
+		return nil
+	}
+	return s.recorder.Profiled
+}
+
 // throttled takes note of an invocation that was refused.
 func (s *telemetrySide) throttled(_, _, _ string) {}

@@ -20,6 +20,10 @@ import (
 type Runtime struct {
 	// Init runs before the process is ready. Its error ends the process with exit status 1.
 	Init func(spec *sandbox.Spec, output io.Writer) error
+	// Profile is what a process tells of its init, nil for nothing. Failure, if not empty, is the type of the error that it
+	// then says it failed to initialise with.
+	Profile func(spec *sandbox.Spec) []byte
+	Failure string
 	// Handle answers one event. Its error ends the process with exit status 1.
 	Handle func(spec *sandbox.Spec, event []byte, output io.Writer) ([]byte, error)
 	// Last runs when the host has shut its side of the channel for writing, and gives the exit status; nil is a process that
@@ -60,7 +64,7 @@ func (t *template) Park() error                { return nil }
 
 func (t *template) Fork(_ context.Context, spec *sandbox.ForkSpec) (sandbox.Process, error) {
 	runtime := t.driver.Runtime
-	runtime.Init = nil
+	runtime.Init, runtime.Profile, runtime.Failure = nil, nil, ""
 	if runtime.Fork != nil {
 		if err := runtime.Fork(); err != nil {
 			return nil, err
@@ -112,6 +116,16 @@ func (p *process) run(r Runtime, spec *sandbox.Spec) {
 			return
 		}
 	}
+	if r.Profile != nil {
+		if told := r.Profile(spec); told != nil && p.send('T', told) != nil {
+			return
+		}
+	}
+	if r.Failure != "" {
+		_ = p.sendMeta('X', r.Failure, []byte(`{"errorType":"`+r.Failure+`"}`)) // the host that does not hear it sees the end
+		p.exit.Code = 1
+		return
+	}
 	if p.send('R', nil) != nil {
 		p.exit.Signal = syscall.SIGKILL.String()
 		return
@@ -146,11 +160,14 @@ func (p *process) run(r Runtime, spec *sandbox.Spec) {
 	}
 }
 
-func (p *process) send(kind byte, body []byte) error {
-	frame := make([]byte, 9, 9+len(body))
+func (p *process) send(kind byte, body []byte) error { return p.sendMeta(kind, "", body) }
+
+func (p *process) sendMeta(kind byte, meta string, body []byte) error {
+	frame := make([]byte, 9, 9+len(meta)+len(body))
 	frame[0] = kind
+	binary.BigEndian.PutUint32(frame[1:], uint32(len(meta)))
 	binary.BigEndian.PutUint32(frame[5:], uint32(len(body)))
-	_, err := p.inside.Write(append(frame, body...))
+	_, err := p.inside.Write(append(append(frame, meta...), body...))
 	return err
 }
 
