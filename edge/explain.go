@@ -246,9 +246,15 @@ var coldKinds = []thaw.StartKind{thaw.StartProvisioned, thaw.StartSpare, thaw.St
 func (e *explainer) explain(i *thaw.Invocation, attempt int) attemptView {
 	c := anatomy.Case{
 		Invocation: i, Attempt: attempt, Usual: e.usual(i), Warm: e.warm, Profile: e.profile(i),
-		MeasuresInit: e.server.cfg.MeasuresInit, Template: e.template(i.Version),
+		Template: e.template(i.Version),
+	}
+	if !e.server.cfg.MeasuresInit {
+		c.NotMeasured = "telemetry.init_profile is off"
 	}
 	if e.function != nil {
+		if e.function.Tags[thaw.TagInitProfile] == "off" {
+			c.NotMeasured = "the function has the tag " + thaw.TagInitProfile + "=off"
+		}
 		if v := e.function.InForce(i.Version); v != nil {
 			c.Handler, c.Timeout = v.Handler, v.Timeout
 		}

@@ -65,7 +65,7 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{
 			name: "heavy import, tag off",
-			of: Case{Invocation: boot(520, 3), Profile: pandas(), Handler: "app.handler", MeasuresInit: true,
+			of: Case{Invocation: boot(520, 3), Profile: pandas(), Handler: "app.handler",
 				Template: Template{State: "off", Reasons: []string{"the tag thaw:snapshot is off"}}},
 			dominant: "init", first: "init",
 			want: []string{
@@ -93,7 +93,7 @@ func TestVerdicts(t *testing.T) {
 		},
 		{
 			name:     "init not measured",
-			of:       Case{Invocation: boot(520, 3), Template: Template{State: "unsupported", Reasons: []string{"the runtime provided.al2023 cannot be forked"}}},
+			of:       Case{Invocation: boot(520, 3), NotMeasured: "telemetry.init_profile is off", Template: Template{State: "unsupported", Reasons: []string{"the runtime provided.al2023 cannot be forked"}}},
 			dominant: "init", first: "init",
 			want: []string{"Init took 520 ms. What it did was not measured, since telemetry.init_profile is off.", "the runtime provided.al2023 cannot be forked"},
 		},

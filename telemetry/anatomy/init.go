@@ -18,10 +18,10 @@ func initCosts(c *Case, length time.Duration) []Finding {
 	}
 	if c.Profile == nil || len(c.Profile.Modules)+len(c.Profile.Connections) == 0 {
 		whole.What = fmt.Sprintf("Init took %s ms. What it did was not measured", ms(length))
-		if c.MeasuresInit {
+		if c.NotMeasured == "" {
 			whole.What += ": this runtime does not tell, or its profile is not kept any more."
 		} else {
-			whole.What += ", since telemetry.init_profile is off."
+			whole.What += ", since " + c.NotMeasured + "."
 		}
 		whole.Do = "Load what a call does not need inside the handler that needs it" + orFork(c) + "."
 		return []Finding{whole}

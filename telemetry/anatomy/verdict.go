@@ -37,8 +37,8 @@ type Case struct {
 	Timeout int
 	// Attempt counts the attempts of an asynchronous invocation, from 1; 0 for others.
 	Attempt int
-	// MeasuresInit: profiles of inits are made; without one, it is not for want of the setting.
-	MeasuresInit bool
+	// NotMeasured says why the function's inits are not measured, as a clause; empty: they are.
+	NotMeasured string
 }
 
 // Verdict is what is to be said about an invocation. All texts are sentences.
