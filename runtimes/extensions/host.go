@@ -107,8 +107,9 @@ type extension struct {
 	invoke, shutdown bool
 	state            state
 	errorType        string
-	subscribed       string      // the API by which it takes telemetry, empty: none
-	deliver          chan []byte // at most one event that it has not fetched
+	subscribed       string        // the API by which it takes telemetry, empty: none
+	deliver          chan []byte   // at most one event that it has not fetched
+	replaced         chan struct{} // closed when another call of next takes the place of the one that waits
 }
 
 func (x *extension) events() []string {

@@ -262,8 +262,8 @@ func (l *launcherConn) command(parts ...byte) {
 	if l.conn == nil || l.closed {
 		return
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(commandWait))
-	l.conn.Write(parts) //nolint:errcheck // a launcher that has gone is seen by the reader
+	l.conn.SetWriteDeadline(time.Now().Add(commandWait)) //nolint:errcheck // a launcher that has gone is seen by the reader
+	l.conn.Write(parts) //nolint:errcheck // as above
 }
 
 func (l *launcherConn) start(index int, name string) {

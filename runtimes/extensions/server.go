@@ -203,7 +203,8 @@ func (h *Host) identified(serve func(http.ResponseWriter, *http.Request, *extens
 	}
 }
 
-// serveNext waits for the extension's next event. A call that replaces one which the extension has given up is taken.
+// serveNext waits for the extension's next event. Of several calls the last one gets it: the extension may have given up the
+// others without the platform knowing.
 func (h *Host) serveNext(w http.ResponseWriter, r *http.Request, x *extension) {
 	h.mu.Lock()
 	from := x.state
@@ -213,15 +214,23 @@ func (h *Host) serveNext(w http.ResponseWriter, r *http.Request, x *extension) {
 			x.state = stateReady
 			h.notify()
 		}
+		if x.replaced != nil {
+			close(x.replaced)
+		}
+		x.replaced = make(chan struct{})
 	default:
 		h.mu.Unlock()
 		refuse(w, http.StatusForbidden, "Extension.InvalidExtensionState", notAllowed(from, stateReady, x.id))
 		return
 	}
+	replaced := x.replaced
 	h.mu.Unlock()
 	var body []byte
 	select {
 	case body = <-x.deliver:
+	case <-replaced:
+		refuse(w, http.StatusForbidden, "Extension.InvalidExtensionState", notAllowed(stateReady, stateReady, x.id))
+		return
 	case <-r.Context().Done():
 		return
 	case <-h.ctx.Done():
