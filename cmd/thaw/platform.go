@@ -179,6 +179,12 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	})
 	g.run(ctx, "limits", invoker.Run)
 
+	g.onStop("extensions", func() error {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		invoker.Drain(drain)
+		return nil
+	})
 	events, err := startEvents(ctx, &eventParts{
 		cfg: cfg, account: account, store: store, queues: messages, invoker: invoker, placer: placer, log: log,
 	}, g)

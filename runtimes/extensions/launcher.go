@@ -263,7 +263,7 @@ func (l *launcherConn) command(parts ...byte) {
 		return
 	}
 	l.conn.SetWriteDeadline(time.Now().Add(commandWait)) //nolint:errcheck // a launcher that has gone is seen by the reader
-	l.conn.Write(parts) //nolint:errcheck // as above
+	l.conn.Write(parts)                                  //nolint:errcheck // as above
 }
 
 func (l *launcherConn) start(index int, name string) {
