@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,23 +74,40 @@ const (
 	MetricThrottles = "Throttles"         // by Reason: each refused invocation counts 1
 )
 
+// MetricConcurrent is in NamespaceLambda, and for readers of its Maximum.
+const MetricConcurrent = "ConcurrentExecutions"
+
 // functionKey is what invocations are told apart by.
 type functionKey struct{ function, version, alias string }
 
 // functionSeries are the series of the invocations of one key, found when they are first needed.
 type functionSeries struct {
-	own    [numOwn]*series
-	starts map[thaw.StartKind]*startSeries
-	phases [thaw.NumPhases]*series
-	causes map[thaw.Cause]*series
+	key     functionKey
+	own     [numOwn]tally
+	starts  map[thaw.StartKind]*startSeries
+	phases  [thaw.NumPhases]*series
+	causes  map[thaw.Cause]*series
+	touched bool
 }
 
-type startSeries struct{ count, cold, all *series }
+type startSeries struct {
+	count, all tally
+	cold       *series
+}
+
+// tally puts equal values of one batch together, which most of an invocation's are: adding to a histogram costs more.
+type tally struct {
+	series *series
+	slot   int64
+	v, n   float64
+}
 
 // lambdaSeries remembers series, so that no identity is made for each invocation.
 type lambdaSeries struct {
 	functions map[functionKey]*functionSeries
-	account   [numOwn]*series
+	account   [numOwn]tally
+	touched   []*functionSeries // have tallies that count something
+	moves     []move            // for concurrency to reuse
 }
 
 func newLambdaSeries() lambdaSeries {
@@ -110,6 +129,8 @@ func (m *Metrics) Invocations(records []thaw.Invocation) {
 	for i := range records {
 		m.invocation(&records[i])
 	}
+	m.settleTallies()
+	m.concurrency(records)
 	m.askForFlush()
 }
 
@@ -117,11 +138,15 @@ func (m *Metrics) invocation(r *thaw.Invocation) {
 	key := functionKey{r.Function, r.Version, r.Alias}
 	f := m.lambda.functions[key]
 	if f == nil {
-		f = &functionSeries{starts: map[thaw.StartKind]*startSeries{}, causes: map[thaw.Cause]*series{}}
+		f = &functionSeries{key: key, starts: map[thaw.StartKind]*startSeries{}, causes: map[thaw.Cause]*series{}}
 		m.lambda.functions[key] = f
 	}
+	if !f.touched {
+		f.touched = true
+		m.lambda.touched = append(m.lambda.touched, f)
+	}
 	slot := slotOf(r.Start, 60)
-	add := func(metric int, v float64) { m.addOwn(f, key, metric, slot, v) }
+	add := func(metric int, v float64) { m.addOwn(f, metric, slot, v) }
 	add(invocations, 1)
 	add(errorsMetric, flag(r.Failed || r.ErrorType != ""))
 	add(throttles, 0)
@@ -151,6 +176,52 @@ func (m *Metrics) invocation(r *thaw.Invocation) {
 	m.start(f, r, slot)
 }
 
+// concurrency adds how many invocations of these ran at the same time at most, of each function and of all. What runs for longer is
+// seen by the gauges that are polled; this sees what is shorter than a second.
+func (m *Metrics) concurrency(records []thaw.Invocation) {
+	moves := m.lambda.moves[:0]
+	for i := range records {
+		r := &records[i]
+		served := r.Phases[thaw.PhaseHandler]
+		begin := r.Start.UnixNano()
+		end := begin + int64(served.Start+served.Length)
+		moves = append(moves, move{begin, i, 1}, move{max(end, begin+1), i, -1})
+	}
+	slices.SortFunc(moves, func(a, b move) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.by, b.by)) })
+	type peak struct{ now, most int }
+	running := map[string]*peak{}
+	var all peak
+	up := func(p *peak, by int) { p.now += by; p.most = max(p.most, p.now) }
+	for _, move := range moves {
+		name := records[move.record].Function
+		p := running[name]
+		if p == nil {
+			p = &peak{}
+			running[name] = p
+		}
+		up(p, move.by)
+		up(&all, move.by)
+	}
+	m.lambda.moves = moves
+	slot := int64(0)
+	for i := range records {
+		slot = max(slot, slotOf(records[i].Start, 60))
+	}
+	for name, p := range running {
+		m.addTo(m.find(NamespaceLambda, MetricConcurrent, UnitCount, []Dimension{{DimensionFunction, name}}), slot, float64(p.most), 1)
+	}
+	if all.most > 0 {
+		m.addTo(m.find(NamespaceLambda, MetricConcurrent, UnitCount, nil), slot, float64(all.most), 1)
+	}
+}
+
+// move is a beginning (+1) or an end (-1) of a record's invocation.
+type move struct {
+	at     int64 // ns
+	record int
+	by     int
+}
+
 // start adds how the environment came to be.
 func (m *Metrics) start(f *functionSeries, r *thaw.Invocation, slot int64) {
 	if r.Kind == "" {
@@ -159,26 +230,27 @@ func (m *Metrics) start(f *functionSeries, r *thaw.Invocation, slot int64) {
 	s := f.starts[r.Kind]
 	if s == nil {
 		kind := Dimension{DimensionStartKind, string(r.Kind)}
-		s = &startSeries{
-			count: m.thawSeries(MetricStarts, UnitCount, r.Function, kind),
-			cold:  m.thawSeries(MetricColdStart, UnitMilliseconds, r.Function, kind),
-			all:   m.thawSeries(MetricStarts, UnitCount, "", kind),
-		}
+		s = &startSeries{}
+		s.count.series = m.thawSeries(MetricStarts, UnitCount, r.Function, kind)
+		s.all.series = m.thawSeries(MetricStarts, UnitCount, "", kind)
 		f.starts[r.Kind] = s
 	}
-	m.addTo(s.count, slot, 1)
-	m.addTo(s.all, slot, 1)
+	m.tally(&s.count, slot, 1)
+	m.tally(&s.all, slot, 1)
 	if r.Kind == thaw.StartWarm {
 		return
 	}
-	m.addTo(s.cold, slot, milliseconds(r.Phases[thaw.PhaseHandler].Start))
+	if s.cold == nil {
+		s.cold = m.thawSeries(MetricColdStart, UnitMilliseconds, r.Function, Dimension{DimensionStartKind, string(r.Kind)})
+	}
+	m.addTo(s.cold, slot, milliseconds(r.Phases[thaw.PhaseHandler].Start), 1)
 	if r.Cause != "" {
 		c := f.causes[r.Cause]
 		if c == nil {
 			c = m.thawSeries(MetricCauses, UnitCount, r.Function, Dimension{DimensionCause, string(r.Cause)})
 			f.causes[r.Cause] = c
 		}
-		m.addTo(c, slot, 1)
+		m.addTo(c, slot, 1, 1)
 	}
 	for phase := range thaw.NumPhases {
 		if r.Phases[phase].Length <= 0 || phase >= thaw.PhaseHandler {
@@ -187,24 +259,59 @@ func (m *Metrics) start(f *functionSeries, r *thaw.Invocation, slot int64) {
 		if f.phases[phase] == nil {
 			f.phases[phase] = m.thawSeries(MetricPhase, UnitMilliseconds, r.Function, Dimension{DimensionPhase, phase.String()})
 		}
-		m.addTo(f.phases[phase], slot, milliseconds(r.Phases[phase].Length))
+		m.addTo(f.phases[phase], slot, milliseconds(r.Phases[phase].Length), 1)
 	}
 }
 
 // addOwn adds to a metric of a function and, in AWS/Lambda, to that over all functions.
-func (m *Metrics) addOwn(f *functionSeries, key functionKey, metric int, slot int64, v float64) {
+func (m *Metrics) addOwn(f *functionSeries, metric int, slot int64, v float64) {
 	of := &ownMetrics[metric]
-	if f.own[metric] == nil {
-		f.own[metric] = m.find(of.namespace, of.name, of.unit, ownDimensions(of.namespace, key))
+	t := &f.own[metric]
+	if t.series == nil {
+		t.series = m.find(of.namespace, of.name, of.unit, ownDimensions(of.namespace, f.key))
 	}
-	m.addTo(f.own[metric], slot, v)
+	m.tally(t, slot, v)
 	if of.namespace != NamespaceLambda {
 		return
 	}
-	if m.lambda.account[metric] == nil {
-		m.lambda.account[metric] = m.find(of.namespace, of.name, of.unit, nil)
+	all := &m.lambda.account[metric]
+	if all.series == nil {
+		all.series = m.find(of.namespace, of.name, of.unit, nil)
 	}
-	m.addTo(m.lambda.account[metric], slot, v)
+	m.tally(all, slot, v)
+}
+
+func (m *Metrics) tally(t *tally, slot int64, v float64) {
+	if t.n > 0 && (t.v != v || t.slot != slot) {
+		m.settleTally(t)
+	}
+	t.slot, t.v = slot, v
+	t.n++
+}
+
+func (m *Metrics) settleTally(t *tally) {
+	if t.n > 0 {
+		m.addTo(t.series, t.slot, t.v, t.n)
+		t.n = 0
+	}
+}
+
+func (m *Metrics) settleTallies() {
+	for _, f := range m.lambda.touched {
+		f.touched = false
+		for i := range f.own {
+			m.settleTally(&f.own[i])
+		}
+		for _, s := range f.starts {
+			m.settleTally(&s.count)
+			m.settleTally(&s.all)
+		}
+	}
+	clear(m.lambda.touched)
+	m.lambda.touched = m.lambda.touched[:0]
+	for i := range m.lambda.account {
+		m.settleTally(&m.lambda.account[i])
+	}
 }
 
 // ownDimensions are a function's in a namespace, from the widest to the narrowest.
@@ -247,12 +354,12 @@ func (m *Metrics) find(namespace, name, unit string, dimensions []Dimension) *se
 	return m.memory.find(&id, m.buffer)
 }
 
-func (m *Metrics) addTo(s *series, slot int64, v float64) {
+func (m *Metrics) addTo(s *series, slot int64, v, count float64) {
 	if s == nil {
-		m.memory.refused[reasonSeries]++
+		m.memory.refused[reasonSeries] += uint64(count)
 		return
 	}
-	m.memory.add(s, slot, v, 1)
+	m.memory.add(s, slot, v, count)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -284,8 +391,8 @@ func (m *Metrics) Observe(name, function, qualifier, unit string, value float64)
 	if m.stopped {
 		return
 	}
-	m.addTo(m.find(NamespaceLambda, name, unit, []Dimension{{DimensionFunction, function}, {DimensionResource, resource(function, qualifier)}}), slot, value)
-	m.addTo(m.find(NamespaceLambda, name, unit, nil), slot, value)
+	m.addTo(m.find(NamespaceLambda, name, unit, []Dimension{{DimensionFunction, function}, {DimensionResource, resource(function, qualifier)}}), slot, value, 1)
+	m.addTo(m.find(NamespaceLambda, name, unit, nil), slot, value, 1)
 }
 
 // events are counted on the request path, without a lock, and drained once a second.

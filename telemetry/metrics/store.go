@@ -29,7 +29,7 @@ const (
 
 // Of the store.
 const (
-	blockRange     = 30 * time.Minute // what a killed platform has to read again, and what is in memory
+	blockRange     = 2 * time.Hour // values that come late make a block for each of their ranges
 	walSegment     = 16 << 20
 	stripes        = 1 << 10
 	writeBuffer    = 64 << 10
@@ -59,7 +59,7 @@ func openStore(_ context.Context, dir string, cfg *Config) (*store, error) {
 	o.StripeSize = stripes
 	o.HeadChunksWriteBufferSize = writeBuffer
 	o.WALReplayConcurrency = 1 // environments are being made meanwhile
-	o.NoLockfile = true // the data directory has one
+	o.NoLockfile = true        // the data directory has one
 	db, err := tsdb.Open(dir, slog.New(warnings{cfg.Log.Handler()}), nil, o, nil)
 	if err != nil {
 		return nil, err
@@ -284,6 +284,8 @@ func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
 }
 
-func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler { return warnings{w.Handler.WithAttrs(attrs)} }
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
 
 func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
