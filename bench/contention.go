@@ -222,9 +222,11 @@ func (oneFunction) Watch(ctx context.Context, _ func(state.Change)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
-func (oneFunction) Retain(string) func()                        { return func() {} }
-func (oneFunction) Dir(context.Context, string) (string, error) { return "", nil }
-func (oneFunction) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
+func (oneFunction) Retain(string) func()                             { return func() {} }
+func (oneFunction) RetainLayers([]string) func()                     { return func() {} }
+func (oneFunction) Dir(context.Context, string) (string, error)      { return "", nil }
+func (oneFunction) Layers(context.Context, []string) (string, error) { return "", nil }
+func (oneFunction) Launch(context.Context, *thaw.Version, string, string) (*runtimes.Launch, error) {
 	return &runtimes.Launch{Args: []string{"none"}, Channel: true, Version: "none"}, nil
 }
 

@@ -77,7 +77,7 @@ func TestDocumentedOperations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	api, err := lambda.New(lambda.Config{Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage, Mappings: mapping.NewRecords(store), Queue: func(string) (queues.Info, bool) { return queues.Info{}, false }})
+	api, err := lambda.New(lambda.Config{Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage, Layers: store.Records(thaw.LayerRecords), Mappings: mapping.NewRecords(store), Queue: func(string) (queues.Info, bool) { return queues.Info{}, false }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,4 +224,4 @@ type noRuntime struct{}
 
 func (noRuntime) Check(string) error { return fmt.Errorf("none") }
 
-func noPackage(context.Context, io.ReaderAt, int64) error { return fmt.Errorf("none") }
+func noPackage(context.Context, io.ReaderAt, int64) (int64, error) { return 0, fmt.Errorf("none") }

@@ -30,15 +30,17 @@ type Store interface {
 	Watch(ctx context.Context, fn func(state.Change)) error
 }
 
-// Packages gives a version's unpacked code on this node. A tree stays while it is retained.
+// Packages gives a version's unpacked code on this node, and its layers joined. A tree stays while it is retained.
 type Packages interface {
 	Dir(ctx context.Context, sha256 string) (string, error)
 	Retain(sha256 string) (release func())
+	Layers(ctx context.Context, sha256 []string) (string, error)
+	RetainLayers(sha256 []string) (release func())
 }
 
 // Launcher knows how to start a version's runtime.
 type Launcher interface {
-	Launch(ctx context.Context, v *thaw.Version, codeDir string) (*runtimes.Launch, error)
+	Launch(ctx context.Context, v *thaw.Version, codeDir, optDir string) (*runtimes.Launch, error)
 }
 
 // Config is what placement is made of.
@@ -47,6 +49,8 @@ type Config struct {
 	Packages Packages
 	Launcher Launcher
 	Sandbox  *sandbox.Config
+	// Programs is the folder in which what environments need besides their runtime is kept: what starts extensions.
+	Programs string
 	Logs     *telemetry.Logs
 	Log      *slog.Logger
 	// MaxEnvironments bounds the environments of this node, made or being made.
@@ -524,7 +528,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpos
 
 // fork makes an environment from a template.
 func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version, as purpose) (*Instance, error) {
-	release := p.cfg.Packages.Retain(v.Code.SHA256)
+	release := p.retain(v)
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
 	begin := time.Now()
@@ -564,27 +568,27 @@ func initStatus(err error) (status, errorType string) {
 // timeout, as AWS does ("suppressed init"); the second failure is the invocation's. That of a provisioned environment has
 // more time, and is not tried again at once.
 func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Instance, err error) {
-	release := p.cfg.Packages.Retain(v.Code.SHA256)
+	release := p.retain(v)
 	defer func() {
 		if err != nil {
 			release()
 		}
 	}()
 	begun := time.Now()
-	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
+	trees, err := p.fetch(ctx, v)
 	if err != nil {
 		return nil, err
 	}
 	fetched := time.Now()
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	launch, err := p.cfg.Launcher.Launch(ctx, v, dir)
+	launch, err := p.launch(ctx, v, trees)
 	lacking, ok := errors.AsType[*thaw.FunctionError](err)
 	if err != nil && !ok {
 		return nil, err
 	}
 	plan := &sandbox.Plan{
-		ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir,
+		ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: trees.code,
 		InitLimit: sandbox.InitTimeout, Provisioned: as == provisioned,
 	}
 	if plan.Provisioned {

@@ -17,7 +17,7 @@ import (
 // measuringLauncher starts a runtime that measures its init, and can be forked if forks is set.
 type measuringLauncher struct{ forks bool }
 
-func (l measuringLauncher) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
+func (l measuringLauncher) Launch(context.Context, *thaw.Version, string, string) (*runtimes.Launch, error) {
 	launch := &runtimes.Launch{Args: []string{"/bin/true"}, ProfileArgs: []string{"--measure"}, Channel: true, Version: "fake:1"}
 	if l.forks {
 		launch.TemplateArgs = []string{"/bin/true", "--template"}

@@ -77,18 +77,19 @@ type Launch struct {
 	Launcher string
 }
 
-// Launch says how to start the version's runtime, whose unpacked code is in codeDir. A runtime that this host cannot
+// Launch says how to start the version's runtime, whose unpacked code is in codeDir and whose layers are in optDir, empty where
+// it has none. A runtime that this host cannot
 // run is the *thaw.Error of Check; code without the executable that the runtime needs is a *thaw.FunctionError of type
 // Runtime.InvalidEntrypoint, whose Payload is the message alone, and the Launch then has the Version only. The first
 // Launch of an interpreter prepares its bootstrap, which takes tens of milliseconds, and which the end of ctx ends; the
 // later ones cost a few stats.
-func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) (*Launch, error) {
+func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir, optDir string) (*Launch, error) {
 	id, err := r.resolve(v.Runtime)
 	if err != nil {
 		return nil, err
 	}
 	if id.language == "provided" || id.language == "go" {
-		return launchBinary(v, id, codeDir)
+		return launchBinary(v, id, codeDir, optDir)
 	}
 	interpreter, err := r.choose(id)
 	if err != nil {
@@ -147,24 +148,31 @@ func templateCommandLine(language string, memoryMB int) []string {
 	return args
 }
 
-// launchBinary is for runtimes whose program comes with the code.
-func launchBinary(v *thaw.Version, id identifier, codeDir string) (*Launch, error) {
+// optRoot is where an environment has its layers.
+const optRoot = "/opt"
+
+// launchBinary is for runtimes whose program comes with the code, or in a layer.
+func launchBinary(v *thaw.Version, id identifier, codeDir, optDir string) (*Launch, error) {
 	name := "bootstrap"
 	if id.language == "go" {
 		name = v.Handler
 	}
-	target := filepath.Join(TaskRoot, name)
+	target, dir := filepath.Join(TaskRoot, name), codeDir
 	version := id.language + ":" + id.version
 	failed := &Launch{Version: version}
 	if !filepath.IsLocal(name) {
 		return failed, invalidEntrypoint("The handler %q is not a path within the code.", name)
 	}
-	info, err := os.Stat(filepath.Join(codeDir, name))
+	info, err := os.Stat(filepath.Join(dir, name))
+	if err != nil && id.language == "provided" && optDir != "" {
+		target, dir = filepath.Join(optRoot, name), optDir
+		info, err = os.Stat(filepath.Join(dir, name))
+	}
 	switch {
 	case err != nil && id.language == "go":
 		return failed, invalidEntrypoint("fork/exec %s: no such file or directory", target)
 	case err != nil:
-		return failed, invalidEntrypoint("Couldn't find valid bootstrap(s): [%s /opt/bootstrap]", target)
+		return failed, invalidEntrypoint("Couldn't find valid bootstrap(s): [%s %s]", filepath.Join(TaskRoot, name), filepath.Join(optRoot, name))
 	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
 		return failed, invalidEntrypoint("fork/exec %s: permission denied", target)
 	}

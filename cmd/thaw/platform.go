@@ -161,6 +161,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	placer := placement.New(placement.Config{
 		Store: store, Packages: packages, Launcher: registry, Logs: logs, Log: log,
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
+		Programs:        filepath.Join(cfg.Data, "runtimes"),
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		Queue: cfg.Environments.Queue, Memory: memoryBudget(cfg.Environments.Memory), MaxAge: cfg.Environments.MaxAge,
 		KeepAlive: warm.Fixed(cfg.Environments.KeepAlive), FreezeAfter: cfg.Environments.FreezeAfter,
@@ -194,6 +195,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: architecture(), BaseURL: "http://" + listener.Addr().String(),
 		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
+		Layers:   store.Records(thaw.LayerRecords),
 		Capacity: placer.Capacity, HasQueue: hasQueue(messages), Mappings: events.mappings, Queue: describeQueue(messages),
 		Limits: lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
 	})

@@ -55,6 +55,9 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 	if v.DeadLetter != "" {
 		c.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: aws.String(v.DeadLetter)}
 	}
+	for i := range v.Layers {
+		c.Layers = append(c.Layers, types.Layer{Arn: &v.Layers[i].ARN, CodeSize: v.Layers[i].Code.Size})
+	}
 	if len(v.Environment) > 0 {
 		c.Environment = &types.EnvironmentResponse{Variables: v.Environment}
 	}

@@ -103,7 +103,7 @@ func planOf(t testing.TB, f function, opt string) (*sandbox.Plan, *heard) {
 	}
 	v := f.version()
 	v.Timeout, v.TmpSize = 10, 512
-	l, err := r.Launch(t.Context(), v, code)
+	l, err := r.Launch(t.Context(), v, code, "")
 	if err != nil {
 		t.Skip(err)
 	}

@@ -60,7 +60,7 @@ func specOf(t testing.TB, f function) *sandbox.Spec {
 			t.Fatal(err)
 		}
 	}
-	l, err := r.Launch(t.Context(), f.version(), code)
+	l, err := r.Launch(t.Context(), f.version(), code, "")
 	if err != nil {
 		t.Skip(err)
 	}
