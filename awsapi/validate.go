@@ -18,8 +18,11 @@ const maxViolations = 10
 // as AWS does: "2 validation errors detected: Value '…' at 'functionName' failed to satisfy constraint: …; Value …".
 // What AWS answers in another way than its model says is asked of exceptions first.
 func validate(service, operation string, n *node, in reflect.Value, nulls map[string]bool) error {
-	if service == "sqs" {
+	switch {
+	case service == "sqs":
 		return missing(n, in)
+	case service == "monitoring" && plainOperations[operation]:
+		return parameters(n, in)
 	}
 	if err := exceptional(service, operation, n, in); err != nil {
 		return err

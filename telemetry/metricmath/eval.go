@@ -188,8 +188,8 @@ func each(v value, f func(*series) *series) value {
 }
 
 func (e *evaluation) call(x callNode) (value, error) {
-	if err := e.ctx.Err(); err != nil {
-		return nil, err
+	if !e.dry && e.ctx.Err() != nil {
+		return nil, e.ctx.Err()
 	}
 	f, ok := functions[x.name]
 	switch {

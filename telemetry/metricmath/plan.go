@@ -85,7 +85,7 @@ func Prepare(parameter string, queries []Query) (*Plan, error) {
 			return nil, err
 		}
 	}
-	e := &evaluation{ctx: context.Background(), plan: p, values: make(map[string]value), dry: true}
+	e := &evaluation{plan: p, values: make(map[string]value), dry: true}
 	return p, e.run()
 }
 
