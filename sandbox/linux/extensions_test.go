@@ -342,3 +342,140 @@ export const handler = async e => e;
 		})
 	}
 }
+
+// AWS's own Go client registers an internal extension when a function wants to hear of its end. It is used as it is published.
+func TestPublicGoExtension(t *testing.T) {
+	needRoot(t)
+	program, err := os.ReadFile(filepath.Join(buildGo(t, `
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/aws/aws-lambda-go/lambda"
+)
+
+func main() {
+	lambda.StartWithOptions(func(_ context.Context, e json.RawMessage) (json.RawMessage, error) { return e, nil },
+		lambda.WithEnableSIGTERM(func() { fmt.Println("told to end") }))
+}
+`), "bootstrap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := function{runtime: "provided.al2023", handler: "x", files: map[string]string{"bootstrap": string(program)}}
+	plan, log := planOf(t, f, "")
+	e, err := boot(t, plan)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	for _, id := range []string{"one", "two"} {
+		if got, err := invoke(t, e, id, `[7]`); err != nil || got != `[7]` {
+			t.Fatalf("%s, %v\n%s", got, err, log)
+		}
+	}
+	if err := e.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	log.await(t, "EXTENSION\tName: GoLangEnableSIGTERM\tState: Ready\tEvents: []\n", "told to end\n")
+}
+
+// What init has started by itself is known before anything is forked from it.
+func TestExtensionsMakeNoTemplate(t *testing.T) {
+	needRoot(t)
+	f := function{runtime: "python3.11", handler: "app.handler", files: map[string]string{"ext.py": pythonExtension, "app.py": `
+import threading
+from ext import *
+register("inside", ["INVOKE"])
+threading.Thread(target=next, daemon=True).start()
+def handler(e, c): return e
+`}}
+	plan, log := planOf(t, f, "")
+	c := &sandbox.Config{Driver: open(t), Account: testAccount}
+	e, err := c.BootTemplate(within(t), plan)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	defer e.Close()
+	hazards, err := e.Park(within(t))
+	if err != nil || len(hazards) != 1 || !strings.Contains(hazards[0], "the internal extension inside") {
+		t.Errorf("%q, %v", hazards, err)
+	}
+}
+
+// An extension that floods, and one that asks without end, cost their own environment and nobody else.
+func TestHostileExtensions(t *testing.T) {
+	needRoot(t)
+	opt := openDir(t)
+	script(t, opt, "flood.py", pythonExtension+`
+import http.client, socket, threading
+register("flood.py", ["INVOKE", "SHUTDOWN"])
+host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+def subscribe(uri):
+    q = urllib.request.Request(base + "/2022-07-01/telemetry", method="PUT", headers=ident, data=json.dumps({"schemaVersion": "2022-12-13",
+        "types": ["platform", "extension"], "destination": {"protocol": "HTTP", "URI": uri}}).encode())
+    try: return urllib.request.urlopen(q).status
+    except urllib.error.HTTPError as e: return e.code
+print("subscribed", subscribe("http://169.254.169.254:80/"), subscribe("http://host.thaw.internal:22/"), subscribe("http://sandbox.localdomain:4"), flush=True)
+held = []
+for _ in range(100):
+    s = socket.socket(); s.settimeout(0.2)
+    try: s.connect((host, int(port))); s.sendall(b"GET /x HTTP/1.1\r\n"); held.append(s)
+    except OSError: pass
+for s in held: s.close()
+def write():
+    while True: os.write(1, b"x" * 65536)
+threading.Thread(target=write, daemon=True).start()
+while True: next()
+`)
+	plan, log := planOf(t, echoes["python"], opt)
+	quiet := &counted{}
+	plan.Log = quiet
+	e, err := boot(t, plan)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	for n := range 3 {
+		if got, err := invoke(t, e, fmt.Sprint(n), "[1]"); err != nil || got != "[1]" {
+			t.Fatalf("%s, %v", got, err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if first := quiet.first(); !strings.Contains(first, "subscribed 400 400 200") {
+		t.Errorf("log begins with %q", first)
+	}
+}
+
+// counted is a log that keeps its beginning, and slows writers down as the platform's does.
+type counted struct {
+	mu   sync.Mutex
+	head strings.Builder
+}
+
+func (c *counted) Write(_ time.Time, _ string, message []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.head.Len() < 4096 {
+		c.head.Write(message[:min(len(message), 200)])
+	}
+}
+
+func (c *counted) WaitRoom(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Millisecond):
+	}
+}
+
+func (c *counted) first() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head.String()
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,8 @@ type Runtime struct {
 // Driver counts what it starts.
 type Driver struct {
 	Runtime Runtime
+	// Listen gives processes that ask for it a listener on the loopback interface, with its address in their variables.
+	Listen  bool
 	Started atomic.Int64 // starts so far
 	Open    atomic.Int64 // processes that have not been closed
 	Frozen  atomic.Int64 // processes that are frozen now
@@ -88,6 +91,16 @@ func (d *Driver) start(runtime Runtime, spec *sandbox.Spec) (*process, error) {
 		return nil, errors.Join(err, host.Close(), inside.Close())
 	}
 	p := &process{driver: d, host: host, inside: inside, output: r, writer: w, done: make(chan struct{})}
+	if d.Listen && spec.RuntimeAPI {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
+		if err != nil {
+			return nil, errors.Join(err, host.Close(), inside.Close(), r.Close(), w.Close())
+		}
+		p.listener = l
+		own := *spec
+		own.Env = slices.Concat(spec.Env, []string{"AWS_LAMBDA_RUNTIME_API=" + l.Addr().String()})
+		spec = &own
+	}
 	d.Started.Add(1)
 	d.Open.Add(1)
 	go p.run(runtime, spec)
@@ -100,6 +113,9 @@ type process struct {
 	inside *net.UnixConn
 	output *os.File
 	writer *os.File
+	// listener may be nil
+	listener net.Listener
+
 	done   chan struct{}
 	exit   sandbox.ExitStatus
 	frozen atomic.Bool
@@ -185,7 +201,7 @@ func (p *process) receive() (kind byte, body []byte, err error) {
 }
 
 func (p *process) Channel() *net.UnixConn   { return p.host }
-func (p *process) Listener() net.Listener   { return nil }
+func (p *process) Listener() net.Listener   { return p.listener }
 func (p *process) Output() *os.File         { return p.output }
 func (p *process) LimitCPU() error          { return nil }
 func (p *process) MemoryPeak() uint64       { return 10 << 20 }
@@ -216,6 +232,9 @@ func (p *process) Close() error {
 		<-p.done
 		p.Thaw()       //nolint:errcheck // cannot fail
 		p.host.Close() //nolint:errcheck // the other end is gone
+		if p.listener != nil {
+			p.listener.Close()
+		}
 		p.driver.Open.Add(-1)
 	})
 	return nil
