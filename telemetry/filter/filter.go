@@ -66,6 +66,9 @@ func (p *Pattern) Match(message string) bool {
 // All reports whether the pattern means every message.
 func (p *Pattern) All() bool { return p.json == nil && p.columns == nil && len(p.terms) == 0 }
 
+// Columns reports whether the pattern is one of a space-delimited line.
+func (p *Pattern) Columns() bool { return p.columns != nil }
+
 // Extract gives what TestMetricFilter shows of a message that the pattern means: the fields that it names, by selector or
 // by "$" and the column's name, and their values.
 func (p *Pattern) Extract(message string) map[string]string {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"thaw/state"
@@ -23,6 +25,33 @@ type Position struct {
 // Compare orders positions.
 func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.At, q.At), cmp.Compare(p.Sequence, q.Sequence), cmp.Compare(p.Number, q.Number))
+}
+
+// The lengths of the parts of an id.
+const (
+	atDigits       = 20
+	sequenceDigits = 20
+	numberDigits   = 16
+)
+
+// ID is the position as 56 digits, as AWS's ids of events and its tokens have. It sorts as positions do. Times before 1970
+// count as 1970.
+func (p Position) ID() string {
+	return fmt.Sprintf("%0*d%0*d%0*d", atDigits, max(0, p.At), sequenceDigits, p.Sequence, numberDigits, p.Number)
+}
+
+// IDLength is the length of an id.
+const IDLength = atDigits + sequenceDigits + numberDigits
+
+// ParseID undoes ID.
+func ParseID(text string) (p Position, ok bool) {
+	if len(text) != IDLength {
+		return p, false
+	}
+	at, err1 := strconv.ParseUint(text[:atDigits], 10, 63)
+	sequence, err2 := strconv.ParseUint(text[atDigits:atDigits+sequenceDigits], 10, 64)
+	number, err3 := strconv.ParseUint(text[atDigits+sequenceDigits:], 10, 32)
+	return Position{At: int64(at), Sequence: sequence, Number: uint32(number)}, err1 == nil && err2 == nil && err3 == nil
 }
 
 // Next is the position right behind p.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"thaw"
 	"thaw/state"
 )
 
@@ -104,4 +105,20 @@ func (s *Settings) Delete(ctx context.Context, name string) error {
 // Watch calls changed once, and again after changes, until ctx ends.
 func (s *Settings) Watch(ctx context.Context, changed func()) error {
 	return s.records.Watch(ctx, changed)
+}
+
+// ARN is the ARN of a group.
+func ARN(account thaw.Account, name string) string {
+	return "arn:aws:logs:" + account.Region + ":" + account.ID + ":log-group:" + name
+}
+
+// Permits reports whether a function's policy lets CloudWatch Logs invoke it for a group: the principal is logs.amazonaws.com,
+// or the older form with the region in it.
+func Permits(policy thaw.Policy, account thaw.Account, name string) bool {
+	for _, service := range []string{"logs.amazonaws.com", "logs." + account.Region + ".amazonaws.com"} {
+		if policy.Permits(thaw.InvokePermission{Service: service, Source: ARN(account, name) + ":*", Account: account.ID}) {
+			return true
+		}
+	}
+	return false
 }

@@ -2,6 +2,8 @@ package insights
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -154,4 +156,18 @@ func flatten(path string, v any, found map[string]value, depth int) {
 	case bool:
 		found[path] = strconv.FormatBool(v)
 	}
+}
+
+// Fields gives all fields of an event, those that are found in its message too.
+func Fields(e *Event) []Field {
+	r := &row{event: e}
+	list := []Field{}
+	for _, name := range []string{"@ptr", "@timestamp", "@ingestionTime", "@log", "@logStream", "@message"} {
+		list = append(list, Field{name, toText(r.get(name))})
+	}
+	found := discover(e)
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		list = append(list, Field{name, toText(found[name])})
+	}
+	return list
 }
