@@ -192,6 +192,10 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	if err != nil {
 		return err
 	}
+	logging, err := startLogs(ctx, &logParts{cfg: cfg, account: account, store: store, logs: logs, async: events.async, log: log}, g)
+	if err != nil {
+		return err
+	}
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: architecture(), BaseURL: "http://" + listener.Addr().String(),
 		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
@@ -217,6 +221,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		"application-autoscaling": autoscaling.New(account, scaled, store).Register,
 	}
 	maps.Copy(register, events.services)
+	maps.Copy(register, logging.services)
 	services, err := newServices(log, register)
 	if err != nil {
 		return err
@@ -235,6 +240,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	server.RegisterOnShutdown(events.stopWaiting)
+	server.RegisterOnShutdown(logging.stopTails)
 	g.run(ctx, "server", func(ctx context.Context) error { return serve(ctx, server, listener) })
 
 	log.Info("thaw is up", "url", "http://"+listener.Addr().String(), "data", cfg.Data, "version", version, "took", time.Since(begin).Round(time.Millisecond))
