@@ -37,6 +37,7 @@ type Module struct {
 	Failed bool   `json:"failed,omitempty"` // it could not be loaded: not found, or its code threw
 	File   string `json:"file,omitempty"`   // as the function sees it, empty for what is built in
 	Bytes  int64  `json:"bytes,omitempty"`
+	Count  int    `json:"count,omitempty"` // of a package, the classes that were loaded
 	// Start is counted from init's begin. Self is the time of the module's own code, Total with all that it loaded.
 	Start time.Duration `json:"start_ns"`
 	Self  time.Duration `json:"self_ns"`

@@ -40,6 +40,7 @@ type profile struct {
 	Starts  []int64  `json:"starts"`
 	Selves  []int64  `json:"selves"`
 	Totals  []int64  `json:"totals"`
+	Counts  []int    `json:"counts"`
 	Failed  []int    `json:"failed"`
 
 	Connections []struct {
@@ -71,7 +72,7 @@ func ParseProfile(p *thaw.InitProfile, told []byte) error {
 	for i := range modules {
 		m := &modules[i]
 		m.Name, m.File = cleanText(in.Names[i]), cleanText(at(in.Files, i))
-		m.Bytes = max(at(in.Bytes, i), 0)
+		m.Bytes, m.Count = max(at(in.Bytes, i), 0), max(at(in.Counts, i), 0)
 		m.Start, m.Total = micros(at(in.Starts, i)), micros(at(in.Totals, i))
 		m.Self = min(micros(at(in.Selves, i)), m.Total)
 		m.Kind = kindOf(in.Kind)

@@ -26,7 +26,7 @@ func TestParseProfile(t *testing.T) {
 		"names": ["", "", "node:crypto"],
 		"parents": [-1, 0, 1],
 		"files": ["/var/task/app/index.mjs", "/var/task/node_modules/a/node_modules/@b/c/lib/d.js", ""],
-		"bytes": [10, 20, -5],
+		"bytes": [10, 20, -5], "counts": [3],
 		"starts": [1, 2, 3], "selves": [10, 20, 99], "totals": [60, 50, 30],
 		"failed": [2],
 		"connections": [{"host": "db\u001b[31m", "address": "10.0.0.1:5432", "start": 5, "dns": 1, "tcp": 2, "tls": 3, "module": 1, "error": "ECONNRESET"},
@@ -38,7 +38,7 @@ func TestParseProfile(t *testing.T) {
 	us := time.Microsecond
 	want := thaw.InitProfile{
 		Modules: []thaw.Module{
-			{Name: "app/index.mjs", Parent: -1, Kind: thaw.ModuleESM, File: "/var/task/app/index.mjs", Bytes: 10, Start: us, Self: 10 * us, Total: 60 * us},
+			{Name: "app/index.mjs", Parent: -1, Kind: thaw.ModuleESM, File: "/var/task/app/index.mjs", Bytes: 10, Count: 3, Start: us, Self: 10 * us, Total: 60 * us},
 			{Name: "@b/c/lib/d.js", Parent: 0, Kind: thaw.ModuleRequire, File: "/var/task/node_modules/a/node_modules/@b/c/lib/d.js", Bytes: 20, Start: 2 * us, Self: 20 * us, Total: 50 * us},
 			{Name: "node:crypto", Parent: 1, Kind: thaw.ModuleImport, Failed: true, Start: 3 * us, Self: 30 * us, Total: 30 * us},
 		},
