@@ -4,6 +4,7 @@ package edge
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -80,6 +81,9 @@ type Config struct {
 	Records Records
 	// MeasuresInit: profiles of inits are made.
 	MeasuresInit bool
+	// Metrics answers GET /metrics; nil: there is nothing. MetricsToken is a bearer token that stands for its signature; empty: none does.
+	Metrics      http.Handler
+	MetricsToken string
 	// Download serves deployment packages to holders of a link made by GetFunction.
 	Download http.Handler
 	// Authenticator is nil on a loopback listener without authentication.
@@ -132,9 +136,19 @@ const (
 	nativePrefix  = "/_thaw/"
 	healthPath    = nativePrefix + "health"
 	codePrefix    = nativePrefix + "code/"
+	metricsPath   = "/metrics"
 	lambdaService = "lambda"
 	iamService    = "iam"
 )
+
+// mayScrape reports whether a request for the metrics brings the token that stands for its signature.
+func (s *Server) mayScrape(r *http.Request) bool {
+	if s.cfg.MetricsToken == "" || r.URL.Path != metricsPath {
+		return false
+	}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return ok && subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.MetricsToken)) == 1
+}
 
 // ServeHTTP dispatches one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -144,7 +158,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.service(r).WriteError(w, r, err)
 			return
 		}
-	} else if path != healthPath && !strings.HasPrefix(path, codePrefix) {
+	} else if path != healthPath && !strings.HasPrefix(path, codePrefix) && !s.mayScrape(r) {
 		if _, err := s.cfg.Authenticator.Verify(r); err != nil {
 			s.service(r).WriteError(w, r, err)
 			return
@@ -166,6 +180,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
+	case path == metricsPath && r.Method == http.MethodGet && s.cfg.Metrics != nil:
+		s.cfg.Metrics.ServeHTTP(w, r)
 	case strings.HasPrefix(path, nativePrefix):
 		s.native.ServeHTTP(w, r)
 	default:

@@ -17,6 +17,8 @@ import (
 	"thaw"
 	"thaw/code"
 	"thaw/sandbox"
+	"thaw/telemetry/exposition"
+	"thaw/telemetry/metrics"
 )
 
 // config is everything that can be set, from the file given by --config, with the command line on top. thaw.sample.yaml
@@ -45,6 +47,7 @@ type config struct {
 	Schedules    schedulesConfig   `yaml:"schedules"`
 	Logs         logsConfig        `yaml:"logs"`
 	Invocations  invocationsConfig `yaml:"invocations"`
+	Metrics      metricsConfig     `yaml:"metrics"`
 	Telemetry    telemetryConfig   `yaml:"telemetry"`
 }
 
@@ -149,6 +152,18 @@ type logsConfig struct {
 	MaxAge   time.Duration `yaml:"max_age"`
 }
 
+type metricsConfig struct {
+	// MaxBytes and MaxAge bound what is kept of all metrics.
+	MaxBytes int64         `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+	// MaxSeries bounds how many metrics there are.
+	MaxSeries int `yaml:"max_series"`
+	// MaxFunctions bounds how many functions /metrics names; the others are counted together.
+	MaxFunctions int `yaml:"max_functions"`
+	// Token is what GET /metrics must bring as Authorization: Bearer where requests must be signed; empty: it must be signed too.
+	Token string `yaml:"token"`
+}
+
 type invocationsConfig struct {
 	// MaxBytes and MaxAge bound what is kept of all invocations' records and init profiles.
 	MaxBytes int64         `yaml:"max_bytes"`
@@ -184,7 +199,10 @@ func defaults() config {
 		Logs:      logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
 
 		Invocations: invocationsConfig{MaxBytes: 256 << 20, MaxAge: 7 * 24 * time.Hour},
-		Telemetry:   telemetryConfig{InitProfile: true},
+		Metrics: metricsConfig{
+			MaxBytes: metrics.DefaultMaxBytes, MaxAge: metrics.DefaultMaxAge, MaxSeries: metrics.DefaultMaxSeries, MaxFunctions: exposition.DefaultMaxFunctions,
+		},
+		Telemetry: telemetryConfig{InitProfile: true},
 	}
 }
 
@@ -193,6 +211,9 @@ const minMemory = 128 << 20
 
 // minQueues is the least bound of all queues, bytes: some of the largest messages.
 const minQueues = 16 << 20
+
+// minMetrics is the least bound of what is kept of metrics, bytes: the store's own log takes some of it.
+const minMetrics = 64 << 20
 
 // minInvocations is the least bound of what is kept of invocations, bytes: some hours of a function that is used.
 const minInvocations = 1 << 20
@@ -344,6 +365,18 @@ func (c *config) validate() error {
 	}
 	if c.Logs.MaxAge < time.Minute {
 		bad("logs.max_age", "%v is less than 1m", c.Logs.MaxAge)
+	}
+	if c.Metrics.MaxBytes < minMetrics {
+		bad("metrics.max_bytes", "%d is less than %d", c.Metrics.MaxBytes, minMetrics)
+	}
+	if a := c.Metrics.MaxAge; a < 24*time.Hour || a > 456*24*time.Hour {
+		bad("metrics.max_age", "%v is not between 24h and 10944h, which is 15 months", a)
+	}
+	if c.Metrics.MaxSeries < 100 {
+		bad("metrics.max_series", "%d is less than 100", c.Metrics.MaxSeries)
+	}
+	if c.Metrics.MaxFunctions < 0 {
+		bad("metrics.max_functions", "%d is less than 0", c.Metrics.MaxFunctions)
 	}
 	if c.Invocations.MaxBytes < minInvocations {
 		bad("invocations.max_bytes", "%d is less than %d", c.Invocations.MaxBytes, minInvocations)

@@ -179,13 +179,15 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Record:  watching.record, Throttled: watching.throttled,
 	})
 	g.run(ctx, "limits", invoker.Run)
-
+	watching.gauges.Store(&gaugeSource{functions: store.Functions, invoker: invoker, placer: placer})
+	exposePlatform(watching.scraped, invoker, placer, logs, watching.recorder)
 	g.onStop("extensions", func() error {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		defer cancel()
 		invoker.Drain(drain)
 		return nil
 	})
+
 	events, err := startEvents(ctx, &eventParts{
 		cfg: cfg, account: account, store: store, queues: messages, invoker: invoker, placer: placer, log: log,
 	}, g)
@@ -229,7 +231,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	handler, err := newEdge(cfg, edge.Config{
 		Services: services, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
 		Events: events.async, Queues: messages, Mappings: events.readers, Deliveries: events.deliveries,
-		Records: watching.recorder, MeasuresInit: true,
+		Records: watching.recorder, MeasuresInit: cfg.Telemetry.InitProfile, Metrics: watching.scraped.Handler(), MetricsToken: cfg.Metrics.Token,
 		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
 	})
 	if err != nil {

@@ -3,15 +3,21 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"thaw"
 	"thaw/state"
+	"thaw/telemetry/exposition"
+	"thaw/telemetry/metrics"
 	"thaw/telemetry/records"
 )
 
 // telemetrySide is what watches invocations and keeps what was seen.
 type telemetrySide struct {
 	recorder *records.Recorder
+	metrics  *metrics.Metrics
+	scraped  *exposition.Exposition
+	gauges   atomic.Pointer[gaugeSource] // for metrics
 }
 
 // telemetryParts are what it stands on.
@@ -26,6 +32,12 @@ type telemetryParts struct {
 func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetrySide, error) {
 	s := &telemetrySide{}
 	var sinks []func([]thaw.Invocation)
+	s.scraped = exposition.New(exposition.Config{MaxFunctions: p.cfg.Metrics.MaxFunctions, Version: version})
+	var err error
+	if s.metrics, err = openMetrics(ctx, p, g, &s.gauges, s.scraped); err != nil {
+		return nil, err
+	}
+	sinks = append(sinks, s.metrics.Invocations, s.scraped.Invocations)
 	s.recorder = records.New(records.Config{
 		Store: p.store.Invocations(state.InvocationsConfig{MaxAge: p.cfg.Invocations.MaxAge, MaxBytes: p.cfg.Invocations.MaxBytes}),
 		Sinks: sinks, Log: p.log,
@@ -46,4 +58,6 @@ func (s *telemetrySide) profiled(cfg *config) func(*thaw.InitProfile) {
 }
 
 // throttled takes note of an invocation that was refused.
-func (s *telemetrySide) throttled(_, _, _ string) {}
+func (s *telemetrySide) throttled(function, qualifier, reason string) {
+	s.metrics.Throttled(function, qualifier, reason)
+}

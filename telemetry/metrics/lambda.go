@@ -461,6 +461,9 @@ func (m *Metrics) addCounts(now time.Time) {
 	m.counts.drain(func(key eventKey, n uint64) {
 		var all []*series
 		if key.reason != "" {
+			if m.cfg.OnThrottled != nil {
+				m.cfg.OnThrottled(key.function, key.reason, int(n))
+			}
 			all = append(all, m.thawSeries(key.name, UnitCount, key.function, Dimension{DimensionReason, key.reason}))
 		} else {
 			all = append(all,

@@ -42,8 +42,10 @@ type Config struct {
 	MaxSeries int           // 0: DefaultMaxSeries
 	// Gauges is called once a second, from Run; nil: there are none. It leaves out what is zero.
 	Gauges func() []Gauge
-	Log    *slog.Logger
-	Now    func() time.Time // nil: time.Now
+	// OnThrottled is told once a second, from Run, how many invocations of a function were refused for a reason; may be nil.
+	OnThrottled func(function, reason string, n int)
+	Log         *slog.Logger
+	Now         func() time.Time // nil: time.Now
 }
 
 // Metrics is the store. Its methods may be called from several goroutines.
