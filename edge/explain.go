@@ -69,6 +69,7 @@ type recordView struct {
 	Init        int64          `json:"init_us,omitempty"`
 	Restore     int64          `json:"restore_us,omitempty"`
 	FailedInit  int64          `json:"failed_init_us,omitempty"`
+	PostRuntime int64          `json:"post_runtime_us,omitempty"` // of extensions, part of duration_us
 	Billed      int64          `json:"billed_ms"`
 	Memory      int            `json:"memory_mb"`
 	MaxMemory   int            `json:"max_memory_mb"`
@@ -99,7 +100,7 @@ func viewRecord(i *thaw.Invocation) recordView {
 		RequestID: i.RequestID, Function: i.Function, Version: i.Version, Alias: i.Alias, Start: i.Start.UTC(), StartKind: i.Kind, Cause: i.Cause,
 		Total: anatomy.Total(i).Microseconds(), BeforeUser: anatomy.StartTime(i).Microseconds(), Phases: []phaseView{},
 		Duration: i.Duration.Microseconds(), Init: i.InitDuration.Microseconds(), Restore: i.RestoreDuration.Microseconds(),
-		FailedInit: i.FailedInit.Microseconds(), Billed: i.Billed.Milliseconds(), Memory: i.MemorySize, MaxMemory: i.MaxMemoryUsed,
+		FailedInit: i.FailedInit.Microseconds(), PostRuntime: i.PostRuntime.Microseconds(), Billed: i.Billed.Milliseconds(), Memory: i.MemorySize, MaxMemory: i.MaxMemoryUsed,
 		ErrorType: i.ErrorType, Failed: i.Failed, TimedOut: i.TimedOut, Crashed: i.Crashed, Provisioned: i.Provisioned,
 		SpilledOver: i.SpilledOver, NodeFull: i.NodeFull, Async: i.Async, EventAge: i.EventAge.Microseconds(),
 		Environment: i.EnvironmentID, TraceID: i.TraceID, Node: i.Node, ProfileID: i.ProfileID,

@@ -169,6 +169,10 @@ func (e *Environment) initialized(c *Config, err error) {
 	} else if err != nil {
 		failure = thaw.ErrorRuntimeUnknown
 	}
+	if err != nil { // what Close says to the extensions
+		e.timeout.Store(timedOut)
+		e.broken.Store(!timedOut)
+	}
 	host.InitDone(e.Timing.Ready, e.InitDuration, failure, timedOut)
 	host.Describe()
 	if _, internal := host.Registered(); len(internal) > 0 {

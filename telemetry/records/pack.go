@@ -59,6 +59,7 @@ const (
 	fieldProfile     protowire.Number = 21 // an id
 	fieldEventAge    protowire.Number = 22
 	fieldFailedInit  protowire.Number = 23
+	fieldPostRuntime protowire.Number = 24
 )
 
 // flagsOf lists the fields that are the bits of fieldFlags, the lowest first.
@@ -218,6 +219,7 @@ func appendRecord(b []byte, i *thaw.Invocation) []byte {
 	id(fieldProfile, i.ProfileID)
 	number(fieldEventAge, i.EventAge.Microseconds())
 	number(fieldFailedInit, i.FailedInit.Microseconds())
+	number(fieldPostRuntime, i.PostRuntime.Microseconds())
 	return b
 }
 
@@ -281,6 +283,8 @@ func setNumber(i *thaw.Invocation, field protowire.Number, n int64) {
 		i.EventAge = length
 	case fieldFailedInit:
 		i.FailedInit = length
+	case fieldPostRuntime:
+		i.PostRuntime = length
 	}
 }
 

@@ -69,7 +69,7 @@ func full() thaw.Invocation {
 	i.InitDuration, i.RestoreDuration, i.BilledRestore = time.Second, 2*time.Second, 3*time.Millisecond
 	i.ErrorType, i.Failed, i.TimedOut, i.Crashed = "Sandbox.Timedout", true, true, true
 	i.Node, i.ProfileID, i.Async, i.EventAge = "node-1", "fedcba9876543210fedcba9876543210", true, time.Minute
-	i.NodeFull, i.FailedInit = true, 4*time.Second
+	i.NodeFull, i.FailedInit, i.PostRuntime = true, 4*time.Second, 3*time.Millisecond
 	for phase := range thaw.NumPhases {
 		i.Phases[phase] = thaw.Span{Start: time.Duration(phase) * time.Millisecond, Length: time.Duration(phase+1) * time.Microsecond}
 	}
