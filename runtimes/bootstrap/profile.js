@@ -10,6 +10,7 @@ const RECORDED = 8000; // modules that are measured
 const MODULES = 2000; // of these, as many are told that took longest
 const CONNECTIONS = 100;
 const LONGEST = 300; // characters of a name or a file
+const FRAMES = 10; // as many more are kept of an error's stack, so that those of this file push none of the function's out
 const SHORT = 0.05; // milliseconds: a built-in module that took less was there already
 
 const clock = performance.now.bind(performance);
@@ -183,7 +184,18 @@ function watchConnections() {
 
 // --- Begin and end ------------------------------------------------------------------------------------------------
 
+function keepStacks() {
+  const limit = Error.stackTraceLimit;
+  const more = limit + FRAMES;
+  if (typeof limit !== 'number') return;
+  Error.stackTraceLimit = more;
+  restore.push(() => {
+    if (Error.stackTraceLimit === more) Error.stackTraceLimit = limit;
+  });
+}
+
 function begin() {
+  keepStacks();
   watchRequire();
   watchConnections();
   begun = clock();
