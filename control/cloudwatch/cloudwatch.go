@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
@@ -18,6 +19,7 @@ import (
 	"thaw"
 	"thaw/awsapi"
 	"thaw/telemetry/metrics"
+	"thaw/trigger/alarms"
 )
 
 // Metrics is the store of metrics; *metrics.Metrics is one.
@@ -31,6 +33,7 @@ type Metrics interface {
 type Config struct {
 	Account thaw.Account
 	Metrics Metrics
+	Alarms  *alarms.Records  // nil: there are none
 	Now     func() time.Time // nil: time.Now
 }
 
@@ -38,6 +41,8 @@ type Config struct {
 type API struct {
 	cfg Config
 	now func() time.Time
+
+	creating sync.Mutex // held while an alarm is made, so that their number stays within the quota
 }
 
 // New makes an API.
@@ -54,6 +59,9 @@ func New(cfg Config) *API {
 func (a *API) Register(s *awsapi.Service) {
 	awsapi.Union[types.EvaluationCriteria](s, &types.EvaluationCriteriaMemberPromQLCriteria{})
 	awsapi.Union[types.EvaluationWindow](s, &types.EvaluationWindowMemberSlidingWindow{}, &types.EvaluationWindowMemberWallClockWindow{})
+	if a.cfg.Alarms != nil {
+		a.registerAlarms(s)
+	}
 	awsapi.Handle(s, "PutMetricData", a.putMetricData)
 	awsapi.Handle(s, "ListMetrics", a.listMetrics)
 	awsapi.Handle(s, "GetMetricStatistics", a.getMetricStatistics)
