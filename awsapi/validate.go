@@ -33,9 +33,9 @@ func validate(service, operation string, n *node, in reflect.Value, nulls map[st
 	case 0:
 		return nil
 	case 1:
-		return thaw.Errorf(thaw.CodeValidation, "1 validation error detected: %s", v.found[0])
+		return thaw.Errorf(violation(service), "1 validation error detected: %s", v.found[0])
 	default:
-		return thaw.Errorf(thaw.CodeValidation, "%d validation errors detected: %s", len(v.found), strings.Join(v.found, "; "))
+		return thaw.Errorf(violation(service), "%d validation errors detected: %s", len(v.found), strings.Join(v.found, "; "))
 	}
 }
 
@@ -279,3 +279,11 @@ func memberPath(path, member string) string {
 func listPath(path string, index int) string { return path + "." + strconv.Itoa(index) + ".member" }
 
 func mapPath(path, key string) string { return path + "." + key + ".member" }
+
+// violation is the code for what breaks a constraint. CloudWatch Logs has its own, with the texts of the others.
+func violation(service string) thaw.ErrorCode {
+	if service == "logs" {
+		return thaw.CodeInvalidParameter
+	}
+	return thaw.CodeValidation
+}

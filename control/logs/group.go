@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -164,7 +165,7 @@ var retentions = []int32{
 func (a *API) putRetentionPolicy(ctx context.Context, in *sdk.PutRetentionPolicyInput) (*sdk.PutRetentionPolicyOutput, error) {
 	days := *in.RetentionInDays
 	if !slices.Contains(retentions, days) {
-		return nil, invalid("1 validation error detected: Value '%d' at 'retentionInDays' failed to satisfy constraint: Member must satisfy enum value set: %v", days, retentions)
+		return nil, invalid("1 validation error detected: Value '%d' at 'retentionInDays' failed to satisfy constraint: Member must satisfy enum value set: [%s]", days, strings.Trim(strings.ReplaceAll(fmt.Sprint(retentions), " ", ", "), "[]"))
 	}
 	return nil, a.update(ctx, *in.LogGroupName, func(g *groups.Group) error { g.Retention = int(days); return nil })
 }

@@ -181,6 +181,9 @@ func (a *API) streamARN(group, stream string) string { return a.arn(group) + ":l
 // compile reads the text of a query, and words what is wrong with it.
 func compile(text string) (*insights.Query, error) {
 	q, err := insights.Parse(text)
+	if errors.Is(err, insights.ErrNotImplemented) {
+		return nil, thaw.Errorf(thaw.CodeNotImplemented, "Of the language of Logs Insights, %s.", err)
+	}
 	if err != nil {
 		return nil, thaw.Errorf(thaw.CodeMalformedQuery, "%s", err.Error())
 	}

@@ -71,7 +71,7 @@ func (a *API) checkDestination(group string, in *sdk.PutSubscriptionFilterInput)
 		return thaw.Errorf(thaw.CodeNotImplemented, "Functions of other accounts and regions are not implemented: %s. This is account %s in %s.", arn, a.cfg.Account.ID, a.cfg.Account.Region)
 	}
 	if in.RoleArn != nil {
-		return invalid("The role ARN must be left out with a Lambda destination: the function's policy has to permit the invocation.")
+		return invalid("destinationArn for vendor lambda cannot be used with roleArn")
 	}
 	f, ok := a.cfg.Functions.Function(ref.Name)
 	if ok && f.Config.LogGroupName() == group {

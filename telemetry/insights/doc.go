@@ -27,6 +27,9 @@ const (
 // ErrTooMuch is a query whose results do not fit into the bounds.
 var ErrTooMuch = errors.New("the query has more groups, or larger results, than can be kept")
 
+// ErrNotImplemented is in the error of Parse for a command that AWS has and that is not there.
+var ErrNotImplemented = errors.New("not implemented")
+
 // Event is a log event that a query sees.
 type Event struct {
 	At, Stored time.Time

@@ -113,7 +113,7 @@ func (p *parser) command() (command, error) {
 	}
 	for _, other := range missing {
 		if word == other {
-			return nil, fmt.Errorf("the command %s is not implemented", word)
+			return nil, fmt.Errorf("the command %s is %w", word, ErrNotImplemented)
 		}
 	}
 	return nil, fmt.Errorf("there is no command %s (character %d): fields, filter, parse, stats, sort, limit, display, dedup", word, begin+1)
