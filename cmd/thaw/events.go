@@ -35,6 +35,7 @@ type eventSide struct {
 	services   map[string]func(*awsapi.Service)
 	// stopWaiting ends the requests that wait for messages.
 	stopWaiting func()
+	bus         *events.Bus
 }
 
 // eventParts are what the event side stands on.
@@ -85,6 +86,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 	g.run(ctx, "schedules", clock.Run)
 	rules := events.NewRecords(p.store)
 	bus := events.New(p.account, rules, s.deliveries.Deliver, nil, p.log)
+	s.bus = bus
 	messages := sqs.New(p.account, p.queues, p.log)
 	g.run(ctx, "redrives", messages.Run)
 	s.stopWaiting = messages.StopWaiting

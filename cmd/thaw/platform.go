@@ -217,8 +217,13 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 	g.run(ctx, "automatic scaling", scaling.Run)
+	monitoring, err := startAlarms(ctx, &alarmParts{account: account, store: store, metrics: watching.metrics, queues: messages, events: events, log: log}, g)
+	if err != nil {
+		return err
+	}
 	register := map[string]func(*awsapi.Service){
-		"lambda": functions.Register, "iam": iam.New(account, store).Register,
+		"monitoring": monitoring,
+		"lambda":     functions.Register, "iam": iam.New(account, store).Register,
 		"sts":                     func(s *awsapi.Service) { sts.Register(s, account) },
 		"application-autoscaling": autoscaling.New(account, scaled, store).Register,
 	}
