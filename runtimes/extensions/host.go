@@ -508,7 +508,7 @@ func (h *Host) Describe() {
 	h.mu.Unlock()
 	for i := range all {
 		x := &all[i]
-		line := fmt.Sprintf("EXTENSION\tName: %s\tState: %s\tEvents: [%s]", x.name, x.state, strings.Join(x.events(), ", "))
+		line := fmt.Sprintf("EXTENSION\tName: %s\tState: %s\tEvents: [%s]", printable(x.name), x.state, strings.Join(x.events(), ", "))
 		if x.errorType != "" {
 			line += "\tError Type: " + x.errorType
 		}

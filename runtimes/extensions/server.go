@@ -19,6 +19,8 @@ const (
 	maxConnections = 32
 	// maxBody bounds the body of a request; real ones have some hundred bytes.
 	maxBody = 256 << 10
+	// maxHeader bounds the header of a request.
+	maxHeader = 64 << 10
 	// maxName bounds an extension's name: a file's.
 	maxName = 255
 
@@ -44,7 +46,7 @@ func (h *Host) Serve(l net.Listener) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "UnknownPath", r.Method+" "+r.URL.Path+" is not served here: this runtime takes its events from elsewhere, and the platform has /2020-01-01/extension, /2022-07-01/telemetry and /2020-08-15/logs.")
 	})
-	s := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)} //nolint:gosec // an extension's next waits for as long as it lives
+	s := &http.Server{Handler: mux, MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0)} //nolint:gosec // an extension's next waits for as long as it lives
 	served := make(chan struct{})
 	h.server.mu.Lock()
 	h.server.http, h.server.served = s, served

@@ -18,6 +18,8 @@ const (
 	// earlyEvents and earlyBytes bound what is kept of init for who subscribes later in it.
 	earlyEvents = 1000
 	earlyBytes  = 256 << 10
+	// maxHeld bounds what all subscribers of an environment have waiting and on its way, bytes.
+	maxHeld = 4 << 20
 	// attempts is how often a batch is sent before it is dropped, with pauses that double from firstPause.
 	attempts   = 5
 	firstPause = 50 * time.Millisecond
@@ -32,6 +34,7 @@ const (
 type telemetry struct {
 	host      *Host
 	listening atomic.Bool // somebody takes events, or may yet
+	held      atomic.Int64
 
 	mu          sync.Mutex
 	subscribers []*subscriber
@@ -108,6 +111,15 @@ func (t *telemetry) closeSubscription() {
 	t.closed = true
 	t.early = nil
 	t.listening.Store(len(t.subscribers) > 0)
+}
+
+// hold counts bytes that are about to wait, unless there would be too many.
+func (t *telemetry) hold(size int) bool {
+	if t.held.Add(int64(size)) > maxHeld {
+		t.held.Add(-int64(size))
+		return false
+	}
+	return true
 }
 
 // flush has everything delivered that is buffered, without waiting for it.
@@ -211,7 +223,8 @@ func (s *subscriber) take(e *event) {
 		return
 	}
 	// One event may be larger than the whole buffer.
-	if len(s.pending) > 0 && s.bytes+len(encoded) > s.subscription.bytes || len(s.pending) >= s.subscription.items {
+	full := len(s.pending) > 0 && s.bytes+len(encoded) > s.subscription.bytes || len(s.pending) >= s.subscription.items
+	if full || !s.host.telemetry.hold(len(encoded)) {
 		s.drop(1, len(encoded), reasonSlow)
 		return
 	}
@@ -278,7 +291,9 @@ func (s *subscriber) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		batch, size, wait := s.due(time.Now())
 		if batch != nil {
-			if err := s.send(ctx, batch); err != nil && ctx.Err() == nil {
+			err := s.send(ctx, batch)
+			s.host.telemetry.held.Add(-int64(size))
+			if err != nil && ctx.Err() == nil {
 				s.mu.Lock()
 				s.drop(len(batch), size, reasonFailed+err.Error())
 				s.mu.Unlock()

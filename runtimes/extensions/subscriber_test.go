@@ -228,6 +228,31 @@ func TestSubscriptionRefusals(t *testing.T) {
 	}
 }
 
+// However many subscribe, what an environment has the platform hold is bounded.
+func TestSubscribersAreBoundedTogether(t *testing.T) {
+	e := serve(t)
+	block := make(chan struct{})
+	port, _ := consumer(t, func() int { <-block; return 200 })
+	defer close(block)
+	for n := range MaxExtensions {
+		e.expect(200, `"OK"`, "PUT", "/2022-07-01/telemetry", fmt.Sprintf(`{"schemaVersion":"2022-07-01","types":["function"],"buffering":{"maxBytes":1048576},"destination":{"protocol":"HTTP","URI":"http://sandbox:%d"}}`, port),
+			headerIdentifier, e.mustRegister(fmt.Sprint(n)))
+	}
+	line := []byte(strings.Repeat("x", 100<<10) + "\n")
+	for range 100 {
+		e.FunctionLog(time.Now(), line)
+	}
+	waiting := 0
+	for _, s := range e.telemetry.subscribers {
+		s.mu.Lock()
+		waiting += s.bytes
+		s.mu.Unlock()
+	}
+	if held := e.telemetry.held.Load(); held > maxHeld || waiting > maxHeld || held < maxHeld/2 {
+		t.Errorf("%d bytes are held, %d of them wait", held, waiting)
+	}
+}
+
 // Nobody who listens costs nothing.
 func TestNobodyListens(t *testing.T) {
 	e := serve(t)
