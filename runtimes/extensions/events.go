@@ -24,6 +24,7 @@ type event struct {
 	telemetry any    // the record in the Telemetry API
 	logs      any    // the record in the Logs API
 	logsSince string // the first schema of the Logs API that has it; empty: all
+	size      int    // of a line, bytes
 }
 
 // timeFormat is that of the events' time and of the spans' start.
@@ -235,16 +236,11 @@ func (h *Host) Report(at, after time.Time, r *thaw.Invocation) {
 	}
 }
 
-func (h *Host) emitExtension(at time.Time, x *extension) {
-	record := extensionRecord{x.name, string(x.state), x.events(), x.errorType}
-	h.telemetry.emit(&event{at: at, category: categoryPlatform, kind: "platform.extension", telemetry: record, logs: record})
-}
-
 // FunctionLog passes on a line of the function's own log. It costs nothing where nobody listens.
 func (h *Host) FunctionLog(at time.Time, line []byte) {
 	if h.telemetry.listening.Load() {
-		text := string(line)
-		h.telemetry.emit(&event{at: at, category: categoryFunction, kind: categoryFunction, telemetry: text, logs: text})
+		record, size := h.record(line)
+		h.telemetry.emit(&event{at: at, category: categoryFunction, kind: categoryFunction, telemetry: record, logs: record, size: size})
 	}
 }
 
@@ -254,9 +250,20 @@ func (h *Host) extensionLog(message []byte, at time.Time) {
 	if current := h.current.Load(); current != nil {
 		id = *current
 	}
-	text := string(message) + "\n"
-	h.cfg.Log(at, id, []byte(text))
+	line := append(bytes.Clone(message), '\n')
+	h.cfg.Log(at, id, line)
 	if h.telemetry.listening.Load() {
-		h.telemetry.emit(&event{at: at, category: categoryExtension, kind: categoryExtension, telemetry: text, logs: text})
+		record, size := h.record(line)
+		h.telemetry.emit(&event{at: at, category: categoryExtension, kind: categoryExtension, telemetry: record, logs: record, size: size})
 	}
+}
+
+// record is a line as the record of an event: the text, or the object that it is where logs are JSON.
+func (h *Host) record(line []byte) (record any, size int) {
+	if h.cfg.JSON {
+		if object := bytes.TrimSpace(line); len(object) > 0 && object[0] == '{' && json.Valid(object) {
+			return json.RawMessage(bytes.Clone(object)), len(object)
+		}
+	}
+	return string(line), len(line)
 }

@@ -47,6 +47,9 @@ type Config struct {
 	InitializationType, RuntimeVersion, RuntimeARN string
 	// Phase is "init", or "invoke" where init is repeated within an invocation.
 	Phase string
+	// JSON: the function's LogFormat is JSON. Its lines that are objects are records as they are then, and the platform's
+	// lines are objects. Quiet leaves those out, which are of level INFO.
+	JSON, Quiet bool
 	// External are the names of the files in /opt/extensions, sorted.
 	External []string
 	// Runtime is the path of the runtime's own command, which the launcher starts; for messages only.
@@ -512,8 +515,23 @@ func (h *Host) Describe() {
 		if x.errorType != "" {
 			line += "\tError Type: " + x.errorType
 		}
-		now := time.Now()
-		h.cfg.Log(now, "", []byte(line+"\n"))
-		h.emitExtension(now, x)
+		record := extensionRecord{x.name, string(x.state), x.events(), x.errorType}
+		h.tell(line, &event{at: time.Now(), category: categoryPlatform, kind: "platform.extension", telemetry: record, logs: record})
 	}
+}
+
+// tell writes what is one of the platform's own lines, and an event.
+func (h *Host) tell(line string, e *event) {
+	h.telemetry.emit(e)
+	if h.cfg.Quiet {
+		return
+	}
+	text := []byte(line)
+	if h.cfg.JSON {
+		text = e.encode(&subscription{api: telemetryAPI})
+		if text == nil {
+			text = e.encode(&subscription{api: logsAPI})
+		}
+	}
+	h.cfg.Log(e.at, "", append(text, '\n'))
 }

@@ -63,10 +63,7 @@ func (t *telemetry) emit(e *event) {
 	if t.closed {
 		return
 	}
-	size := 128
-	if text, ok := e.telemetry.(string); ok {
-		size += len(text)
-	}
+	size := e.size + 128
 	if len(t.early) < earlyEvents && t.earlySize+size <= earlyBytes {
 		t.early = append(t.early, e)
 		t.earlySize += size
@@ -177,13 +174,12 @@ func (h *Host) serveSubscribe(api string) func(http.ResponseWriter, *http.Reques
 		if api == logsAPI {
 			line, kind = "LOGS", "platform.logsSubscription"
 		}
-		h.cfg.Log(now, "", fmt.Appendf(nil, "%s\tName: %s\tState: Subscribed\tTypes: [%s]\n", line, printable(x.name), strings.Join(s.categories, ", ")))
 		record := subscribed{x.name, "Subscribed", s.categories}
 		e := &event{at: now, category: categoryPlatform, kind: kind}
 		if e.telemetry = record; api == logsAPI {
 			e.telemetry, e.logs = nil, record
 		}
-		h.telemetry.emit(e)
+		h.tell(fmt.Sprintf("%s\tName: %s\tState: Subscribed\tTypes: [%s]", line, printable(x.name), strings.Join(s.categories, ", ")), e)
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, `"OK"`)
 	}

@@ -138,6 +138,25 @@ func TestTelemetryOverTCP(t *testing.T) {
 	}
 }
 
+// Where logs are JSON, lines that are objects are records as they are, and the platform's lines are objects.
+func TestJSONLogs(t *testing.T) {
+	e := serve(t)
+	e.cfg.JSON = true
+	port, events := consumer(t, func() int { return 200 })
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+	e.FunctionLog(time.Now(), []byte(`{"level": "INFO"}`+"\n"))
+	e.FunctionLog(time.Now(), []byte(`{"level"`+"\n"))
+	for _, want := range []string{`{"level":"INFO"}`, `"{\"level\"\n"`} {
+		if got := within(t, events); string(got.Record) != want {
+			t.Errorf("got %s, want %s", got.Record, want)
+		}
+	}
+	var line received
+	if err := json.Unmarshal([]byte(e.log.String()), &line); err != nil || line.Type != "platform.telemetrySubscription" || line.Time == "" {
+		t.Errorf("log %q: %v", e.log, err)
+	}
+}
+
 // A consumer that refuses for a while gets everything; where its answer points is not followed.
 func TestTelemetryIsSentAgain(t *testing.T) {
 	e := serve(t)
