@@ -11,6 +11,7 @@ const MODULES = 2000; // of these, as many are told that took longest
 const CONNECTIONS = 100;
 const LONGEST = 300; // characters of a name or a file
 const FRAMES = 10; // as many more are kept of an error's stack, so that those of this file push none of the function's out
+const NETWORK = ['net', 'tls', 'http', 'https', 'http2'];
 const SHORT = 0.05; // milliseconds: a built-in module that took less was there already
 
 const clock = performance.now.bind(performance);
@@ -63,9 +64,9 @@ function watchRequire() {
     return measure(enter('require', '', filename), load, this, arguments);
   }
   function measuredRequire(request) {
-    if (!recording || !builtins.delete(typeof request === 'string' && request.startsWith('node:') ? request.slice(5) : request)) {
-      return Reflect.apply(_load, this, arguments);
-    }
+    const name = typeof request === 'string' && request.startsWith('node:') ? request.slice(5) : request;
+    if (!recording || !builtins.delete(name)) return Reflect.apply(_load, this, arguments);
+    if (NETWORK.includes(name)) watchConnections();
     const record = enter('require', request, '');
     try {
       return measure(record, _load, this, arguments);
@@ -85,6 +86,7 @@ function watchRequire() {
 // how long it takes to find and read them; before, only another thread would be told, which makes a process unsafe to fork.
 async function importModule(file, action) {
   if (!recording) return action();
+  watchConnections(); // that a module below it imports what opens them would not be seen
   const entry = enter('esm', '', file);
   const hooks = typeof Module.registerHooks === 'function' ? watchImport(entry) : null;
   try {
@@ -132,7 +134,11 @@ function watchImport(entry) {
 
 // --- Connections --------------------------------------------------------------------------------------------------
 
+let watching = false;
+
 function watchConnections() {
+  if (watching) return;
+  watching = true;
   let channels;
   let errorMonitor;
   try {
@@ -157,14 +163,19 @@ function watchConnections() {
       at = clock();
       return at - before;
     };
+    const tried = (address, port) => {
+      c.host = c.host || String(address);
+      c.address = `${String(address).includes(':') ? `[${address}]` : address}:${port}`;
+    };
     const listeners = {
       lookup(error, address, family, host) {
         c.dns = took();
         c.host = host;
       },
+      connectionAttempt: tried, // since Node.js 20
       connect() {
         c.tcp = took();
-        c.address = `${socket.remoteFamily === 'IPv6' ? `[${socket.remoteAddress}]` : socket.remoteAddress}:${socket.remotePort}`;
+        tried(socket.remoteAddress, socket.remotePort);
       },
       secureConnect() {
         c.tls = took();
@@ -197,7 +208,6 @@ function keepStacks() {
 function begin() {
   keepStacks();
   watchRequire();
-  watchConnections();
   begun = clock();
   recording = true;
 }
@@ -213,53 +223,55 @@ function end() {
   return told;
 }
 
+// In plain loops: this runs once, and each function that it calls would be compiled for that.
 function tell(now) {
-  for (const record of records) if (record.running) record.total = now - record.start;
-  for (const record of [...records].reverse()) {
+  for (let i = records.length - 1; i >= 0; i--) {
+    const record = records[i];
+    if (record.running) record.total = now - record.start;
     if (!record.read) continue;
     record.parent.nested += record.total;
     if (record.parent.read) record.parent.total += record.total; // it was read before what it imports
   }
-  let chosen = records;
-  if (records.length > MODULES) {
-    // The sort is stable: what took as long as what it loaded stays before it.
-    chosen = [...records].sort((a, b) => b.total - a.total).slice(0, MODULES);
-    dropped += records.length - chosen.length;
-    const kept = new Set(chosen);
-    chosen = records.filter((record) => kept.has(record));
+  const chosen = records.length > MODULES ? longest() : records;
+  const index = new Map();
+  const told = { kinds: [], names: [], parents: [], files: [], bytes: [], starts: [], selves: [], totals: [], failed: [], connections: [], dropped };
+  for (let i = 0; i < chosen.length; i++) {
+    const record = chosen[i];
+    index.set(record, i);
+    told.kinds.push(record.kind);
+    told.names.push(record.name.slice(0, LONGEST));
+    told.parents.push(index.has(record.parent) ? index.get(record.parent) : -1);
+    told.files.push(String(record.file).slice(0, LONGEST));
+    told.bytes.push(sizeOf(record.file));
+    told.starts.push(micro(record.start - begun));
+    told.selves.push(micro(record.total - record.nested));
+    told.totals.push(micro(record.total));
+    if (record.failed) told.failed.push(i);
   }
-  const index = new Map(chosen.map((record, i) => [record, i]));
-  const indexOf = (record) => (index.has(record) ? index.get(record) : -1);
-  return JSON.stringify({
-    kinds: chosen.map((record) => record.kind),
-    names: chosen.map((record) => short(record.name)),
-    parents: chosen.map((record) => indexOf(record.parent)),
-    files: chosen.map((record) => short(record.file)),
-    bytes: chosen.map((record) => sizeOf(record.file)),
-    starts: chosen.map((record) => micro(record.start - begun)),
-    selves: chosen.map((record) => micro(record.total - record.nested)),
-    totals: chosen.map((record) => micro(record.total)),
-    failed: chosen.flatMap((record, i) => (record.failed ? [i] : [])),
-    connections: connections.map((c) => ({
-      host: short(c.host),
-      address: short(c.address),
+  for (const c of connections) {
+    told.connections.push({
+      host: String(c.host).slice(0, LONGEST),
+      address: c.address.slice(0, LONGEST),
       start: micro(c.start - begun),
       dns: micro(c.dns),
       tcp: micro(c.tcp),
       tls: micro(c.tls),
-      module: indexOf(c.module),
-      error: short(c.error),
-    })),
-    dropped,
-  });
+      module: index.has(c.module) ? index.get(c.module) : -1,
+      error: c.error.slice(0, LONGEST),
+    });
+  }
+  return JSON.stringify(told);
+}
+
+// Those that took longest. The sort is stable: what took as long as what it loaded stays before it.
+function longest() {
+  const kept = new Set([...records].sort((a, b) => b.total - a.total).slice(0, MODULES));
+  dropped += records.length - kept.size;
+  return records.filter((record) => kept.has(record));
 }
 
 function micro(ms) {
   return Math.round(ms * 1000);
-}
-
-function short(text) {
-  return String(text).slice(0, LONGEST);
 }
 
 function sizeOf(file) {
