@@ -152,12 +152,12 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 
-	logs := telemetry.NewLogs(store)
-	g.run(ctx, "logs", logs.Run)
 	watching, err := startTelemetry(ctx, &telemetryParts{cfg: cfg, account: account, store: store, log: log}, g)
 	if err != nil {
 		return err
 	}
+	logs := telemetry.NewLogs(watching.embedded.Watch(store))
+	g.run(ctx, "logs", logs.Run)
 	placer := placement.New(placement.Config{
 		Store: store, Packages: packages, Launcher: registry, Logs: logs, Log: log,
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
@@ -176,7 +176,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	invoker := invoke.New(invoke.Config{
 		Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency,
 		Scaling: invoke.ScalingRate{Environments: cfg.Environments.ScaleOut, Per: 10 * time.Second},
-		Record:  watching.record, Throttled: watching.throttled,
+		Record:  watching.record(cfg), Throttled: watching.throttled,
 	})
 	g.run(ctx, "limits", invoker.Run)
 	watching.gauges.Store(&gaugeSource{functions: store.Functions, invoker: invoker, placer: placer})

@@ -7,6 +7,7 @@ import (
 
 	"thaw"
 	"thaw/state"
+	"thaw/telemetry/emf"
 	"thaw/telemetry/exposition"
 	"thaw/telemetry/metrics"
 	"thaw/telemetry/records"
@@ -17,6 +18,7 @@ type telemetrySide struct {
 	recorder *records.Recorder
 	metrics  *metrics.Metrics
 	scraped  *exposition.Exposition
+	embedded *emf.Extractor              // takes metrics out of logs
 	gauges   atomic.Pointer[gaugeSource] // for metrics
 }
 
@@ -37,6 +39,7 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 	if s.metrics, err = openMetrics(ctx, p, g, &s.gauges, s.scraped); err != nil {
 		return nil, err
 	}
+	s.embedded = &emf.Extractor{Put: s.metrics.Put, Log: p.log}
 	sinks = append(sinks, s.metrics.Invocations, s.scraped.Invocations)
 	s.recorder = records.New(records.Config{
 		Store: p.store.Invocations(state.InvocationsConfig{MaxAge: p.cfg.Invocations.MaxAge, MaxBytes: p.cfg.Invocations.MaxBytes}),
@@ -46,8 +49,13 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 	return s, nil
 }
 
-// record takes the record of an invocation that has ended.
-func (s *telemetrySide) record(i *thaw.Invocation) { s.recorder.Add(i) }
+// record takes the records of invocations that have ended; nil where none are kept.
+func (s *telemetrySide) record(cfg *config) func(*thaw.Invocation) {
+	if !cfg.Telemetry.Invocations {
+		return nil
+	}
+	return s.recorder.Add
+}
 
 // profiled takes the profiles of inits; nil where inits are not measured.
 func (s *telemetrySide) profiled(cfg *config) func(*thaw.InitProfile) {

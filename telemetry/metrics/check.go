@@ -7,8 +7,8 @@ import (
 	"thaw"
 )
 
-// maxValue is the largest value, and its negative the smallest (CloudWatch, MetricDatum, Value).
-var maxValue = math.Ldexp(1, 360)
+// MaxValue is 2^360, the largest value, and its negative the smallest (CloudWatch, MetricDatum, Value).
+const MaxValue = 1 << 360
 
 // maxDimensions is CloudWatch's own bound.
 const maxDimensions = 30
@@ -44,12 +44,12 @@ func (d *Datum) check(now time.Time) error {
 		return bad("The metric %s has no value.", d.Name)
 	}
 	for _, v := range d.Values {
-		if !(math.Abs(v) <= maxValue) {
+		if !(math.Abs(v) <= MaxValue) {
 			return bad("A value of the metric %s is not a number from -2^360 to 2^360.", d.Name)
 		}
 	}
 	for _, n := range d.Counts {
-		if !(n >= 0 && n <= maxValue) {
+		if !(n >= 0 && n <= MaxValue) {
 			return bad("A count of the metric %s is not a number from 0.", d.Name)
 		}
 	}
@@ -61,7 +61,7 @@ func (s *StatisticSet) check(name string) error {
 		return nil
 	}
 	for _, v := range []float64{s.SampleCount, s.Sum, s.Minimum, s.Maximum} {
-		if !(math.Abs(v) <= maxValue) {
+		if !(math.Abs(v) <= MaxValue) {
 			return bad("A statistic of the metric %s is not a number from -2^360 to 2^360.", name)
 		}
 	}

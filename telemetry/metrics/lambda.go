@@ -43,7 +43,6 @@ const (
 	totalMemory
 	usedMemory
 	timeouts
-	billed
 	numOwn
 )
 
@@ -62,7 +61,6 @@ var ownMetrics = [numOwn]struct{ namespace, name, unit string }{
 	totalMemory:            {NamespaceInsights, "total_memory", UnitMegabytes},
 	usedMemory:             {NamespaceInsights, "used_memory_max", UnitMegabytes},
 	timeouts:               {NamespaceThaw, "Timeouts", UnitCount},
-	billed:                 {NamespaceThaw, "BilledDuration", UnitMilliseconds},
 }
 
 // Names in NamespaceThaw that have a dimension besides the function.
@@ -152,7 +150,6 @@ func (m *Metrics) invocation(r *thaw.Invocation) {
 	add(throttles, 0)
 	add(duration, milliseconds(r.Duration))
 	add(timeouts, flag(r.TimedOut))
-	add(billed, milliseconds(r.Billed))
 	switch {
 	case r.Provisioned:
 		add(provisionedInvocations, 1)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 )
 
 // Dimension is a name and a value that are part of what a metric is.
@@ -116,3 +118,8 @@ const (
 	UnitPercent      = "Percent"
 	UnitSeconds      = "Seconds"
 )
+
+// IsUnit reports whether a unit is one of CloudWatch's StandardUnit.
+func IsUnit(unit string) bool {
+	return slices.Contains(types.StandardUnit("").Values(), types.StandardUnit(unit))
+}
