@@ -2,8 +2,8 @@ package telemetry
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -51,19 +51,33 @@ type Meta struct {
 	Events   int
 }
 
-// String is the stored form: kind, times in µs, number of events and, behind a slash, the stream's name in hexadecimal, which
-// may hold anything.
+// String is the stored form: kind, times in µs, number of events and, behind a slash, the stream's name, which may hold
+// anything.
 func (m Meta) String() string {
 	var from, to int64
 	if m.Events > 0 {
 		from, to = m.From.UnixMicro(), m.To.UnixMicro()
 	}
-	b := make([]byte, 0, 48+2*len(m.Stream))
+	b := make([]byte, 0, 64+len(m.Stream))
 	b = append(b, byte(m.Kind), ' ')
 	b = append(strconv.AppendInt(b, from, 10), ' ')
 	b = append(strconv.AppendInt(b, to, 10), ' ')
 	b = append(strconv.AppendInt(b, int64(m.Events), 10), ' ', '/')
-	return string(hex.AppendEncode(b, []byte(m.Stream)))
+	return string(appendEscaped(b, m.Stream))
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// appendEscaped writes every byte that is not a visible ASCII character, and %, as % and two hex digits.
+func appendEscaped(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c > ' ' && c < 0x7f && c != '%' {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return b
 }
 
 // ParseMeta undoes String.
@@ -81,11 +95,11 @@ func ParseMeta(text string) (Meta, error) {
 		}
 	}
 	name, ok := strings.CutPrefix(parts[4], "/")
-	stream, err := hex.DecodeString(name)
+	stream, err := url.PathUnescape(name)
 	if err != nil || !ok || numbers[2] < 0 {
 		return Meta{}, errBatch
 	}
-	m.Stream, m.Events = string(stream), int(numbers[2])
+	m.Stream, m.Events = stream, int(numbers[2])
 	if m.Events > 0 {
 		m.From, m.To = time.UnixMicro(numbers[0]), time.UnixMicro(numbers[1])
 	}
