@@ -103,7 +103,7 @@ Exit codes:
 	flags.BoolVar(&p.json, "json", false, "write JSON with a version member")
 	root.AddCommand(
 		p.up(), p.deploy(), p.invoke(), p.explain(), p.get(), p.list(), p.top(), p.logs(), p.delete(),
-		p.queue(), p.events(), p.doctor(), p.env(), p.bench(), p.version(),
+		p.queue(), p.events(), p.alarms(), p.doctor(), p.env(), p.bench(), p.version(),
 	)
 	return root
 }
