@@ -57,10 +57,13 @@ type Version struct {
 	MemorySize   int               `json:"memory_size"`       // MB, 128 to 10,240
 	TmpSize      int               `json:"ephemeral_storage"` // MB of /tmp, 512 to 10,240
 	Environment  map[string]string `json:"environment,omitempty"`
-	LogGroup     string            `json:"log_group,omitempty"`   // empty: /aws/lambda/NAME
-	TracingMode  string            `json:"tracing_mode"`          // PassThrough or TracingActive
-	SnapStart    string            `json:"snap_start,omitempty"`  // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
-	DeadLetter   string            `json:"dead_letter,omitempty"` // DeadLetterConfig's TargetArn: an SQS queue; empty: none
+	LogGroup     string            `json:"log_group,omitempty"`    // empty: /aws/lambda/NAME
+	LogFormat    string            `json:"log_format,omitempty"`   // Text, which empty stands for, or LogFormatJSON
+	LogLevel     string            `json:"log_level,omitempty"`    // ApplicationLogLevel, TRACE to FATAL; with LogFormatJSON only
+	SystemLevel  string            `json:"system_level,omitempty"` // SystemLogLevel: DEBUG, INFO or WARN; with LogFormatJSON only
+	TracingMode  string            `json:"tracing_mode"`           // PassThrough or TracingActive
+	SnapStart    string            `json:"snap_start,omitempty"`   // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
+	DeadLetter   string            `json:"dead_letter,omitempty"`  // DeadLetterConfig's TargetArn: an SQS queue; empty: none
 	Code         Code              `json:"code"`
 	Layers       []Layer           `json:"layers,omitempty"` // at /opt, the later over the earlier; MaxLayers at most
 	// LatestDescription is what $LATEST was described as when the version was published with a description of its own;
@@ -80,6 +83,12 @@ type Version struct {
 	// is never handed out for a new one. NextGeneration makes it.
 	Generation uint64 `json:"generation"`
 }
+
+// LogFormatJSON is the LogFormat, in the Lambda API, of a log of JSON objects.
+const LogFormatJSON = "JSON"
+
+// LogsJSON reports whether the platform's lines in the version's log are JSON objects, and levels decide what the log takes.
+func (v *Version) LogsJSON() bool { return v.LogFormat == LogFormatJSON }
 
 // SnapStartPublished is the value of SnapStart's ApplyOn member, in the Lambda API, that sets SnapStart.
 const SnapStartPublished = "PublishedVersions"

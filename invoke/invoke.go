@@ -339,7 +339,7 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	}
 	var line [512]byte
 	begin := time.Now()
-	l.Stream.Write(begin, rec.RequestID, telemetry.AppendStart(line[:0], rec.RequestID, rec.Version))
+	l.Stream.Write(begin, rec.RequestID, telemetry.LinesOf(r.version).Start(line[:0], begin, rec, r.arn))
 	deadline := begin.Add(time.Duration(r.version.Timeout) * time.Second)
 	event := runtimes.Event{
 		RequestID: rec.RequestID, DeadlineMS: deadline.UnixMilli(), FunctionARN: r.arn, TraceID: rec.TraceID,
@@ -400,7 +400,7 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 	if r.request.LogTail {
 		stream.BeginTail()
 	}
-	stream.Write(now, rec.RequestID, telemetry.AppendStart(nil, rec.RequestID, rec.Version))
+	stream.Write(now, rec.RequestID, telemetry.LinesOf(r.version).Start(nil, now, rec, r.arn))
 	r.failed(stream, &sandbox.Broken{FunctionError: failure.FunctionError, TimedOut: failure.TimedOut}, now)
 	r.report(stream, nil)
 	return &r.response, nil
@@ -416,7 +416,8 @@ func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 	case errors.As(err, &broken) && broken.TimedOut:
 		rec.TimedOut, rec.ErrorType = true, thaw.ErrorTimedOut
 		text := fmt.Sprintf("Task timed out after %d.00 seconds", r.version.Timeout)
-		stream.Write(at, rec.RequestID, fmt.Appendf(nil, "%s %s %s\n\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), rec.RequestID, text))
+		line := fmt.Sprintf("%s %s %s\n\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), rec.RequestID, text)
+		stream.Write(at, rec.RequestID, telemetry.LinesOf(r.version).Fault(nil, at, rec, line))
 		r.response.Payload = errorPayload(thaw.ErrorTimedOut, "RequestId: "+rec.RequestID+" Error: "+text)
 	case errors.As(err, &broken):
 		rec.Crashed, rec.ErrorType = true, broken.Type
@@ -425,7 +426,7 @@ func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 			reason, own = errorMessage(broken.Payload), true // the runtime said itself what was wrong (init)
 		}
 		text := "RequestId: " + rec.RequestID + " Error: " + reason
-		stream.Write(at, rec.RequestID, []byte(text+"\n"+broken.Type+"\n"))
+		stream.Write(at, rec.RequestID, telemetry.LinesOf(r.version).Fault(nil, at, rec, text+"\n"+broken.Type+"\n"))
 		if r.response.Payload = broken.Payload; !own {
 			r.response.Payload = errorPayload(broken.Type, text)
 		}
@@ -443,8 +444,9 @@ func (r *run) report(stream *telemetry.Stream, line []byte) {
 	rec := &r.response.Record
 	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration) + rec.BilledRestore
 	now := time.Now()
-	stream.Write(now, rec.RequestID, telemetry.AppendEnd(line, rec.RequestID))
-	stream.Write(now, rec.RequestID, telemetry.AppendReport(line, rec))
+	lines := telemetry.LinesOf(r.version)
+	stream.Write(now, rec.RequestID, lines.End(line, now, rec, len(r.response.Payload)))
+	stream.Write(now, rec.RequestID, lines.Report(line, now, rec))
 	if r.request.LogTail {
 		r.response.LogTail = stream.EndTail()
 	}

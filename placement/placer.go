@@ -531,16 +531,16 @@ func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version
 	release := p.retain(v)
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	begin := time.Now()
+	begin, lines := time.Now(), telemetry.LinesOf(v)
 	if v.SnapStarted() {
 		version := t.RuntimeVersion()
-		stream.Write(begin, "", telemetry.AppendRestoreStart(nil, version, p.runtimeARN(version)))
+		stream.Write(begin, "", lines.RestoreStart(nil, begin, &telemetry.Init{Runtime: version, RuntimeARN: p.runtimeARN(version), ID: id}))
 	}
 	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Provisioned: as == provisioned})
 	if v.SnapStarted() {
 		now := time.Now()
 		status, errorType := initStatus(err)
-		stream.Write(now, "", telemetry.AppendRestoreReport(nil, now.Sub(begin), status, errorType))
+		stream.Write(now, "", lines.RestoreReport(nil, now, now.Sub(begin), status, errorType))
 	}
 	if err != nil {
 		release()
@@ -596,16 +596,20 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 	}
 	p.measure(plan, p.settingsOf(v))
 	plan.RuntimeARN = p.runtimeARN(launch.Version)
-	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, plan.RuntimeARN))
-	phase := "init"
-	initialising := time.Now()
+	initialising, lines := time.Now(), telemetry.LinesOf(v)
+	starting := telemetry.Init{
+		Type: runtimes.InitializationType(v, plan.Provisioned), Phase: "init", Runtime: launch.Version, RuntimeARN: plan.RuntimeARN, ID: id,
+	}
+	stream.Write(initialising, "", lines.InitStart(nil, initialising, &starting))
 	for {
 		var env *sandbox.Environment
 		if lacking != nil {
 			err = &sandbox.InitError{FunctionError: lacking}
 		} else if env, err = p.cfg.Sandbox.Boot(ctx, plan); err == nil {
+			now := time.Now()
+			stream.Write(now, "", lines.InitReport(nil, now, &starting, env.InitDuration, "", ""))
 			instance := &Instance{Environment: env, Stream: stream, release: release}
-			if phase == "invoke" {
+			if plan.Repeated {
 				instance.FailedInit = env.Timing.Begin.Sub(initialising)
 			}
 			return instance, nil
@@ -615,11 +619,12 @@ func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Inst
 			return nil, err
 		}
 		status, errorType := initStatus(err)
-		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
-		if phase == "invoke" || plan.Provisioned {
+		now := time.Now()
+		stream.Write(now, "", lines.InitReport(nil, now, &starting, failure.Length, status, errorType))
+		if plan.Repeated || plan.Provisioned {
 			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id, Begun: begun, Fetched: fetched}
 		}
-		phase, plan.ID, plan.Repeated = "invoke", sandbox.NewID(), true
+		starting.Phase, plan.ID, plan.Repeated = "invoke", sandbox.NewID(), true
 		plan.InitLimit = time.Duration(v.Timeout) * time.Second
 	}
 }

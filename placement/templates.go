@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"thaw"
+	"thaw/runtimes"
 	"thaw/sandbox"
 	"thaw/telemetry"
 	"thaw/template"
@@ -204,7 +205,10 @@ func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ver
 	settings := template.SettingsOf(f.Tags)
 	p.measure(plan, settings)
 	if launch.TemplateArgs != nil && !settings.Off || template.WantsArchive(plan, settings) { // init runs
-		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
+		now := time.Now()
+		stream.Write(now, "", telemetry.LinesOf(v).InitStart(nil, now, &telemetry.Init{
+			Type: runtimes.InitializationType(v, false), Phase: "init", Runtime: launch.Version, RuntimeARN: p.runtimeARN(launch.Version), ID: id,
+		}))
 	}
 	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, qualifier(v))
 	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, settings)

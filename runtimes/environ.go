@@ -82,6 +82,9 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, provisione
 		"AWS_SECRET_ACCESS_KEY=" + (rand.Text() + rand.Text())[:40],
 		"AWS_SESSION_TOKEN=" + rand.Text() + rand.Text(),
 	})
+	if v.LogsJSON() {
+		set([]string{"AWS_LAMBDA_LOG_FORMAT=" + v.LogFormat, "AWS_LAMBDA_LOG_LEVEL=" + v.LogLevel})
+	}
 	out := make([]string, 0, len(env))
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		out = append(out, key+"="+env[key])

@@ -175,7 +175,7 @@ func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment
 	}
 	e.process = process
 	e.Timing.Sandboxed = time.Now()
-	e.output = newOutput(process.Output(), plan.Log)
+	e.output = newOutput(process.Output(), plan.Log, plan.Version)
 	e.connect(ctx, c, plan, held)
 	return e.ready(ctx, c, plan)
 }

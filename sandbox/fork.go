@@ -68,7 +68,7 @@ func (e *Environment) Fork(ctx context.Context, c *Config, plan *Plan) (*Environ
 	child.Forked, child.ProfileID = true, e.ProfileID
 	child.process = process
 	child.Timing.Sandboxed = time.Now()
-	child.output = newOutput(process.Output(), plan.Log)
+	child.output = newOutput(process.Output(), plan.Log, plan.Version)
 	child.conn = runtimes.NewFrames(process.Channel())
 	if child, err = child.ready(ctx, c, plan); err != nil {
 		return nil, err

@@ -118,9 +118,12 @@ func (l *Logs) Stream(group, name string) *Stream {
 // Name is the stream's name as CloudWatch shows it.
 func (s *Stream) Name() string { return s.name }
 
-// Write adds one event. Messages over MaxMessage are cut. It never blocks; above the bound the event is dropped and
-// counted, and a line that says so takes its place later.
+// Write adds one event; an empty message is none. Messages over MaxMessage are cut. It never blocks; above the bound the
+// event is dropped and counted, and a line that says so takes its place later.
 func (s *Stream) Write(at time.Time, requestID string, message []byte) {
+	if len(message) == 0 {
+		return
+	}
 	if len(message) > MaxMessage {
 		message = message[:MaxMessage]
 	}

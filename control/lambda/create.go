@@ -92,7 +92,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn,
-		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -140,7 +140,9 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err := a.setDeadLetter(v, in.DeadLetterConfig); err != nil {
 		return nil, err
 	}
-	setLogging(v, in.LoggingConfig)
+	if err := setLogging(v, in.LoggingConfig); err != nil {
+		return nil, err
+	}
 	setSnapStart(v, in.SnapStart)
 	return v, nil
 }

@@ -143,12 +143,6 @@ func TestSettingsRefusedOnCreateAndUpdate(t *testing.T) {
 			in.ImageConfig = &types.ImageConfig{Command: []string{"x"}}
 		}},
 		{"KMSKeyArn", func(in *sdk.UpdateFunctionConfigurationInput) { in.KMSKeyArn = ptr("arn:aws:kms:x") }},
-		{"LoggingConfig.LogFormat", func(in *sdk.UpdateFunctionConfigurationInput) {
-			in.LoggingConfig = &types.LoggingConfig{LogFormat: "JSON"}
-		}},
-		{"LoggingConfig.ApplicationLogLevel", func(in *sdk.UpdateFunctionConfigurationInput) {
-			in.LoggingConfig = &types.LoggingConfig{SystemLogLevel: "WARN"}
-		}},
 		{"TracingConfig", func(in *sdk.UpdateFunctionConfigurationInput) {
 			in.TracingConfig = &types.TracingConfig{Mode: "Active"}
 		}},

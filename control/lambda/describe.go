@@ -41,7 +41,7 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 		FunctionName:     aws.String(v.Function),
 		Handler:          aws.String(v.Handler),
 		LastModified:     aws.String(v.LastModified.UTC().Format(timeFormat)),
-		LoggingConfig:    &types.LoggingConfig{LogFormat: types.LogFormatText, LogGroup: aws.String(v.LogGroupName())},
+		LoggingConfig:    logging(v),
 		MemorySize:       aws.Int32(int32(v.MemorySize)),
 		PackageType:      types.PackageTypeZip,
 		RevisionId:       aws.String(v.RevisionID),

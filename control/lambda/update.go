@@ -93,7 +93,7 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn,
-		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -150,7 +150,9 @@ func configure(v *thaw.Version, in *sdk.UpdateFunctionConfigurationInput) error 
 	if in.Role != nil {
 		v.Role = *in.Role
 	}
-	setLogging(v, in.LoggingConfig)
+	if err := setLogging(v, in.LoggingConfig); err != nil {
+		return err
+	}
 	setSnapStart(v, in.SnapStart)
 	if err := setNumbers(v, in.Timeout, in.MemorySize, in.EphemeralStorage); err != nil {
 		return err

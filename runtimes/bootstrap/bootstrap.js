@@ -61,9 +61,43 @@ function sendFrame(type, meta, body) {
 
 // --- Logs ---------------------------------------------------------------------------------------------------------
 
+// Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat).
+const jsonLog = (process.env.AWS_LAMBDA_LOG_FORMAT || '').toUpperCase() === 'JSON';
+
+// AWS's shape of an error within a message.
+function shape(_, value) {
+  if (!(value instanceof Error)) return value;
+  const errorType = (value.constructor && value.constructor.name) || 'UnknownError';
+  const stackTrace = typeof value.stack === 'string' ? stackOf(value) : [];
+  return { errorType, errorMessage: value.message, stackTrace, ...value };
+}
+
+// One message as AWS writes it in JSON: a single value as it is, several as text with the first error's members.
+function jsonText(now, level, args) {
+  const line = { timestamp: now.toISOString(), level, requestId: global[REQUEST_ID] };
+  if (args.length === 1) {
+    line.message = args[0];
+    try {
+      return JSON.stringify(line, shape);
+    } catch (_) {
+      line.message = util.format(args[0]); // a circle, or a BigInt
+      return JSON.stringify(line);
+    }
+  }
+  line.message = util.format(...args);
+  const error = args.find((arg) => arg instanceof Error);
+  if (error) {
+    const { errorType, errorMessage, stackTrace } = shape('', error);
+    Object.assign(line, { errorType, errorMessage, stackTrace });
+  }
+  return JSON.stringify(line);
+}
+
 function log(level, args) {
   const now = new Date();
-  const text = `${now.toISOString()}\t${global[REQUEST_ID]}\t${level}\t${util.format(...args)}\n`;
+  const text = jsonLog
+    ? `${jsonText(now, level, args)}\n`
+    : `${now.toISOString()}\t${global[REQUEST_ID]}\t${level}\t${util.format(...args)}\n`;
   const size = Buffer.byteLength(text);
   const frame = Buffer.allocUnsafe(16 + size);
   frame.writeUInt32BE(FRAME_MAGIC, 0);
@@ -75,8 +109,10 @@ function log(level, args) {
 
 function replaceConsole() {
   const levels = { trace: 'TRACE', debug: 'DEBUG', info: 'INFO', log: 'INFO', warn: 'WARN', error: 'ERROR', fatal: 'FATAL' };
+  const order = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
+  const least = jsonLog ? order.indexOf(process.env.AWS_LAMBDA_LOG_LEVEL) : 0;
   for (const name of Object.keys(levels)) {
-    console[name] = (...args) => log(levels[name], args);
+    console[name] = order.indexOf(levels[name]) < least ? () => {} : (...args) => log(levels[name], args);
   }
 }
 
@@ -113,6 +149,10 @@ function describe(error) {
 
 function logError(title, error) {
   const shown = error instanceof Error ? error : new Error(error);
+  if (jsonLog) {
+    console.error(shown);
+    return;
+  }
   let text;
   try {
     text = JSON.stringify(shown, (_, value) => {

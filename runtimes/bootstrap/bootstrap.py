@@ -159,7 +159,23 @@ def write_message(text):
             time.sleep(0.001)
 
 
+# Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat).
+JSON_LOG = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+
+
+def json_line(values):
+    """A JSON object for the log. What has no JSON is shown as text: a log line shall not be lost."""
+    try:
+        return serialize(values)
+    except (TypeError, ValueError, RecursionError):
+        return serialize({key: value if type(value) in (str, int, float, bool) else str(value) for key, value in values.items()})
+
+
 def log_error(error):
+    if JSON_LOG:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_message(json_line({"timestamp": at, "log_level": "ERROR", **error}))
+        return
     head = "[ERROR]"
     if error["errorType"]:
         head += " " + error["errorType"]
@@ -186,12 +202,51 @@ def set_up_logging(logging):
 
     logging.Formatter.converter = time.gmtime
     handler = LambdaLoggerHandler()
-    handler.setFormatter(
-        logging.Formatter(
-            "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", "%Y-%m-%dT%H:%M:%S"
+    root = logging.getLogger()
+    if JSON_LOG:
+        handler.setFormatter(json_formatter(logging))
+        level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "INFO")
+        root.setLevel(logging.NOTSET if level == "TRACE" else logging.getLevelName(level))
+    else:
+        handler.setFormatter(
+            logging.Formatter(
+                "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", "%Y-%m-%dT%H:%M:%S"
+            )
         )
-    )
-    logging.getLogger().addHandler(handler)
+    root.addHandler(handler)
+
+
+def json_formatter(logging):
+    # What every record has; the rest is what the function gave as extra.
+    common = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "aws_request_id", "tenant_id"}
+
+    class JSONFormatter(logging.Formatter):
+        def format(self, record):
+            values = {
+                "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+                # AWS knows no levels between these.
+                "level": logging.getLevelName(min(50, max(10, record.levelno // 10 * 10))),
+                "message": record.getMessage(),
+                "logger": record.name,
+            }
+            if record.exc_info and record.exc_info[0]:
+                import traceback
+
+                kind, error, trace = record.exc_info
+                values["stackTrace"] = traceback.format_tb(trace)
+                values["errorType"] = kind.__name__
+                values["errorMessage"] = str(error)
+                values["location"] = "%s:%s:%d" % (record.pathname, record.funcName, record.lineno)
+            if record.aws_request_id:
+                values["requestId"] = record.aws_request_id
+            if record.tenant_id is not None:
+                values["tenantId"] = record.tenant_id
+            for key, value in vars(record).items():
+                if key not in common and key not in values and value is not None:
+                    values[key] = value
+            return json_line(values) + "\n"
+
+    return JSONFormatter()
 
 
 class ImportWatch:

@@ -67,6 +67,21 @@ module LambdaLog
     end
   end
 
+  # Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat): what a Logger writes, as on AWS.
+  JSON_LOG = ENV['AWS_LAMBDA_LOG_FORMAT'].to_s.casecmp?('JSON')
+
+  class JSONFormatter < Logger::Formatter
+    def call(severity, time, progname, msg)
+      line = { timestamp: time.getutc.strftime('%Y-%m-%dT%H:%M:%S.%LZ'), level: severity == 'ANY' ? 'INFO' : severity, message: msg2str(msg) }
+      line[:logger] = progname if progname
+      line[:requestId] = $_global_aws_request_id if $_global_aws_request_id
+      if msg.is_a?(Exception)
+        line.update(message: msg.message, errorType: msg.class.to_s, errorMessage: msg.message, stackTrace: msg.backtrace || [])
+      end
+      "#{JSON.generate(line)}\n"
+    end
+  end
+
   class Formatter < Logger::Formatter
     def call(severity, time, progname, msg)
       format("%s, [%s #%d] %5s %s -- %s: %s\n", severity[0], format_datetime(time), Process.pid, severity,
@@ -78,7 +93,11 @@ module LambdaLog
     def initialize(logdev, *args, **options)
       standard = logdev.nil? || logdev == $stdout || logdev == $stderr
       super(standard ? Device.new : logdev, *args, **options)
-      @default_formatter = Formatter.new if standard
+      return unless standard
+
+      @default_formatter = JSON_LOG ? JSONFormatter.new : Formatter.new
+      # Logger has nothing below DEBUG.
+      self.level = ENV['AWS_LAMBDA_LOG_LEVEL'].to_s.sub('TRACE', 'DEBUG') if JSON_LOG && !options.key?(:level)
     end
   end
 end

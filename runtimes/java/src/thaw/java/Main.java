@@ -54,7 +54,7 @@ public final class Main {
             return Handlers.load(System.getenv("_HANDLER"), loader);
         } catch (Fault fault) {
             tellProfile(loader, channel, up);
-            Log.message(fault.text());
+            Log.error(fault.text());
             Log.flush();
             channel.send('X', Fault.BAD_CODE, fault.json());
             System.exit(1);
@@ -85,6 +85,7 @@ public final class Main {
         try {
             Response response = new Response();
             InvocationContext context = new InvocationContext(invocation);
+            Log.serving(invocation.requestId);
             if (LambdaRuntimeInternal.getUseLog4jAppender()) {
                 Log.tellLog4j(loader, invocation.requestId);
             }
@@ -110,7 +111,7 @@ public final class Main {
 
     private static void fail(Channel channel, boolean last, String type, String text, Map<String, Object> error)
             throws IOException {
-        Log.message(text);
+        Log.error(text);
         Log.flush();
         channel.send(last ? 'D' : 'F', type, error);
     }
