@@ -72,9 +72,11 @@ func TestExtensionInALayer(t *testing.T) {
 			} {
 				s.awaitEvent(t, name, func(e logEvent) bool { return strings.HasPrefix(e.Message, text) })
 			}
-			if _, err := client.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: &name}); err != nil {
+			// The environments of an old configuration end.
+			if _, err := client.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Timeout: aws.Int32(11)}); err != nil {
 				t.Fatal(err)
 			}
+			harness.WaitActive(t, client, name)
 			s.awaitEvent(t, name, func(e logEvent) bool { return strings.HasPrefix(e.Message, "extension SHUTDOWN spindown") })
 		})
 	}
