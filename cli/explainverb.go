@@ -243,7 +243,11 @@ func writeAttempt(w io.Writer, a *attempt, f *explainFlags, tree bool) {
 	if a.ErrorType != "" {
 		fmt.Fprintf(w, "error        %s\n", a.ErrorType)
 	}
-	fmt.Fprintf(w, "billed       %d ms\nmemory       %d MB of %d MB\nenvironment  %s\n", a.Billed, a.MaxMemory, a.Memory, a.Environment)
+	fmt.Fprintf(w, "billed       %d ms\n", a.Billed)
+	if a.MaxMemory > 0 { // an init that failed was not asked
+		fmt.Fprintf(w, "memory       %d MB of %d MB\n", a.MaxMemory, a.Memory)
+	}
+	fmt.Fprintf(w, "environment  %s\n", a.Environment)
 	if a.Node != "" {
 		fmt.Fprintf(w, "node         %s\n", a.Node)
 	}
@@ -309,8 +313,12 @@ func (p *program) writeStarts(view *starts, f *explainFlags) {
 	fmt.Fprintln(t, "  KIND\tCOUNT\tFAILED\tMEDIAN\tSLOWEST\tOF ALL\tBECAUSE")
 	for i := range view.Kinds {
 		k := &view.Kinds[i]
-		fmt.Fprintf(t, "  %s\t%d\t%d\t%s ms\t%s ms\t%.0f %%\t%s\n",
-			k.StartKind, k.Count, k.Failed, millis(clampPhase(k.Median)), millis(clampPhase(k.Max)), percent(k.Sum, sum), causeCounts(k.Causes))
+		median := "none"
+		if k.Failed < k.Count { // it is of those that did not fail
+			median = millis(clampPhase(k.Median)) + " ms"
+		}
+		fmt.Fprintf(t, "  %s\t%d\t%d\t%s\t%s ms\t%.0f %%\t%s\n",
+			k.StartKind, k.Count, k.Failed, median, millis(clampPhase(k.Max)), percent(k.Sum, sum), causeCounts(k.Causes))
 	}
 	t.Flush() //nolint:errcheck // a reader that has gone away is no error worth a message
 	if view.Typical != nil {

@@ -25,7 +25,7 @@ const fakeProfile = `{"id":"0123456789abcdef0123456789abcdef","function_version"
 	`{"name":"pandas.core","parent":2,"kind":"import","start_us":0,"self_us":162000,"total_us":162000},` +
 	`{"name":"numpy","parent":2,"kind":"import","bytes":1300000,"start_us":0,"self_us":200000,"total_us":200000},` +
 	`{"name":"boto3","parent":0,"kind":"import","start_us":0,"self_us":90000,"total_us":90000},` +
-	`{"name":"lies","parent":9,"kind":"import","start_us":0,"self_us":-5,"total_us":1}],` +
+	`{"name":"lies","parent":9,"kind":"import","start_us":0,"self_us":-5,"total_us":1,"failed":true}],` +
 	`"connections":[{"host":"db.example","address":"10.0.0.1:5432","start_us":500000,"dns_us":1500,"tcp_us":300,"tls_us":9000,"module":5},{"address":"10.0.0.2:1","start_us":1,"module":-1,"error":"connection refused"}]}`
 
 // handleRecords answers for records of invocations: one synchronous, and one with two attempts.

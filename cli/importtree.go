@@ -29,6 +29,7 @@ type module struct {
 	Bytes  int64  `json:"bytes"`
 	Self   int64  `json:"self_us"`
 	Total  int64  `json:"total_us"`
+	Failed bool   `json:"failed"`
 }
 
 type connection struct {
@@ -121,11 +122,14 @@ func writeImports(w io.Writer, modules []module, limit int) {
 				continue
 			}
 			m := &modules[n]
-			size := ""
+			more := ""
 			if m.Bytes > 0 {
-				size = "  " + bytesText(m.Bytes)
+				more = "  " + bytesText(m.Bytes)
 			}
-			fmt.Fprintf(w, "%11s %10s  %s%s%s\n", millis(clampPhase(m.Total)), millis(clampPhase(m.Self)), strings.Repeat("  ", depth), shownName(m), size)
+			if m.Failed {
+				more += "  could not be loaded"
+			}
+			fmt.Fprintf(w, "%11s %10s  %s%s%s\n", millis(clampPhase(m.Total)), millis(clampPhase(m.Self)), strings.Repeat("  ", depth), shownName(m), more)
 			write(children[n], depth+1)
 		}
 		if left > 0 && leftTime >= 1000 {
@@ -141,6 +145,8 @@ func heaviest(modules []module, limit int, parent func(int) int) []bool {
 	order := make([]int, len(modules))
 	for n := range order {
 		order[n] = n
+		// What ended init is shown, whatever it took.
+		shown[n] = modules[n].Failed && (parent(n) == len(modules) || shown[parent(n)])
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(modules[b].Total, modules[a].Total) })
 	if limit > 0 && limit < len(order) {

@@ -133,6 +133,7 @@ type moduleView struct {
 	Start  int64  `json:"start_us"`
 	Self   int64  `json:"self_us"`
 	Total  int64  `json:"total_us"`
+	Failed bool   `json:"failed,omitempty"`
 }
 
 type connectionView struct {
@@ -153,7 +154,7 @@ func viewProfile(p *thaw.InitProfile) *profileView {
 	v := &profileView{ID: p.ID, Version: p.Version, At: p.At.UTC(), Length: p.Length.Microseconds(), Dropped: p.Dropped}
 	for i := range p.Modules {
 		m := &p.Modules[i]
-		v.Modules = append(v.Modules, moduleView{m.Name, m.Parent, m.Kind, m.File, m.Bytes, m.Start.Microseconds(), m.Self.Microseconds(), m.Total.Microseconds()})
+		v.Modules = append(v.Modules, moduleView{m.Name, m.Parent, m.Kind, m.File, m.Bytes, m.Start.Microseconds(), m.Self.Microseconds(), m.Total.Microseconds(), m.Failed})
 	}
 	for i := range p.Connections {
 		c := &p.Connections[i]

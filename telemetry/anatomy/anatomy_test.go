@@ -220,6 +220,25 @@ func TestVerdicts(t *testing.T) {
 			not:  []string{"not measured"},
 		},
 		{
+			name: "failed import",
+			of: Case{Invocation: with(boot(500, 0), func(i *thaw.Invocation) {
+				i.Failed, i.ErrorType, i.Crashed = true, "Runtime.ImportModuleError", true
+				i.Phases[thaw.PhaseHandler] = thaw.Span{}
+			}), Profile: &thaw.InitProfile{Modules: []thaw.Module{
+				{Name: "app", Parent: -1, Failed: true}, {Name: "mine", Parent: 0, Failed: true}, {Name: "json", Parent: 1}, {Name: "missing", Parent: 1, Failed: true}, {Name: "optional", Parent: 2, Failed: true},
+			}}},
+			dominant: "init", first: "init",
+			want: []string{"Init failed (Runtime.ImportModuleError) in loading missing, so that"},
+		},
+		{
+			name: "extensions go on",
+			of: Case{Invocation: &thaw.Invocation{Kind: thaw.StartWarm, Duration: 900 * msec, PostRuntime: 890 * msec, Phases: lengths(map[thaw.Phase]float64{
+				thaw.PhaseHandler: 10,
+			})}},
+			dominant: "handler", first: "extensions",
+			want: []string{"Extensions went on for 890 ms after the response; the caller did not wait for them, but the environment was busy and they are billed."},
+		},
+		{
 			name:     "repeated init",
 			of:       Case{Invocation: with(boot(30, 3), func(i *thaw.Invocation) { i.FailedInit = 10 * time.Second })},
 			dominant: "init", first: "init",

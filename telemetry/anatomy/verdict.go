@@ -223,13 +223,19 @@ func failures(c *Case) []Finding {
 			Do:   "The INIT_REPORT line in the log says why: thaw logs " + i.Function,
 		})
 	}
+	if i.PostRuntime >= unusualTime {
+		found = append(found, Finding{
+			Phase: thaw.PhaseExtensions.String(), Length: i.PostRuntime.Microseconds(),
+			What: fmt.Sprintf("Extensions went on for %s ms after the response; the caller did not wait for them, but the environment was busy and they are billed.", ms(i.PostRuntime)),
+		})
+	}
 	handled := i.Phases[thaw.PhaseHandler].Length > 0
 	switch {
 	case !i.Failed:
 	case !handled:
 		found = append(found, Finding{
 			Phase: thaw.PhaseInit.String(), Length: i.Phases[thaw.PhaseInit].Length.Microseconds(),
-			What: fmt.Sprintf("Init failed (%s), so that the handler never ran.", cmp.Or(i.ErrorType, thaw.ErrorRuntimeUnknown)),
+			What: fmt.Sprintf("Init failed (%s)%s, so that the handler never ran.", cmp.Or(i.ErrorType, thaw.ErrorRuntimeUnknown), failedModule(c.Profile)),
 			Do:   "Read what the module wrote: thaw logs " + i.Function,
 		})
 	case i.TimedOut:
@@ -261,6 +267,27 @@ func failures(c *Case) []Finding {
 		})
 	}
 	return found
+}
+
+// failedModule says which module could not be loaded, as far as that is known: the innermost one. One that its importer does
+// without is not meant.
+func failedModule(p *thaw.InitProfile) string {
+	if p == nil {
+		return ""
+	}
+	name := ""
+	fatal := make([]bool, len(p.Modules))
+	for n := range p.Modules {
+		m := &p.Modules[n]
+		// What loaded it stands before it.
+		if fatal[n] = m.Failed && (m.Parent < 0 || m.Parent < n && fatal[m.Parent]); fatal[n] {
+			name = displayName(m)
+		}
+	}
+	if name == "" {
+		return ""
+	}
+	return " in loading " + name
 }
 
 func startsWarm(i *thaw.Invocation) bool { return i.Kind == thaw.StartWarm }

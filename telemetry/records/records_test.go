@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,17 @@ func full() thaw.Invocation {
 		i.Phases[phase] = thaw.Span{Start: time.Duration(phase) * time.Millisecond, Length: time.Duration(phase+1) * time.Microsecond}
 	}
 	return i
+}
+
+// TestFullIsFull has whoever adds a field to the record say how it is kept.
+func TestFullIsFull(t *testing.T) {
+	v := reflect.ValueOf(full())
+	for n := range v.NumField() {
+		name := v.Type().Field(n).Name
+		if v.Field(n).IsZero() && name != "Caller" { // it is not kept
+			t.Errorf("full has no %s: set it there, and keep it (appendRecord) or say here why not", name)
+		}
+	}
 }
 
 func TestEveryFieldIsKept(t *testing.T) {
