@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkscaling "github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
+	sdkcloudwatch "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	sdklogs "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	sdkevents "github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
@@ -28,6 +29,7 @@ import (
 	"thaw"
 	"thaw/awsapi"
 	"thaw/control/autoscaling"
+	"thaw/control/cloudwatch"
 	"thaw/control/events"
 	"thaw/control/iam"
 	"thaw/control/lambda"
@@ -38,6 +40,7 @@ import (
 	"thaw/state"
 	"thaw/state/queues"
 	"thaw/telemetry/groups"
+	"thaw/trigger/alarms"
 	trigger "thaw/trigger/autoscaling"
 	rules "thaw/trigger/events"
 	"thaw/trigger/mapping"
@@ -77,7 +80,7 @@ func TestDocumentedOperations(t *testing.T) {
 	defer store.Close()
 	account := thaw.Account{ID: "000000000000", Region: "us-east-1"}
 	services := map[string]*awsapi.Service{}
-	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling", "sqs", "events", "scheduler", "logs"} {
+	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling", "sqs", "events", "scheduler", "monitoring", "logs"} {
 		if services[name], err = awsapi.New(name); err != nil {
 			t.Fatal(err)
 		}
@@ -107,6 +110,7 @@ func TestDocumentedOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	logsAPI.Register(services["logs"])
+	cloudwatch.New(cloudwatch.Config{Account: account, Alarms: alarms.NewRecords(store)}).Register(services["monitoring"])
 
 	for _, c := range []struct {
 		title   string
@@ -135,6 +139,9 @@ func TestDocumentedOperations(t *testing.T) {
 		{"EventBridge Scheduler", services["scheduler"], func(url string) any {
 			return sdkscheduler.New(sdkscheduler.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
 		}, true, nil},
+		{"Amazon CloudWatch", services["monitoring"], func(url string) any {
+			return sdkcloudwatch.New(sdkcloudwatch.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+		}, false, nil}, // the SDK has operations that the model has not
 		{"Amazon CloudWatch Logs", services["logs"], func(url string) any {
 			return sdklogs.New(sdklogs.Options{
 				BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1,

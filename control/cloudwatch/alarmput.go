@@ -266,17 +266,17 @@ func (a *API) alarmQueries(list []types.MetricDataQuery) ([]alarms.Query, error)
 }
 
 func (a *API) putCompositeAlarm(ctx context.Context, in *cloudwatch.PutCompositeAlarmInput) (*cloudwatch.PutCompositeAlarmOutput, error) {
+	if strings.TrimSpace(*in.AlarmRule) != *in.AlarmRule {
+		return nil, bad("AlarmRule must not contain leading or trailing whitespace or be null")
+	}
+	rule, err := alarms.ParseRule(*in.AlarmRule)
 	switch {
+	case err != nil:
+		return nil, err
 	case in.ActionsSuppressor != nil, in.ActionsSuppressorWaitPeriod != nil, in.ActionsSuppressorExtensionPeriod != nil:
 		return nil, notImplemented("ActionsSuppressor is not implemented. Leave it out, or put the alarm that suppresses into AlarmRule with AND NOT.")
 	case in.ActionConfiguration != nil:
 		return nil, notImplemented("ActionConfiguration is not implemented. Leave it out.")
-	case strings.TrimSpace(*in.AlarmRule) != *in.AlarmRule:
-		return nil, bad("AlarmRule must not contain leading or trailing whitespace or be null")
-	}
-	rule, err := alarms.ParseRule(*in.AlarmRule)
-	if err != nil {
-		return nil, err
 	}
 	actions, err := a.alarmActions(in.OKActions, in.AlarmActions, in.InsufficientDataActions)
 	if err != nil {
