@@ -72,6 +72,7 @@ func (c *Config) host(ctx context.Context, plan *Plan, process Process) *extensi
 	cfg := extensions.Config{
 		Function: v.Function, Version: v.Number, Handler: v.Handler, AccountID: c.Account.ID, EnvironmentID: plan.ID,
 		MemoryMB: v.MemorySize, RuntimeVersion: plan.Launch.Version, RuntimeARN: plan.RuntimeARN,
+		JSON: v.LogsJSON(), Quiet: v.SystemLevel == "WARN",
 		Phase: "init", External: plan.Launch.Extensions, Runtime: plan.Launch.Args[0],
 		InitializationType: runtimes.InitializationType(v, plan.Provisioned),
 		Log:                plan.Log.Write, WaitRoom: plan.Log.WaitRoom,
