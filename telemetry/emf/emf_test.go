@@ -29,7 +29,7 @@ const example = `{
 func TestParse(t *testing.T) {
 	at := time.UnixMilli(1574109732004)
 	narrow := []metrics.Dimension{{Name: "functionVersion", Value: "$LATEST"}}
-	wide := append(narrow[:1:1], metrics.Dimension{Name: "stage", Value: "prod"})
+	wide := []metrics.Dimension{narrow[0], {Name: "stage", Value: "prod"}}
 	datum := func(name, unit string, dimensions []metrics.Dimension, values ...float64) metrics.Datum {
 		return metrics.Datum{
 			Metric: metrics.Metric{Namespace: "lambda-function-metrics", Name: name, Dimensions: dimensions},

@@ -72,7 +72,7 @@ func (c *catalog) add(id string, of identity) *series {
 // out, down to one. (FunctionName, Resource, ExecutedVersion are in the order of what they narrow down, and of their names too but
 // for the first.)
 func answers(id *identity) []Metric {
-	all := []Metric{id.Metric.Sorted()}
+	all := []Metric{id.Sorted()}
 	if !id.Own {
 		return all
 	}

@@ -144,12 +144,6 @@ func (h *histogram) reset() {
 	h.coarser, h.zero, h.positive, h.negative = 0, 0, h.positive[:0], h.negative[:0]
 }
 
-func (h *histogram) clone() histogram {
-	c := *h
-	c.positive, c.negative = slices.Clone(h.positive), slices.Clone(h.negative)
-	return c
-}
-
 // span is one bucket with the bounds of what it holds.
 type span struct{ lower, upper, count float64 }
 

@@ -126,7 +126,7 @@ func (m *Metrics) Put(_ context.Context, data []Datum) error {
 	}
 	for i := range data {
 		d := &data[i]
-		id := identity{Metric: d.Metric.Sorted(), Unit: d.Unit, Resolution: d.Resolution}
+		id := identity{Metric: d.Sorted(), Unit: d.Unit, Resolution: d.Resolution}
 		if id.Unit == "" {
 			id.Unit = UnitNone
 		}

@@ -166,7 +166,7 @@ func (m *Metrics) poll(now time.Time) {
 	defer m.mu.Unlock()
 	for i := range gauges {
 		g := &gauges[i]
-		id := identity{Metric: g.Metric.Sorted(), Unit: g.Unit, Resolution: 60}
+		id := identity{Metric: g.Sorted(), Unit: g.Unit, Resolution: 60}
 		s := m.memory.find(&id, m.buffer)
 		if s == nil || m.memory.full() {
 			m.memory.refuse(s)

@@ -82,10 +82,14 @@ func TestAMonthOfAThousandFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	listing := time.Since(start)
+	blocks := int64(0)
+	for _, b := range r.store.db.Blocks() {
+		blocks += b.Size()
+	}
 	stats := r.Stats()
 	r.stop()
-	t.Logf("%d days, %d functions, %d invocations: %d series, %.1f MB on disk, written in %v; one metric over all days by the hour %v, by the minute %v; list %v",
-		days, functions, invocations, stats.Series, float64(onDisk(t, dir))/1e6, spent.Round(time.Second), hourly, byMinute, listing)
+	t.Logf("%d days, %d functions, %d invocations: %d series, %.1f MB on disk, of which blocks %.1f MB; written in %v; one metric over all days by the hour %v, by the minute %v; list %v",
+		days, functions, invocations, stats.Series, float64(onDisk(t, dir))/1e6, float64(blocks)/1e6, spent.Round(time.Second), hourly, byMinute, listing)
 }
 
 // simulated is one invocation of a function whose durations vary as real ones do.

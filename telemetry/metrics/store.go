@@ -103,7 +103,7 @@ func appendCell(app storage.Appender, s *series, c *cell, flush uint64) error {
 	})); err != nil {
 		return err
 	}
-	if mean := v.sum / v.count; mean == v.min && mean == v.max {
+	if v.min == v.max && v.sum/v.count == v.min {
 		return nil
 	}
 	for i, extreme := range []struct {
