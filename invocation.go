@@ -97,7 +97,9 @@ type Invocation struct {
 	TimedOut      bool          // the function ran into its timeout
 	Crashed       bool          // the runtime ended during the invocation
 	EnvironmentID string
-	TraceID       string
+	TraceID       string // X-Amzn-Trace-Id as the function is told it
+	// Caller is the segment that the caller of a sampled invocation named as its own, zero if none. It is not kept with the record.
+	Caller [8]byte
 	Node          string // that ran it, empty where there is one only
 	// ProfileID names the environment or template whose init was measured, see InitProfile; empty: none was.
 	ProfileID string

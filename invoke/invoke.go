@@ -8,12 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"thaw"
 	"thaw/placement"
@@ -92,6 +88,8 @@ type Config struct {
 	// Throttled gets each invocation that was refused for want of concurrency or room, with the qualifier as the caller gave
 	// it and AWS's name of the limit. As quick as Record; may be nil.
 	Throttled func(function, qualifier, reason string)
+	// Sample decides about traces that their callers have not decided about; nil: none is recorded.
+	Sample Sample
 }
 
 // Invoker runs invocations. Its methods may be called from several goroutines.
@@ -130,11 +128,12 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	rec := &run.response.Record
 	rec.RequestID, rec.Function, rec.Version, rec.Alias, rec.Start = r.RequestID, d.Function.Name, d.Version.Number, d.Alias, r.Start
 	rec.MemorySize, rec.Async, rec.EventAge = d.Version.MemorySize, r.Async, r.EventAge
-	trace, before := descend(TraceHead(r), u.lineage)
+	trace, caller := i.head(r, d.Version)
+	trace, before := descend(trace, u.lineage)
 	if before >= maxRecursion && d.Function.RecursiveLoop != thaw.RecursionAllow {
 		return nil, thaw.Errorf(thaw.CodeRecursiveInvocation, "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation. If the loop is meant, allow it with PutFunctionRecursionConfig.")
 	}
-	rec.TraceID = trace
+	rec.TraceID, rec.Caller = trace, caller
 	u.last.Store(r.Start.Unix())
 	ctx = context.WithoutCancel(ctx)
 
@@ -474,29 +473,4 @@ func errorPayload(errorType, message string) []byte {
 func megabytes(bytes uint64, limit int) int {
 	const mb = 1 << 20
 	return min(int((bytes+mb-1)/mb), limit)
-}
-
-// TraceHead is the caller's trace, or a new one that is not sampled.
-func TraceHead(r *Request) string {
-	if r.TraceID != "" {
-		return r.TraceID
-	}
-	id := uuid.New()
-	var b strings.Builder
-	b.Grow(74)
-	b.WriteString("Root=1-")
-	b.WriteString(strconv.FormatInt(r.Start.Unix(), 16))
-	b.WriteByte('-')
-	const digits = "0123456789abcdef"
-	for _, c := range id[:12] {
-		b.WriteByte(digits[c>>4])
-		b.WriteByte(digits[c&15])
-	}
-	b.WriteString(";Parent=")
-	for _, c := range id[8:16] {
-		b.WriteByte(digits[c>>4])
-		b.WriteByte(digits[c&15])
-	}
-	b.WriteString(";Sampled=0")
-	return b.String()
 }

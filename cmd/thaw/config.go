@@ -19,6 +19,7 @@ import (
 	"thaw/sandbox"
 	"thaw/telemetry/exposition"
 	"thaw/telemetry/metrics"
+	"thaw/telemetry/traces"
 )
 
 // config is everything that can be set, from the file given by --config, with the command line on top. thaw.sample.yaml
@@ -49,6 +50,7 @@ type config struct {
 	Invocations  invocationsConfig `yaml:"invocations"`
 	Metrics      metricsConfig     `yaml:"metrics"`
 	Telemetry    telemetryConfig   `yaml:"telemetry"`
+	Traces       tracesConfig      `yaml:"traces"`
 }
 
 // fidelity says whether the platform is as slow as AWS where it could be quicker.
@@ -136,6 +138,15 @@ type eventsConfig struct {
 	MaxBackoff time.Duration `yaml:"max_backoff"`
 }
 
+type tracesConfig struct {
+	// Endpoint is the OTLP/HTTP address of the collector; empty: no traces are made.
+	Endpoint string `yaml:"endpoint"`
+	// Headers are sent with each request to it.
+	Headers map[string]string `yaml:"headers"`
+	// Sample is the share of those invocations that is traced whose callers have not decided.
+	Sample float64 `yaml:"sample"`
+}
+
 type queuesConfig struct {
 	// MaxBytes bounds the messages of all queues and the waiting events together; 0: the disk does.
 	MaxBytes int64 `yaml:"max_bytes"`
@@ -171,6 +182,8 @@ type invocationsConfig struct {
 }
 
 type telemetryConfig struct {
+	// Invocations has a record kept of every invocation, and metrics and traces made from it.
+	Invocations bool `yaml:"invocations"`
 	// InitProfile has every init measured: what it imports and connects to.
 	InitProfile bool `yaml:"init_profile"`
 }
@@ -202,7 +215,8 @@ func defaults() config {
 		Metrics: metricsConfig{
 			MaxBytes: metrics.DefaultMaxBytes, MaxAge: metrics.DefaultMaxAge, MaxSeries: metrics.DefaultMaxSeries, MaxFunctions: exposition.DefaultMaxFunctions,
 		},
-		Telemetry: telemetryConfig{InitProfile: true},
+		Telemetry: telemetryConfig{Invocations: true, InitProfile: true},
+		Traces:    tracesConfig{Headers: map[string]string{}, Sample: 0.05},
 	}
 }
 
@@ -380,6 +394,17 @@ func (c *config) validate() error {
 	}
 	if c.Invocations.MaxBytes < minInvocations {
 		bad("invocations.max_bytes", "%d is less than %d", c.Invocations.MaxBytes, minInvocations)
+	}
+	if e := c.Traces.Endpoint; e != "" {
+		if _, err := traces.New(traces.Config{Endpoint: e}); err != nil {
+			bad("traces.endpoint", "%v", err)
+		}
+	}
+	if c.Traces.Endpoint != "" && !c.Telemetry.Invocations {
+		bad("traces.endpoint", "traces are made from the records of invocations; set telemetry.invocations to true as well")
+	}
+	if c.Traces.Sample < 0 || c.Traces.Sample > 1 {
+		bad("traces.sample", "%v is not between 0 and 1", c.Traces.Sample)
 	}
 	if c.Invocations.MaxAge < time.Minute {
 		bad("invocations.max_age", "%v is less than 1m", c.Invocations.MaxAge)

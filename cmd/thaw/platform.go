@@ -176,7 +176,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	invoker := invoke.New(invoke.Config{
 		Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency,
 		Scaling: invoke.ScalingRate{Environments: cfg.Environments.ScaleOut, Per: 10 * time.Second},
-		Record:  watching.record(cfg), Throttled: watching.throttled,
+		Record:  watching.record(cfg), Throttled: watching.throttled, Sample: watching.sample,
 	})
 	g.run(ctx, "limits", invoker.Run)
 	watching.gauges.Store(&gaugeSource{functions: store.Functions, invoker: invoker, placer: placer})
@@ -201,7 +201,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: architecture(), BaseURL: "http://" + listener.Addr().String(),
 		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
-		Layers:   store.Records(thaw.LayerRecords),
+		Layers: store.Records(thaw.LayerRecords), Traces: cfg.Traces.Endpoint != "",
 		Capacity: placer.Capacity, HasQueue: hasQueue(messages), Mappings: events.mappings, Queue: describeQueue(messages),
 		Limits: lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
 	})

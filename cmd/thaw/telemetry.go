@@ -6,16 +6,20 @@ import (
 	"sync/atomic"
 
 	"thaw"
+	"thaw/invoke"
 	"thaw/state"
 	"thaw/telemetry/emf"
 	"thaw/telemetry/exposition"
 	"thaw/telemetry/metrics"
 	"thaw/telemetry/records"
+	"thaw/telemetry/traces"
+	"thaw/telemetry/xray"
 )
 
 // telemetrySide is what watches invocations and keeps what was seen.
 type telemetrySide struct {
 	recorder *records.Recorder
+	sample   invoke.Sample // nil: nothing is traced
 	metrics  *metrics.Metrics
 	scraped  *exposition.Exposition
 	embedded *emf.Extractor              // takes metrics out of logs
@@ -34,6 +38,15 @@ type telemetryParts struct {
 func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetrySide, error) {
 	s := &telemetrySide{}
 	var sinks []func([]thaw.Invocation)
+	if to := p.cfg.Traces.Endpoint; to != "" {
+		sender, err := traces.New(traces.Config{Endpoint: to, Headers: p.cfg.Traces.Headers, Account: p.account, Node: p.cfg.Listen, Version: version, Log: p.log})
+		if err != nil {
+			return nil, err
+		}
+		g.run(ctx, "traces", sender.Run)
+		sinks = append(sinks, sender.Invocations)
+		s.sample = xray.NewSampler(p.cfg.Traces.Sample).Sample
+	}
 	s.scraped = exposition.New(exposition.Config{MaxFunctions: p.cfg.Metrics.MaxFunctions, Version: version})
 	var err error
 	if s.metrics, err = openMetrics(ctx, p, g, &s.gauges, s.scraped); err != nil {

@@ -92,7 +92,7 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn,
-		TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -135,6 +135,9 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 		return nil, err
 	}
 	if err := setEnvironment(v, in.Environment); err != nil {
+		return nil, err
+	}
+	if err := a.setTracing(v, in.TracingConfig); err != nil {
 		return nil, err
 	}
 	if err := a.setDeadLetter(v, in.DeadLetterConfig); err != nil {

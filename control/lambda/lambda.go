@@ -106,6 +106,8 @@ type Config struct {
 	// knows it by. Nil: the operations of event source mappings are not there.
 	Mappings *mapping.Records
 	Queue    func(name string) (queues.Info, bool)
+	// Traces says that there is a collector that traces are sent to. Without one, the tracing mode Active is refused.
+	Traces bool
 	// Log gets the failures of downloads, which have no other way out. Nil means slog.Default().
 	Log *slog.Logger
 }

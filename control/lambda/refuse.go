@@ -15,7 +15,6 @@ type settings struct {
 	FileSystemConfigs      []types.FileSystemConfig
 	ImageConfig            *types.ImageConfig
 	KMSKeyArn              *string
-	TracingConfig          *types.TracingConfig
 	VpcConfig              *types.VpcConfig
 }
 
@@ -31,8 +30,6 @@ func refuseSettings(s *settings) error {
 		return refused("ImageConfig", "container images cannot run; leave it out")
 	case operation.Value(s.KMSKeyArn) != "":
 		return refused("KMSKeyArn", "environment variables are not encrypted with keys of KMS; leave it out")
-	case s.TracingConfig != nil && s.TracingConfig.Mode != "" && s.TracingConfig.Mode != types.TracingModePassThrough:
-		return refused("TracingConfig", "there is no X-Ray to send traces to; set Mode to PassThrough")
 	case s.VpcConfig != nil && (len(s.VpcConfig.SubnetIds) > 0 || len(s.VpcConfig.SecurityGroupIds) > 0 || operation.Value(s.VpcConfig.Ipv6AllowedForDualStack)):
 		return refused("VpcConfig", "there are no VPCs, functions reach the network through this host; leave it out")
 	}

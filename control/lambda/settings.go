@@ -112,6 +112,18 @@ func measure(variables map[string]string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// setTracing takes the tracing mode; a nil t, or one without a mode, leaves what v has.
+func (a *API) setTracing(v *thaw.Version, t *types.TracingConfig) error {
+	if t == nil || t.Mode == "" {
+		return nil
+	}
+	if t.Mode == types.TracingModeActive && !a.cfg.Traces {
+		return refused("TracingConfig", "there is nowhere to send traces to; set Mode to PassThrough, or traces.endpoint in thaw's configuration")
+	}
+	v.TracingMode = string(t.Mode)
+	return nil
+}
+
 // setDeadLetter takes where events go that were not dealt with; a nil d leaves what v has, and an empty ARN takes it away.
 func (a *API) setDeadLetter(v *thaw.Version, d *types.DeadLetterConfig) error {
 	if d == nil {

@@ -93,7 +93,7 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn,
-		TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -119,6 +119,9 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 			}
 		}
 		if err := a.setDeadLetter(&f.Config, in.DeadLetterConfig); err != nil {
+			return err
+		}
+		if err := a.setTracing(&f.Config, in.TracingConfig); err != nil {
 			return err
 		}
 		if err := configure(&f.Config, in); err != nil {
