@@ -617,7 +617,7 @@ func TestProvisionedProcesses(t *testing.T) {
 // TestBurstAndFirst has one function's burst take all starts, and another's first request come after it.
 func TestBurstAndFirst(t *testing.T) {
 	presence := newPresence(t)
-	s := startForking(t)
+	s := startForking(t, "environments:\n  queue: 1m\n") // who waits is looked at, not for how long
 	for _, name := range []string{"bulk", "first"} {
 		s.python(t, name, presence.source(), deployed{timeout: 60})
 	}

@@ -21,11 +21,12 @@ import (
 const forkConfig = "runtimes:\n  nearest: true\n"
 
 // startForking starts a platform with spares and templates, which must leave nothing on the machine when it has stopped.
-func startForking(t *testing.T) *stage {
+// settings are further sections of its configuration.
+func startForking(t *testing.T, settings ...string) *stage {
 	t.Helper()
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
-	p := harness.Start(t, harness.Options{Config: forkConfig, Data: data})
+	p := harness.Start(t, harness.Options{Config: forkConfig + strings.Join(settings, ""), Data: data})
 	return &stage{Platform: p, client: p.Lambda()}
 }
 

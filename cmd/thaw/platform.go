@@ -100,8 +100,10 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 	g.onStop("listener", func() error { listener.Close(); return nil }) //nolint:errcheck // the server has closed it
-	store, err := state.Open(ctx, state.Config{
-		Dir: cfg.Data, SyncAlways: cfg.Durability == durabilityFsync, LogBytes: cfg.Logs.MaxBytes, LogAge: cfg.Logs.MaxAge, Log: log,
+	store, err := whenFree(ctx, state.ErrLocked, func() (*state.Store, error) {
+		return state.Open(ctx, state.Config{
+			Dir: cfg.Data, SyncAlways: cfg.Durability == durabilityFsync, LogBytes: cfg.Logs.MaxBytes, LogAge: cfg.Logs.MaxAge, Log: log,
+		})
 	})
 	if err != nil {
 		return explainState(cfg, err)
@@ -346,21 +348,28 @@ func resolver(log *slog.Logger) []byte {
 	return r.Conf
 }
 
-// Processes that a platform killed just now was about to start hold its listener until they run their program.
+// Processes that a platform killed just now was about to start hold its listener and its lock until they run their program:
+// some milliseconds, or longer on a machine with too much to do.
 const (
-	listenPatience = time.Second
-	listenAgain    = 20 * time.Millisecond
+	takenPatience = 2 * time.Second
+	takenAgain    = 20 * time.Millisecond
 )
 
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	for until := time.Now().Add(listenPatience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(until) && ctx.Err() == nil; {
+// whenFree tries again for takenPatience while what it tries to take is taken.
+func whenFree[T any](ctx context.Context, taken error, try func() (T, error)) (T, error) {
+	v, err := try()
+	for until := time.Now().Add(takenPatience); errors.Is(err, taken) && time.Now().Before(until) && ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
-		case <-time.After(listenAgain):
-			l, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+		case <-time.After(takenAgain):
+			v, err = try()
 		}
 	}
+	return v, err
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := whenFree(ctx, syscall.EADDRINUSE, func() (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", address) })
 	switch {
 	case err == nil:
 		return l, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"thaw/cli"
+	"thaw/state"
 )
 
 // screen collects what a program prints while another goroutine looks.
@@ -160,5 +162,22 @@ func TestUpThatFailsLeavesNoGoroutine(t *testing.T) {
 	}
 	if err := goleak.Find(before); err != nil {
 		t.Errorf("goroutines are left: %v", err)
+	}
+}
+
+func TestWhenFree(t *testing.T) {
+	tries := 0
+	n, err := whenFree(t.Context(), state.ErrLocked, func() (int, error) {
+		if tries++; tries < 3 {
+			return 0, fmt.Errorf("still: %w", state.ErrLocked)
+		}
+		return tries, nil
+	})
+	if n != 3 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	tries = 0
+	if _, err := whenFree(t.Context(), state.ErrLocked, func() (int, error) { tries++; return 0, state.ErrFull }); tries != 1 || !errors.Is(err, state.ErrFull) {
+		t.Errorf("%v after %d", err, tries)
 	}
 }
