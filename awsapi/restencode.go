@@ -122,7 +122,11 @@ func encodeJSON(w smithyjson.Value, n *node, v reflect.Value) {
 	case kindInteger, kindLong:
 		w.Long(v.Int())
 	case kindDouble:
-		encodeDouble(w, v.Float())
+		if d := v.Float(); d == math.Trunc(d) && math.Abs(d) < 1e15 {
+			w.Write([]byte(strconv.FormatFloat(d, 'f', 1, 64))) // a whole number has a fraction on AWS, by which Python knows a float
+		} else {
+			encodeDouble(w, d)
+		}
 	case kindBlob:
 		w.Base64EncodeBytes(v.Bytes())
 	case kindTimestamp:

@@ -112,6 +112,14 @@ func (p *putting) datum(at string, d *types.MetricDatum) {
 			p.bad("The parameter ", at, ".Timestamp must specify a time no more than two hours in the future.")
 		}
 	}
+	for i := range d.Dimensions {
+		name := at + ".Dimensions.member." + strconv.Itoa(i+1)
+		p.text(name+".Name", *d.Dimensions[i].Name)
+		p.text(name+".Value", *d.Dimensions[i].Value)
+		if strings.HasPrefix(*d.Dimensions[i].Name, ":") {
+			p.bad("The value ", *d.Dimensions[i].Name, " for parameter ", name, ".Name must not begin with a colon.")
+		}
+	}
 	for i := 1; i < len(out.Dimensions); i++ {
 		if out.Dimensions[i].Name == out.Dimensions[i-1].Name {
 			p.bad("The parameter ", at, ".Dimensions must not name the dimension ", out.Dimensions[i].Name, " twice.")
@@ -176,6 +184,16 @@ func (p *putting) statistics(at string, s *types.StatisticSet, out *metrics.Datu
 		p.bad("The parameter ", at, ".SampleCount must be greater than 0.")
 	case set.Maximum < set.Minimum:
 		p.bad("The parameter ", at, ".Maximum must be greater than ", at, ".Minimum.")
+	}
+}
+
+// text checks a dimension's name or value.
+func (p *putting) text(name, s string) {
+	switch {
+	case strings.IndexFunc(s, func(r rune) bool { return r > 0x7e || r < 0x20 }) >= 0:
+		p.bad("The value ", s, " for parameter ", name, " contains non-ASCII characters.")
+	case strings.TrimSpace(s) == "":
+		p.bad("The value of parameter ", name, " must have a character that is no blank.")
 	}
 }
 
