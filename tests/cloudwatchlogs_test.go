@@ -10,6 +10,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	metrictypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -127,11 +129,26 @@ func TestCloudWatchLogs(t *testing.T) {
 	if _, err := client.PutSubscriptionFilter(t.Context(), put); err != nil {
 		t.Fatal(err)
 	}
+	_, err = client.PutMetricFilter(t.Context(), &cloudwatchlogs.PutMetricFilterInput{
+		LogGroupName: aws.String(group), FilterName: aws.String("hello"), FilterPattern: aws.String("[word = hello, n]"),
+		MetricTransformations: []types.MetricTransformation{{MetricNamespace: aws.String("Mine"), MetricName: aws.String("Said"), MetricValue: aws.String("$n")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := &follower{client: client, group: "/aws/lambda/watcher", seen: map[string]bool{}}
 	harness.MustInvoke(t, functions, "talker", "3")
 	harness.Eventually(t, "the watcher has seen the line", func() bool {
 		_, err := client.DescribeLogStreams(t.Context(), &cloudwatchlogs.DescribeLogStreamsInput{LogGroupName: &seen.group})
 		return err == nil && slices.Equal(seen.poll(t, "seen"), []string{"seen in /aws/lambda/talker by hello: hello 3"})
+	})
+	numbers := cloudwatch.New(cloudwatch.Options{BaseEndpoint: &p.URL, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", "")})
+	harness.Eventually(t, "the metric filter has counted", func() bool {
+		out, err := numbers.GetMetricStatistics(t.Context(), &cloudwatch.GetMetricStatisticsInput{
+			Namespace: aws.String("Mine"), MetricName: aws.String("Said"), Period: aws.Int32(3600), Statistics: []metrictypes.Statistic{metrictypes.StatisticSum},
+			StartTime: aws.Time(time.Now().Add(-time.Hour)), EndTime: aws.Time(time.Now().Add(time.Hour)),
+		})
+		return err == nil && len(out.Datapoints) == 1 && *out.Datapoints[0].Sum == 3
 	})
 	put.LogGroupName = &seen.group
 	if _, err := client.PutSubscriptionFilter(t.Context(), put); err == nil || !strings.Contains(err.Error(), "reserved for the function log") {

@@ -12,6 +12,7 @@ import (
 	"thaw/state"
 	"thaw/telemetry"
 	"thaw/telemetry/groups"
+	"thaw/telemetry/metrics"
 	"thaw/trigger/subscription"
 )
 
@@ -29,6 +30,7 @@ type logParts struct {
 	store   *state.Store
 	logs    *telemetry.Logs
 	async   *async.Dispatcher
+	metrics *metrics.Metrics
 	log     *slog.Logger
 }
 
@@ -43,7 +45,7 @@ func startLogs(ctx context.Context, p *logParts, g *group) (*logSide, error) {
 	}
 	g.run(ctx, "log groups", index.Run)
 	filters, err := subscription.New(subscription.Config{
-		Account: p.account, Store: p.store, Groups: index, Settings: settings, Functions: p.store, Log: p.log,
+		Account: p.account, Store: p.store, Groups: index, Settings: settings, Functions: p.store, PutMetrics: p.metrics.Put, Log: p.log,
 		Enqueue: func(ctx context.Context, function thaw.FunctionRef, id string, payload []byte) error {
 			_, err := p.async.Enqueue(ctx, &async.Event{Function: function, Payload: payload, RequestID: id, Wait: true, Once: true})
 			return err
@@ -52,7 +54,7 @@ func startLogs(ctx context.Context, p *logParts, g *group) (*logSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.run(ctx, "subscription filters", filters.Run)
+	g.run(ctx, "log filters", filters.Run)
 	api, err := controllogs.New(controllogs.Config{Account: p.account, Groups: index, Functions: p.store, Log: p.log})
 	if err != nil {
 		return nil, err

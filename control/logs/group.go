@@ -89,7 +89,7 @@ func (a *API) describeLogGroups(ctx context.Context, in *sdk.DescribeLogGroupsIn
 		g := &page[i]
 		described := types.LogGroup{
 			LogGroupName: &g.Name, CreationTime: millis(g.Created), Arn: pointer(a.arn(g.Name) + ":*"), LogGroupArn: pointer(a.arn(g.Name)),
-			StoredBytes: &g.Bytes, MetricFilterCount: pointer(int32(0)), LogGroupClass: types.LogGroupClassStandard,
+			StoredBytes: &g.Bytes, MetricFilterCount: pointer(int32(len(g.MetricFilters))), LogGroupClass: types.LogGroupClassStandard,
 			DeletionProtectionEnabled: &g.Protected,
 		}
 		if g.Retention > 0 {

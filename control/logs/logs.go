@@ -1,8 +1,8 @@
 // Package logs answers the API of Amazon CloudWatch Logs over telemetry/groups: groups and streams, events and their
-// filters, live tails, queries of Logs Insights, subscription filters to functions, retention and tags.
+// filters, live tails, queries of Logs Insights, subscription filters to functions, metric filters, retention and tags.
 //
-// Texts of errors are AWS's where one is known, thaw's own otherwise. Metric filters, exports, destinations, transformers,
-// anomaly detectors, data protection and KMS keys are refused by name. There are no accounts beside this one.
+// Texts of errors are AWS's where one is known, thaw's own otherwise. Exports, destinations, transformers, anomaly detectors,
+// data protection and KMS keys are refused by name. There are no accounts beside this one.
 //
 // Locks: API.mu guards the queries and the number of live tails; it is held for no call.
 package logs
@@ -105,6 +105,8 @@ func (a *API) Register(s *awsapi.Service) {
 	awsapi.Handle(s, "PutSubscriptionFilter", a.putSubscriptionFilter)
 	awsapi.Handle(s, "DescribeSubscriptionFilters", a.describeSubscriptionFilters)
 	awsapi.Handle(s, "DeleteSubscriptionFilter", a.deleteSubscriptionFilter)
+	awsapi.Handle(s, "PutMetricFilter", a.putMetricFilter)
+	awsapi.Handle(s, "DeleteMetricFilter", a.deleteMetricFilter)
 	awsapi.Handle(s, "TestMetricFilter", a.testMetricFilter)
 	awsapi.Handle(s, "DescribeMetricFilters", a.describeMetricFilters)
 }

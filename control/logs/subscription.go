@@ -122,30 +122,3 @@ func (a *API) deleteSubscriptionFilter(ctx context.Context, in *sdk.DeleteSubscr
 		return nil
 	})
 }
-
-// testMetricFilter judges messages by a filter pattern. There are no metric filters to keep.
-func (a *API) testMetricFilter(_ context.Context, in *sdk.TestMetricFilterInput) (*sdk.TestMetricFilterOutput, error) {
-	p, err := compilePattern(*in.FilterPattern)
-	if err != nil {
-		return nil, err
-	}
-	out := &sdk.TestMetricFilterOutput{Matches: []types.MetricFilterMatchRecord{}}
-	for i, message := range in.LogEventMessages {
-		if p.Match(message) {
-			out.Matches = append(out.Matches, types.MetricFilterMatchRecord{
-				EventNumber: int64(i + 1), EventMessage: &message, ExtractedValues: p.Extract(message),
-			})
-		}
-	}
-	return out, nil
-}
-
-// describeMetricFilters answers what is true: there are none, since PutMetricFilter is refused. Tools ask before they put.
-func (a *API) describeMetricFilters(ctx context.Context, in *sdk.DescribeMetricFiltersInput) (*sdk.DescribeMetricFiltersOutput, error) {
-	if in.LogGroupName != nil {
-		if _, err := a.group(ctx, in.LogGroupName, nil); err != nil {
-			return nil, err
-		}
-	}
-	return &sdk.DescribeMetricFiltersOutput{MetricFilters: []types.MetricFilter{}}, nil
-}

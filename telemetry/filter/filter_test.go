@@ -122,8 +122,45 @@ func FuzzCompile(f *testing.F) {
 		}
 		first := p.Match(message)
 		p.Extract(message)
+		if v, err := p.Value(message); err == nil {
+			v.Of(message)
+		}
 		if p.Match(message) != first {
 			t.Error("the same message is judged in two ways")
 		}
 	})
+}
+
+func TestValue(t *testing.T) {
+	for _, test := range []struct{ pattern, value, message, want string }{
+		{`{ $.a = * }`, "$.latency.ms", `{"a": 1, "latency": {"ms": 4.5}}`, "4.5"},
+		{`{ $.a = * }`, "$.list[1]", `{"a": 1, "list": [1, "x"]}`, "x"},
+		{`{ $.a = * }`, "$.none", `{"a": 1}`, "-"},
+		{`[ip, ..., bytes]`, "$bytes", "1.2.3.4 x 1534", "1534"},
+	} {
+		p, err := Compile(test.pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := p.Value(test.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := v.Of(test.message)
+		if !ok {
+			got = "-"
+		}
+		if got != test.want {
+			t.Errorf("%s of %s: %q", test.value, test.message, got)
+		}
+	}
+	for pattern, value := range map[string]string{"word": "$.a", "[a, b]": "$c", "[a]": "a", "{ $.a = 1 }": "$", "{ $.b = 1 }": "$.a b", "{ $.c = 1 }": "x"} {
+		p, err := Compile(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Value(value); err == nil {
+			t.Errorf("%s is taken for %s", value, pattern)
+		}
+	}
 }

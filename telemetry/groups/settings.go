@@ -23,6 +23,25 @@ type Group struct {
 	Protected bool              `json:"protected,omitempty"` // deletion is refused
 	// Subscriptions are the subscription filters in the order in which they were made.
 	Subscriptions []Subscription `json:"subscriptions,omitempty"`
+	// MetricFilters likewise.
+	MetricFilters []MetricFilter `json:"metric_filters,omitempty"`
+}
+
+// MetricFilter makes values of a metric from the events that a pattern means.
+type MetricFilter struct {
+	Name      string    `json:"name"`
+	Pattern   string    `json:"pattern"`
+	Created   time.Time `json:"created"`
+	After     uint64    `json:"after"` // as of a Subscription
+	Namespace string    `json:"namespace"`
+	Metric    string    `json:"metric"`
+	Unit      string    `json:"unit,omitempty"`
+	// Value is a number, or where the number is in the message: $.a.b or $column.
+	Value string `json:"value"`
+	// Default is the value of a minute in which there are events and none is meant; nil: none.
+	Default *float64 `json:"default,omitempty"`
+	// Dimensions are names and where their values are in the message.
+	Dimensions map[string]string `json:"dimensions,omitempty"`
 }
 
 // Subscription is a subscription filter.

@@ -48,7 +48,9 @@ type follower struct {
 	key     string
 	group   string
 	filter  groups.Subscription
+	metric  *groups.MetricFilter // nil: it is a subscription
 	pattern *filter.Pattern
+	meter   *meter
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -61,6 +63,7 @@ type follower struct {
 	kept    position // what is stored
 	saved   time.Time
 	warned  bool
+	came    bool // events were read since the last flush, whether they are meant or not
 }
 
 func newFollower(d *Deliverer, group string, s groups.Subscription) *follower {
@@ -80,7 +83,8 @@ func (f *follower) stop() {
 // read is one stored batch.
 type read struct {
 	sequence uint64
-	events   []groups.Event
+	events   []groups.Event // those that are meant
+	some     bool           // it had events
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -88,6 +92,12 @@ func (f *follower) run(ctx context.Context) {
 	if f.pattern, err = filter.Compile(f.filter.Pattern); err != nil {
 		f.d.cfg.Log.Error("a stored subscription filter cannot be read", "log group", f.group, "filter", f.filter.Name, "error", err)
 		return
+	}
+	if f.metric != nil {
+		if f.meter, err = newMeter(f.pattern, f.metric); err != nil {
+			f.d.cfg.Log.Error("a stored metric filter cannot be read", "log group", f.group, "filter", f.filter.Name, "error", err)
+			return
+		}
 	}
 	f.at = position{f.filter.After, f.filter.After}
 	var kept position
@@ -123,7 +133,7 @@ func (f *follower) follow(ctx context.Context) error {
 				}
 			}
 			select {
-			case batches <- read{sequence, meant}:
+			case batches <- read{sequence, meant, len(events) > 0}:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -156,6 +166,7 @@ func (f *follower) follow(ctx context.Context) error {
 
 func (f *follower) add(b read) {
 	f.at.After = b.sequence
+	f.came = f.came || b.some
 	for _, e := range b.events {
 		if f.events[e.Stream] == nil {
 			f.streams = append(f.streams, e.Stream)
@@ -167,6 +178,13 @@ func (f *follower) add(b read) {
 
 // flush delivers what was gathered. It fails only when ctx ends.
 func (f *follower) flush(ctx context.Context) error {
+	if f.meter != nil {
+		if err := f.measure(ctx); err != nil {
+			return err
+		}
+		clear(f.events)
+		f.streams = nil
+	}
 	for _, stream := range f.streams {
 		for events := f.events[stream]; len(events) > 0; {
 			n, size := 0, 0
@@ -180,7 +198,7 @@ func (f *follower) flush(ctx context.Context) error {
 			events = events[n:]
 		}
 	}
-	f.streams, f.size = nil, 0
+	f.streams, f.size, f.came = nil, 0, false
 	clear(f.events)
 	if now := f.d.cfg.Now(); now.Sub(f.saved) >= saveEvery {
 		f.saved = now
@@ -256,24 +274,31 @@ func (f *follower) deliver(ctx context.Context, stream string, events []groups.E
 	}
 	id := uuid.NewSHA1(space, []byte(f.key+"\x00"+events[0].ID())).String()
 	ref, _ := thaw.ParseFunctionRef(f.filter.Destination)
+	return f.try(ctx, len(events), 1, func() error {
+		if err := f.allowed(ref); err != nil {
+			return err
+		}
+		return f.d.cfg.Enqueue(ctx, ref, id, payload)
+	})
+}
+
+// try delivers events as a number of things, until that succeeds or is of no use. It fails only when ctx ends.
+func (f *follower) try(ctx context.Context, events, things int, attempt func() error) error {
 	begin := f.d.cfg.Now()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		err := f.allowed(ref)
-		if err == nil {
-			err = f.d.cfg.Enqueue(ctx, ref, id, payload)
-		}
+		err := attempt()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err == nil {
-			f.d.count(func(c *Counts) { c.Delivered++ })
+			f.d.count(func(c *Counts) { c.Delivered += uint64(things) })
 			f.warned = false
 			return nil
 		}
 		if final(err) || f.d.cfg.Now().Sub(begin) > maxAttempts {
-			f.d.count(func(c *Counts) { c.Dropped += uint64(len(events)) })
+			f.d.count(func(c *Counts) { c.Dropped += uint64(events) })
 			if !f.warned { // once, until something is delivered again
-				f.d.cfg.Log.Warn("log events for a subscription filter were dropped", "log group", f.group, "filter", f.filter.Name, "events", len(events), "error", err)
+				f.d.cfg.Log.Warn("log events for a filter were dropped", "log group", f.group, "filter", f.filter.Name, "events", events, "error", err)
 				f.warned = true
 			}
 			return nil
@@ -303,7 +328,7 @@ func final(err error) bool {
 	told, ok := errors.AsType[*thaw.Error](err)
 	return ok && slices.Contains([]thaw.ErrorCode{
 		thaw.CodeResourceNotFound, thaw.CodeAccessDenied, thaw.CodeInvalidParameterValue, thaw.CodeInvalidRequestContent,
-		thaw.CodeRequestTooLarge, thaw.CodeRequestEntityTooLarge, thaw.CodeRecursiveInvocation,
+		thaw.CodeRequestTooLarge, thaw.CodeRequestEntityTooLarge, thaw.CodeRecursiveInvocation, thaw.CodeLimitExceeded,
 	}, told.Code)
 }
 

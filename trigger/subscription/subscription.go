@@ -1,5 +1,6 @@
 // Package subscription delivers what subscription filters of log groups mean to functions, as asynchronous invocations in
-// the form of CloudWatch Logs: {"awslogs": {"data": base64 of gzip of JSON}}.
+// the form of CloudWatch Logs: {"awslogs": {"data": base64 of gzip of JSON}}. Metric filters go the same way: what they mean
+// becomes values of metrics.
 //
 // Each filter has a follower of its group. It gathers events for a moment, makes one payload for each stream, and hands it
 // over; when that fails it waits and tries again, for as long as AWS does, a day. Meanwhile nothing piles up: the events are
@@ -13,12 +14,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
 	"thaw"
 	"thaw/state"
 	"thaw/telemetry/groups"
+	"thaw/telemetry/metrics"
 )
 
 // MaxFilters bounds the filters that are followed.
@@ -44,6 +47,8 @@ type Config struct {
 	// Enqueue accepts an asynchronous invocation: it is stored when Enqueue returns. One whose id was accepted a short time
 	// ago counts as that one.
 	Enqueue func(ctx context.Context, function thaw.FunctionRef, id string, payload []byte) error
+	// PutMetrics takes values of metrics.
+	PutMetrics func(ctx context.Context, data []metrics.Datum) error
 	// Now is the clock, nil for the machine's.
 	Now func() time.Time
 	// Log gets what is not delivered. Nil means slog.Default().
@@ -52,7 +57,7 @@ type Config struct {
 
 // Counts are totals since the process began.
 type Counts struct {
-	Delivered uint64 // payloads
+	Delivered uint64 // payloads and values
 	Dropped   uint64 // events
 }
 
@@ -68,8 +73,8 @@ type Deliverer struct {
 
 // New makes a Deliverer. The error says what is missing in cfg.
 func New(cfg Config) (*Deliverer, error) {
-	if cfg.Account.ID == "" || cfg.Store == nil || cfg.Groups == nil || cfg.Settings == nil || cfg.Functions == nil || cfg.Enqueue == nil {
-		return nil, errors.New("trigger/subscription: Account, Store, Groups, Settings, Functions and Enqueue are required")
+	if cfg.Account.ID == "" || cfg.Store == nil || cfg.Groups == nil || cfg.Settings == nil || cfg.Functions == nil || cfg.Enqueue == nil || cfg.PutMetrics == nil {
+		return nil, errors.New("trigger/subscription: Account, Store, Groups, Settings, Functions, Enqueue and PutMetrics are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -124,12 +129,16 @@ func (d *Deliverer) reconcile(ctx context.Context) {
 			f := newFollower(d, name, s)
 			wanted[f.key] = f
 		}
+		for i := range g.MetricFilters {
+			f := newMetricFollower(d, name, &g.MetricFilters[i])
+			wanted[f.key] = f
+		}
 	}
 	d.mu.Lock()
 	var ended []*follower
 	var gone []string
 	for key, f := range d.running {
-		if w := wanted[key]; w == nil || w.filter != f.filter {
+		if w := wanted[key]; w == nil || w.filter != f.filter || !reflect.DeepEqual(w.metric, f.metric) {
 			ended = append(ended, f)
 			delete(d.running, key)
 			if w == nil {
@@ -153,7 +162,7 @@ func (d *Deliverer) reconcile(ctx context.Context) {
 			continue
 		}
 		if len(d.running) >= MaxFilters {
-			d.cfg.Log.Error("a subscription filter is not followed: there are too many", "log group", f.group, "filter", f.filter.Name, "most", MaxFilters)
+			d.cfg.Log.Error("a filter is not followed: there are too many", "log group", f.group, "filter", f.filter.Name, "most", MaxFilters)
 			continue
 		}
 		d.running[key] = f

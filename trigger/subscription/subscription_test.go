@@ -20,6 +20,7 @@ import (
 	"thaw/state"
 	"thaw/telemetry"
 	"thaw/telemetry/groups"
+	"thaw/telemetry/metrics"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,6 +42,7 @@ type world struct {
 	ids      []string
 	records  []record
 	attempts int
+	data     []metrics.Datum
 
 	stopDeliverer func()
 }
@@ -83,7 +85,7 @@ func run(t *testing.T, fn func(context.Context) error) (stop func()) {
 func (w *world) start(t *testing.T) {
 	t.Helper()
 	var err error
-	w.d, err = New(Config{Account: account, Store: w.store, Groups: w.index, Settings: w.settings, Functions: w, Enqueue: w.enqueue})
+	w.d, err = New(Config{Account: account, Store: w.store, Groups: w.index, Settings: w.settings, Functions: w, Enqueue: w.enqueue, PutMetrics: w.put})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +123,13 @@ func (w *world) enqueue(_ context.Context, function thaw.FunctionRef, id string,
 		return err
 	}
 	w.ids, w.records = append(w.ids, id), append(w.records, r)
+	return nil
+}
+
+func (w *world) put(_ context.Context, data []metrics.Datum) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.data = append(w.data, data...)
 	return nil
 }
 
@@ -279,5 +288,29 @@ func TestLargePayloadsAreCut(t *testing.T) {
 		if size > maxPayload {
 			t.Errorf("a payload of %d bytes", size)
 		}
+	}
+}
+
+func TestMetricFilters(t *testing.T) {
+	w := newWorld(t)
+	none := 0.0
+	begin := groups.Group{Created: time.Now(), MetricFilters: []groups.MetricFilter{
+		{Name: "errors", Pattern: "ERROR", Namespace: "n", Metric: "Errors", Value: "1", Default: &none, Unit: "Count"},
+		{Name: "latency", Pattern: "{ $.ms = * }", Namespace: "n", Metric: "Latency", Value: "$.ms", Dimensions: map[string]string{"Path": "$.path"}},
+	}}
+	if err := w.settings.Create(t.Context(), "g", begin); err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "a", `{"ms": 12.5, "path": "/x"}`, `{"ms": 3}`, `{"ms": "no number", "path": "/y"}`)
+	w.until(t, "there is a default and a value", func() bool { return len(w.data) == 2 })
+	w.write(t, "a", "an ERROR")
+	w.until(t, "there is an error", func() bool { return len(w.data) == 3 })
+	var got []string
+	for _, d := range w.data {
+		got = append(got, fmt.Sprint(d.Namespace, d.Name, d.Unit, d.Values, d.Dimensions))
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"nErrorsCount[0] []", "nErrorsCount[1] []", "nLatency[12.5] [{Path /x}]"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
