@@ -80,7 +80,9 @@ func TestDashboardsAskForMetricsThatExist(t *testing.T) {
 				Title   string
 				Targets []struct{ Expr string }
 			}
-			Templating struct{ List []struct{ Name, Query string } }
+			Templating struct {
+				List []struct{ Name, Query string }
+			}
 		}
 		if err := json.Unmarshal(text, &board); err != nil {
 			t.Fatalf("%s: %v", file, err)

@@ -46,6 +46,7 @@ type eventParts struct {
 	queues  *queues.Queues
 	invoker *invoke.Invoker
 	placer  *placement.Placer
+	count   func(metric, function, qualifier string, n int)
 	log     *slog.Logger
 }
 
@@ -57,7 +58,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 	s.async, err = async.New(async.Config{
 		Queues: async.NewEngine(p.queues), Invoker: p.invoker, Catalog: p.store, Account: p.account,
 		MaxInFlight: p.cfg.Environments.Concurrency, RetryWait: p.cfg.Events.RetryWait, MaxBackoff: p.cfg.Events.MaxBackoff,
-		Drain: drainTime, Log: p.log,
+		Drain: drainTime, Count: p.count, Log: p.log,
 	})
 	if err != nil {
 		return nil, err

@@ -20,6 +20,12 @@ func (p *Point) Percentile(percent float64) float64 {
 	}
 	total := p.histogram.total()
 	rank := math.Ceil(total*percent/100 - 1e-9*total)
+	switch {
+	case rank <= 1:
+		return p.Min
+	case rank >= total:
+		return p.Max
+	}
 	value, seen := p.Max, 0.0
 	p.histogram.spans(p.Min, p.Max, func(s span) bool {
 		seen += s.count
