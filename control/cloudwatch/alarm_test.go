@@ -465,3 +465,15 @@ func TestAlarmsWithCommandLine(t *testing.T) {
 	}
 	cli("delete-alarms", "--alarm-names", "errors")
 }
+
+// TestAlarmQuota counts again where there seem to be too many.
+func TestAlarmQuota(t *testing.T) {
+	w, ctx := newAlarmWorld(t), t.Context()
+	if _, err := w.api.putMetricAlarm(ctx, simpleAlarm("a")); err != nil {
+		t.Fatal(err)
+	}
+	w.api.counted = maxAlarms // deleted meanwhile, but one
+	if _, err := w.api.putMetricAlarm(ctx, simpleAlarm("b")); err != nil || w.api.counted != 2 {
+		t.Errorf("%v, %d counted", err, w.api.counted)
+	}
+}

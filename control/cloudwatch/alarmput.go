@@ -69,18 +69,33 @@ func (a *API) putAlarm(ctx context.Context, name string, tags []types.Tag, chang
 	a.noteChange(x, "Create")
 	a.creating.Lock() // so that their number stays within the quota
 	defer a.creating.Unlock()
-	there, err := a.cfg.Alarms.List(ctx)
-	if err != nil {
-		return alarmError(err, name)
-	}
-	if len(there) >= maxAlarms {
-		return thaw.Errorf(thaw.CodeLimitFault, "There can be %d alarms. Delete one first.", maxAlarms)
+	if err := a.roomForAlarm(ctx); err != nil {
+		return err
 	}
 	err = a.cfg.Alarms.Create(ctx, x)
 	if errors.Is(err, state.ErrExists) { // by another request just now
-		return a.putAlarm(ctx, name, tags, change)
+		return bad("The alarm %s was made by another request just now. Send the request again.", name)
+	}
+	if err == nil {
+		a.counted++
 	}
 	return alarmError(err, name)
+}
+
+// roomForAlarm refuses a further alarm where there are as many as there can be. They are counted once, and again where there
+// seem to be too many: some may have been deleted. The caller holds creating.
+func (a *API) roomForAlarm(ctx context.Context) error {
+	if a.counted > 0 && a.counted < maxAlarms {
+		return nil
+	}
+	there, err := a.cfg.Alarms.List(ctx)
+	if err != nil {
+		return operation.Stored(err, thaw.CodeServiceFault)
+	}
+	if a.counted = len(there); a.counted >= maxAlarms {
+		return thaw.Errorf(thaw.CodeLimitFault, "There can be %d alarms. Delete one first.", maxAlarms)
+	}
+	return nil
 }
 
 // noteChange puts a change of the configuration into the history.

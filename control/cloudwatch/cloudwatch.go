@@ -43,6 +43,7 @@ type API struct {
 	now func() time.Time
 
 	creating sync.Mutex // held while an alarm is made, so that their number stays within the quota
+	counted  int        // alarms, and those that were deleted since they were counted; 0 where they have not been counted
 }
 
 // New makes an API.
