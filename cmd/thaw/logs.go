@@ -11,6 +11,7 @@ import (
 	"thaw/invoke/async"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/telemetry/emf"
 	"thaw/telemetry/groups"
 	"thaw/telemetry/metrics"
 	"thaw/trigger/subscription"
@@ -31,14 +32,30 @@ type logParts struct {
 	logs    *telemetry.Logs
 	async   *async.Dispatcher
 	metrics *metrics.Metrics
-	log     *slog.Logger
+	// embedded takes metrics out of what is put through the API; what functions write it has seen before.
+	embedded *emf.Extractor
+	log      *slog.Logger
+}
+
+// watchedLogs are stored logs of which metrics are taken out.
+type watchedLogs struct {
+	*state.Store
+	embedded *emf.Extractor
+}
+
+// AppendLog stores a batch of a client's events, and takes its metrics.
+func (w watchedLogs) AppendLog(ctx context.Context, group, meta string, data []byte) (sequence uint64, err error) {
+	if sequence, err = w.Store.AppendLog(ctx, group, meta, data); err == nil {
+		w.embedded.Batch(group, data)
+	}
+	return sequence, err
 }
 
 // startLogs starts what knows, queries and delivers logs. A store with many logs is read in the background.
 func startLogs(ctx context.Context, p *logParts, g *group) (*logSide, error) {
 	settings := groups.NewSettings(p.store)
 	index, err := groups.New(groups.Config{
-		Store: p.store, Settings: settings, Flush: p.logs.Flush, Snapshot: filepath.Join(p.cfg.Data, "log-index"), Log: p.log,
+		Store: watchedLogs{p.store, p.embedded}, Settings: settings, Flush: p.logs.Flush, Snapshot: filepath.Join(p.cfg.Data, "log-index"), Log: p.log,
 	})
 	if err != nil {
 		return nil, err

@@ -197,7 +197,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	if err != nil {
 		return err
 	}
-	logging, err := startLogs(ctx, &logParts{cfg: cfg, account: account, store: store, logs: logs, async: events.async, metrics: watching.metrics, log: log}, g)
+	logging, err := startLogs(ctx, &logParts{cfg: cfg, account: account, store: store, logs: logs, async: events.async, metrics: watching.metrics, embedded: watching.embedded, log: log}, g)
 	if err != nil {
 		return err
 	}
