@@ -9,7 +9,7 @@ import (
 func TestLevelOf(t *testing.T) {
 	for message, want := range map[string]level{
 		"": levelInfo, "plain": levelInfo, "{": levelInfo, `["level"]`: levelInfo, `{"a":1}`: levelInfo, `{"level":7}`: levelInfo,
-		`{"level":"debug"}`: levelDebug, ` {"level": "DEBUG", "x": {}}`: levelDebug, `{"level":"TRACE"}`: levelTrace, `{"level":"WARNING"}`: levelWarn,
+		`{"level":"debug"}`: levelDebug, "\t{\"level\": \"DEBUG\", \"x\": {}}": levelDebug, `{"level":"TRACE"}`: levelTrace, `{"level":"WARNING"}`: levelWarn,
 		`{"level":"warn"}`: levelWarn, `{"log_level":"ERROR"}`: levelError, `{"level":"CRITICAL"}`: levelFatal, `{"level":"loud"}`: levelInfo,
 		`{"x":{"level":"DEBUG"}}`: levelInfo, `{"level":"DEBUG"`: levelInfo,
 	} {
