@@ -69,6 +69,14 @@ ADDED = {
             ("PutResourcePolicy", "PUT", 200),
         )
     },
+} | {
+    service: {name: {"method": "POST", "uri": "/", "status": 200} for name in names.split()} for service, names in {
+        "monitoring": "AssociateDatasetKmsKey CreateResourceMetricsConfiguration DeleteResourceMetricsConfiguration "
+                      "DisassociateDatasetKmsKey GetDataset GetResourceMetricsConfiguration PutLogAlarm UpdateOTelEnrichment "
+                      "UpdateResourceMetricsConfiguration",
+        "logs": "DeleteSyslogConfiguration GetStorageTierPolicy ListSyslogConfigurations PutStorageTierPolicy "
+                "PutSyslogConfiguration",
+    }.items()
 }
 
 # Members that aws-sdk-go-v2 has and botocore lacks, of those that do not travel in the body: the codec finds the others.
