@@ -37,7 +37,7 @@ type follower struct {
 
 func (f *follower) poll(t *testing.T, pattern string) []string {
 	t.Helper()
-	in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &f.group, StartTime: f.since, Interleaved: aws.Bool(true), FilterPattern: &pattern}
+	in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &f.group, StartTime: f.since, FilterPattern: &pattern}
 	pages := cloudwatchlogs.NewFilterLogEventsPaginator(f.client, in)
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(t.Context())

@@ -30,7 +30,7 @@ type platform struct {
 	stop  func()
 }
 
-func start(t *testing.T, dir string, change ...func(*state.Config, *Config)) *platform {
+func start(t testing.TB, dir string, change ...func(*state.Config, *Config)) *platform {
 	t.Helper()
 	cfg := state.Config{Dir: dir}
 	own := Config{Snapshot: filepath.Join(dir, "log-index")}
