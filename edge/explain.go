@@ -45,7 +45,7 @@ func (s *Server) handleRecords() {
 	} {
 		s.native.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if s.cfg.Records == nil {
-				s.refuse(w, r, thaw.Errorf(thaw.CodeNotImplemented, "This platform keeps no records of invocations."))
+				s.refuse(w, r, thaw.Errorf(thaw.CodeNotImplemented, "This platform keeps no records of invocations. Set telemetry.invocations to true in its configuration and start it again."))
 				return
 			}
 			serve(w, r)

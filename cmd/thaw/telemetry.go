@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"thaw"
+	"thaw/edge"
 	"thaw/invoke"
 	"thaw/state"
 	"thaw/telemetry/emf"
@@ -68,6 +69,14 @@ func (s *telemetrySide) record(cfg *config) func(*thaw.Invocation) {
 		return nil
 	}
 	return s.recorder.Add
+}
+
+// kept are the records; nil where none are kept.
+func (s *telemetrySide) kept(cfg *config) edge.Records {
+	if !cfg.Telemetry.Invocations {
+		return nil
+	}
+	return s.recorder
 }
 
 // profiled takes the profiles of inits; nil where inits are not measured.
