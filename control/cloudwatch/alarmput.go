@@ -100,8 +100,7 @@ func (a *API) roomForAlarm(ctx context.Context) error {
 
 // noteChange puts a change of the configuration into the history.
 func (a *API) noteChange(x *alarms.Alarm, kind string) {
-	item := x.Configured(kind, uuid.NewString(), a.now().UTC(), a.shown(x))
-	x.Outbox = append(x.Outbox, alarms.Task{ID: item.ID, Item: &item})
+	x.Note(x.Configured(kind, uuid.NewString(), a.now().UTC(), a.shown(x)))
 }
 
 // alarmActions checks the actions of the three states.

@@ -188,6 +188,9 @@ func (a *Alarm) Configured(kind, id string, at time.Time, config json.RawMessage
 	return Item{ID: id, At: at, Type: ItemConfiguration, Summary: `Alarm "` + a.Name + `" ` + word, Data: data}
 }
 
+// Note has an item written to the history.
+func (a *Alarm) Note(item Item) { a.post(Task{ID: item.ID, Item: &item}) }
+
 // post puts tasks into the outbox, which is bounded: what has waited longest goes first. It gives what was dropped.
 func (a *Alarm) post(tasks ...Task) (dropped int) {
 	a.Outbox = append(a.Outbox, tasks...)
