@@ -20,6 +20,7 @@ type evaluation struct {
 	account  string
 
 	values map[string]value // by query, those that are done
+	made   int              // values that expressions have made
 	dry    bool             // only what the types of things are is wanted
 }
 
@@ -37,15 +38,35 @@ func (e *evaluation) eval(x expression) (value, error) {
 	case nameNode:
 		return e.name(string(x))
 	case unaryNode:
-		return e.binary(binaryNode{"*", numberNode(-1), x.operand})
+		return e.bounded(e.binary(binaryNode{"*", numberNode(-1), x.operand}))
 	case binaryNode:
-		return e.binary(x)
+		return e.bounded(e.binary(x))
 	case listNode:
 		return e.list(x)
 	case callNode:
-		return e.call(x)
+		return e.bounded(e.call(x))
 	}
 	return nil, fmt.Errorf("no such expression as %T", x)
+}
+
+// bounded counts what expressions have made, and ends the run when that is too much for one request.
+func (e *evaluation) bounded(v value, err error) (value, error) {
+	switch v := v.(type) {
+	case *series:
+		e.made += len(v.values)
+	case list:
+		for _, s := range v {
+			e.made += len(s.values)
+		}
+	}
+	if err == nil && e.made > maxMade {
+		err = tooMany(maxMade)
+	}
+	return v, err
+}
+
+func tooMany(limit int) error {
+	return thaw.Errorf(thaw.CodeParameterCombination, "You have requested more than %d datapoints. You may reduce them by increasing Period, or decreasing the time range.", limit)
 }
 
 // words are what functions take beside values.

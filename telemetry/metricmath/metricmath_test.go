@@ -287,6 +287,32 @@ func TestRange(t *testing.T) {
 	}
 }
 
+// TestBounds: a request cannot take more into memory than is allowed.
+func TestBounds(t *testing.T) {
+	run := func(length time.Duration, expressions ...string) error {
+		queries := []Query{metric("a", "a")}
+		for i, x := range expressions {
+			queries = append(queries, Query{ID: fmt.Sprint("x", i), Expression: x, Hidden: true})
+		}
+		p, err := Prepare("MetricDataQueries", queries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.Run(t.Context(), world(), Range{From: start, To: start.Add(length), Now: start.Add(length)})
+		return err
+	}
+	if err := run(maxValues*time.Minute+time.Hour, "FILL(a, 0)"); !errors.Is(err, &thaw.Error{Code: thaw.CodeParameterCombination}) {
+		t.Error(err)
+	}
+	many := "[" + strings.Repeat("TIME_SERIES(1),", 29) + "a]"
+	if err := run(900_000*time.Minute, many); !errors.Is(err, &thaw.Error{Code: thaw.CodeParameterCombination}) {
+		t.Error(err)
+	}
+	if err := run(10_000*time.Minute, many); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestUnits: a period that has values in two units is one value, unless one of them is asked for.
 func TestUnits(t *testing.T) {
 	points := []metrics.Point{{At: start, Unit: "Count", Count: 1, Sum: 3, Min: 3, Max: 3}, {At: start, Unit: "None", Count: 3, Sum: 5, Min: 1, Max: 2}}

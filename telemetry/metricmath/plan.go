@@ -18,6 +18,8 @@ const (
 	maxQueries = 500 // of one request
 	// maxValues bounds what one run takes into memory: ten times what one answer may hold.
 	maxValues = 1_000_000
+	// maxMade bounds what a run's expressions calculate, the steps in between included.
+	maxMade = 10 * maxValues
 )
 
 // Query is one of a request: a metric's statistic, or an expression.
@@ -152,6 +154,9 @@ func (p *Plan) Run(ctx context.Context, source Source, r Range) ([]Series, error
 		ctx: ctx, plan: p, source: source, values: make(map[string]value), from: r.From.Unix(), to: min(r.To.Unix(), r.Now.Unix()+1),
 		region: r.Account.Region, account: r.Account.ID,
 	}
+	if (e.to-e.from)/e.shortest() > maxValues {
+		return nil, tooMany(maxValues)
+	}
 	if err := e.run(); err != nil {
 		return nil, err
 	}
@@ -266,7 +271,7 @@ func (l *loader) load(stat *Stat) (*series, error) {
 			return nil, err
 		}
 		if l.values += len(points); l.values > maxValues {
-			return nil, thaw.Errorf(thaw.CodeParameterCombination, "You have requested more than %d datapoints. You may reduce them by increasing Period, or decreasing the time range.", maxValues)
+			return nil, tooMany(maxValues)
 		}
 		l.loaded[key] = points
 	}
