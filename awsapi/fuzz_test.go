@@ -97,6 +97,13 @@ func FuzzScheduler(f *testing.F) { fuzzService(f, "scheduler") }
 
 func FuzzLogs(f *testing.F) { fuzzService(f, "logs") }
 
+// FuzzMonitoring has the golden requests of CloudWatch in JSON and as forms; FuzzCBOR is about its third protocol.
+func FuzzMonitoring(f *testing.F) {
+	seeds(f, "monitoring@json")
+	seeds(f, "monitoring@query")
+	fuzzService(f, "monitoring")
+}
+
 func FuzzSTS(f *testing.F) { fuzzService(f, "sts") }
 
 // FuzzRoute looks for a path that the router trips over, or gives to two operations from one run to the next.
