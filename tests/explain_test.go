@@ -156,7 +156,7 @@ func TestExplainFailures(t *testing.T) {
 	s.python(t, "exits", "import os\ndef handler(e, c): os._exit(3)\n", deployed{tags: booted})
 	s.python(t, "raises", "def handler(e, c): raise KeyError('x')\n", deployed{tags: booted})
 
-	s.explain(t, s.invoke(t, "broken", `{}`).id, `Init failed \(Runtime.ImportModuleError\), so that the handler never ran`, `thaw logs broken`, `error Runtime.ImportModuleError`)
+	s.explain(t, s.invoke(t, "broken", `{}`).id, `Init failed \(Runtime.ImportModuleError\) in loading nothing_of_that_name, so that the handler never ran`, `thaw logs broken`, `error Runtime.ImportModuleError`)
 	s.explain(t, s.invoke(t, "slow", `{}`).id, `ran into the function's timeout of 1 s`, `error Sandbox.Timedout`)
 	s.explain(t, s.invoke(t, "slow", `{}`).id, `the last environment was ended by a timeout \(timed-out\)`)
 	s.explain(t, s.invoke(t, "exits", `{}`).id, `The runtime ended during the invocation \(Runtime.ExitError\)`)
