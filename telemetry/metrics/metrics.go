@@ -16,7 +16,7 @@ const (
 	// DefaultMaxAge is how long values are kept. AWS keeps its minutes for 15 days, and coarser values for 15 months.
 	DefaultMaxAge = 30 * 24 * time.Hour
 	// DefaultMaxBytes bounds what the store keeps on disk.
-	DefaultMaxBytes = 1 << 30
+	DefaultMaxBytes = 2 << 30
 	// DefaultMaxSeries bounds how many metrics there are, the platform's own included.
 	DefaultMaxSeries = 50_000
 	// MaxPast and MaxFuture are how far from now a value's time may be (CloudWatch, PutMetricData, Timestamp).
