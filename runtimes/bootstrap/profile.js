@@ -3,8 +3,9 @@
 // replaced it meanwhile.
 'use strict';
 
-const Module = require('module');
 const fs = require('fs');
+
+const Module = module.constructor; // what require('module') gives in 0.3 ms
 
 const RECORDED = 8000; // modules that are measured
 const MODULES = 2000; // of these, as many are told that took longest
@@ -88,7 +89,8 @@ async function importModule(file, action) {
   if (!recording) return action();
   watchConnections(); // that a module below it imports what opens them would not be seen
   const entry = enter('esm', '', file);
-  const hooks = typeof Module.registerHooks === 'function' ? watchImport(entry) : null;
+  const { registerHooks } = require('module');
+  const hooks = typeof registerHooks === 'function' ? watchImport(entry, registerHooks) : null;
   try {
     const result = await action();
     entry.failed = false;
@@ -102,11 +104,11 @@ async function importModule(file, action) {
   }
 }
 
-function watchImport(entry) {
+function watchImport(entry, registerHooks) {
   const { fileURLToPath, pathToFileURL } = require('url');
   const byURL = new Map([[pathToFileURL(entry.file).href, entry]]);
   const asked = new Map(); // by URL: who asked for it first, when, and how long it took to find
-  return Module.registerHooks({
+  return registerHooks({
     resolve(specifier, context, next) {
       const start = clock();
       const found = next(specifier, context);
