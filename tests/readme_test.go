@@ -112,6 +112,21 @@ func TestReadmeEvents(t *testing.T) {
 	}
 }
 
+// TestReadmeTelemetry runs the session about a slow start.
+func TestReadmeTelemetry(t *testing.T) {
+	out := readmeSession(t, "zsh")
+	for _, want := range []string{
+		`(?m)^ 1\. import unittest took \d+.* ms of init`,
+		`(?s)"SampleCount": 1\.0`,
+		`(?m)^REPORT RequestId: .*\tInit Duration: [0-9.]+ ms`,
+		`(?m)^slow-cold-start\tslow-error-rate\tslow-timeouts$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s is not in:\n%s", want, out)
+		}
+	}
+}
+
 // TestReadmeProgram runs the README's program.
 func TestReadmeProgram(t *testing.T) {
 	python := findPython(t)

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -49,7 +48,7 @@ func checkQuery(t *testing.T, where, query string, names []string) {
 		}
 		found++
 		for _, m := range selector.LabelMatchers {
-			if m.Name == labels.MetricName && !slices.Contains(names, m.Value) {
+			if m.Name == model.MetricNameLabel && !slices.Contains(names, m.Value) {
 				t.Errorf("%s: there is no metric %s", where, m.Value)
 			}
 		}
