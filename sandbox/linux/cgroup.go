@@ -131,7 +131,12 @@ func put(dir, file, value string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: filepath.Join(dir, file), Err: err}
 	}
-	_, err = unix.Write(fd, []byte(value))
+	// A signal, such as those of Go's scheduler, interrupts a write for which the kernel takes memory back.
+	for range 100 {
+		if _, err = unix.Write(fd, []byte(value)); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	unix.Close(fd)
 	if err != nil {
 		return &os.PathError{Op: "write " + value, Path: filepath.Join(dir, file), Err: err}
