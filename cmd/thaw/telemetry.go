@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"sync/atomic"
 
 	"thaw"
@@ -38,9 +39,13 @@ type telemetryParts struct {
 // startTelemetry starts what takes records. It is started before what makes them, and so stops after it.
 func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetrySide, error) {
 	s := &telemetrySide{}
+	node, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
 	var sinks []func([]thaw.Invocation)
 	if to := p.cfg.Traces.Endpoint; to != "" {
-		sender, err := traces.New(traces.Config{Endpoint: to, Headers: p.cfg.Traces.Headers, Account: p.account, Node: p.cfg.Listen, Version: version, Log: p.log})
+		sender, err := traces.New(traces.Config{Endpoint: to, Headers: p.cfg.Traces.Headers, Account: p.account, Node: node, Version: version, Log: p.log})
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +54,6 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 		s.sample = xray.NewSampler(p.cfg.Traces.Sample).Sample
 	}
 	s.scraped = exposition.New(exposition.Config{MaxFunctions: p.cfg.Metrics.MaxFunctions, Version: version})
-	var err error
 	if s.metrics, err = openMetrics(ctx, p, g, &s.gauges, s.scraped); err != nil {
 		return nil, err
 	}
@@ -57,7 +61,7 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 	sinks = append(sinks, s.metrics.Invocations, s.scraped.Invocations)
 	s.recorder = records.New(records.Config{
 		Store: p.store.Invocations(state.InvocationsConfig{MaxAge: p.cfg.Invocations.MaxAge, MaxBytes: p.cfg.Invocations.MaxBytes}),
-		Sinks: sinks, Log: p.log,
+		Sinks: sinks, Node: node, Log: p.log,
 	})
 	g.run(ctx, "invocation records", s.recorder.Run)
 	return s, nil

@@ -50,6 +50,8 @@ type Config struct {
 	// Sinks get each batch of records, one sink after the other, in the order in which shards are drained. They must be
 	// quick, since what comes meanwhile waits, and must not keep the slice.
 	Sinks []func([]thaw.Invocation)
+	// Node is the name of this node in the records; may be empty.
+	Node string
 	// Log gets what the operator should know. Nil: dropped.
 	Log *slog.Logger
 }
@@ -190,6 +192,9 @@ func (r *Recorder) drain() {
 		s.mu.Unlock()
 		if s.spare = records[:0]; len(records) == 0 {
 			continue
+		}
+		for i := range records {
+			records[i].Node = r.cfg.Node
 		}
 		for _, sink := range r.cfg.Sinks {
 			sink(records)
