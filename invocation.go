@@ -100,7 +100,7 @@ type Invocation struct {
 	TraceID       string // X-Amzn-Trace-Id as the function is told it
 	// Caller is the segment that the caller of a sampled invocation named as its own, zero if none. It is not kept with the record.
 	Caller [8]byte
-	Node   string // that ran it, empty where there is one only
+	Node   string // that ran it: its host's name
 	// ProfileID names the environment or template whose init was measured, see InitProfile; empty: none was.
 	ProfileID string
 	// Async: it was one attempt of an asynchronous invocation. EventAge is the time from the event's acceptance to this attempt.

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -50,7 +51,7 @@ type Config struct {
 	// Sinks get each batch of records, one sink after the other, in the order in which shards are drained. They must be
 	// quick, since what comes meanwhile waits, and must not keep the slice.
 	Sinks []func([]thaw.Invocation)
-	// Node is the name of this node in the records; may be empty.
+	// Node is named in records that name none; may be empty.
 	Node string
 	// Log gets what the operator should know. Nil: dropped.
 	Log *slog.Logger
@@ -194,7 +195,7 @@ func (r *Recorder) drain() {
 			continue
 		}
 		for i := range records {
-			records[i].Node = r.cfg.Node
+			records[i].Node = cmp.Or(records[i].Node, r.cfg.Node)
 		}
 		for _, sink := range r.cfg.Sinks {
 			sink(records)
