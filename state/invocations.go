@@ -2,7 +2,9 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -226,9 +228,12 @@ func (o *openInvocations) read(ctx context.Context, stream jetstream.Stream, sub
 	}
 	defer messages.Stop()
 	for range pending {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, err := nextStored(ctx, consumer, messages)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
 		if err != nil {
 			return o.streams.Error(doing, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -180,10 +181,17 @@ func (s *Store) consumeLogs(ctx context.Context, group string, cfg jetstream.Ord
 		return s.storeError(doing, err)
 	}
 	defer messages.Stop()
+	next := func() (jetstream.Msg, error) { return nextStored(ctx, consumer, messages) }
+	if follow {
+		next = func() (jetstream.Msg, error) { return messages.Next(jetstream.NextContext(ctx)) }
+	}
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, err := next()
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
 			return ErrClosed

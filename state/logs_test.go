@@ -160,3 +160,24 @@ func TestReadLogsSeesWhatWasPublishedBefore(t *testing.T) {
 		}
 	}
 }
+
+// What a reader was told of may be deleted before it comes to it; it then ends with what is left.
+func TestReadersEndWhenTheRestIsDeleted(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	const batches = 2000
+	for range batches {
+		if err := s.PublishLog("g", "", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := 0
+	err := s.ReadLogs(t.Context(), "g", time.Time{}, false, func(time.Time, []byte) error {
+		if read++; read > 1 {
+			return nil
+		}
+		return s.PurgeLogs(t.Context(), "g", 0)
+	})
+	if err != nil || read == 0 || read == batches {
+		t.Errorf("%d read, %v", read, err)
+	}
+}
