@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,15 +28,16 @@ import (
 const listMetricsPath = "/service/GraniteServiceVersion20100801/operation/ListMetrics"
 
 // newMonitoring makes CloudWatch with two operations: one that fails, and one that keeps its input.
-func newMonitoring(t testing.TB, fail func() error) (s *Service, got *cloudwatch.PutMetricDataInput) {
+func newMonitoring(t testing.TB, fail func() error) (s *Service, got *atomic.Pointer[cloudwatch.PutMetricDataInput]) {
 	t.Helper()
-	s, got = newService(t, "monitoring"), &cloudwatch.PutMetricDataInput{}
+	s, got = newService(t, "monitoring"), &atomic.Pointer[cloudwatch.PutMetricDataInput]{}
+	got.Store(&cloudwatch.PutMetricDataInput{})
 	s.Log = slog.New(slog.DiscardHandler)
 	Handle(s, "ListMetrics", func(context.Context, *cloudwatch.ListMetricsInput) (*cloudwatch.ListMetricsOutput, error) {
 		return nil, fail()
 	})
 	Handle(s, "PutMetricData", func(_ context.Context, in *cloudwatch.PutMetricDataInput) (*cloudwatch.PutMetricDataOutput, error) {
-		*got = *in
+		got.Store(in)
 		return nil, nil
 	})
 	return s, got
@@ -131,7 +133,7 @@ func TestForms(t *testing.T) {
 			continue
 		}
 		c.want.MetricName = new("m")
-		if diff := cmp.Diff([]types.MetricDatum{c.want}, got.MetricData, same); diff != "" || *got.Namespace != "ab" {
+		if diff := cmp.Diff([]types.MetricDatum{c.want}, got.Load().MetricData, same); diff != "" || *got.Load().Namespace != "ab" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
@@ -211,7 +213,7 @@ func TestCompressedBodies(t *testing.T) {
 		{"/", "application/x-www-form-urlencoded", "Action=PutMetricData&Namespace=n&MetricData.member.1.MetricName=m&MetricData.member.1.Value=2"},
 		{"/", "application/x-amz-json-1.0", `{"Namespace":"n","MetricData":[{"MetricName":"m","Value":2}]}`},
 	} {
-		*got = cloudwatch.PutMetricDataInput{}
+		got.Store(&cloudwatch.PutMetricDataInput{})
 		r := httptest.NewRequest("POST", c.path, bytes.NewReader(zipped(t, []byte(c.body))))
 		r.Header.Set("Content-Type", c.kind)
 		r.Header.Set("Content-Encoding", "gzip")
@@ -220,8 +222,8 @@ func TestCompressedBodies(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
-		if w.Code != 200 || len(got.MetricData) != 1 || *got.MetricData[0].Value != 2 {
-			t.Errorf("%s: %d %s, %v", c.kind, w.Code, w.Body, got.MetricData)
+		if w.Code != 200 || len(got.Load().MetricData) != 1 || *got.Load().MetricData[0].Value != 2 {
+			t.Errorf("%s: %d %s, %v", c.kind, w.Code, w.Body, got.Load().MetricData)
 		}
 	}
 	put := strings.Replace(listMetricsPath, "ListMetrics", "PutMetricData", 1)
@@ -285,9 +287,9 @@ func TestBotocoreInThreeProtocols(t *testing.T) {
 	}
 	at := time.UnixMilli(1_700_000_000_123).UTC()
 	s, got := newMonitoring(t, func() error { return thaw.Errorf(thaw.CodeParameterCombination, "No.") })
-	var protocol string
+	var protocol atomic.Value
 	Handle(s, "GetMetricData", func(ctx context.Context, _ *cloudwatch.GetMetricDataInput) (*cloudwatch.GetMetricDataOutput, error) {
-		protocol = RequestFrom(ctx).Protocol
+		protocol.Store(RequestFrom(ctx).Protocol)
 		return &cloudwatch.GetMetricDataOutput{MetricDataResults: []types.MetricDataResult{{Id: new("a"), Label: new("ä"), Timestamps: []time.Time{at}, Values: []float64{0.1}, StatusCode: types.StatusCodeComplete}}}, nil
 	})
 	server := httptest.NewServer(s)
@@ -312,16 +314,16 @@ except c.exceptions.InvalidParameterCombinationException as e:
     assert len(e.response["ResponseMetadata"]["RequestId"]) == 36, e.response
 `
 	for name, want := range map[string]string{"": protocolJSON, "json": protocolJSON, "smithy-rpc-v2-cbor": protocolCBOR, "query": protocolQuery} {
-		*got = cloudwatch.PutMetricDataInput{}
+		got.Store(&cloudwatch.PutMetricDataInput{})
 		if out, err := exec.Command("python3", "-c", script, server.URL, name).CombinedOutput(); err != nil {
 			t.Errorf("%q: %v\n%s", name, err, out)
 		}
 		data := []types.MetricDatum{{MetricName: new("m"), Timestamp: new(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), Value: new(1.5), Unit: types.StandardUnitCount}}
-		if diff := cmp.Diff(data, got.MetricData, same); diff != "" {
+		if diff := cmp.Diff(data, got.Load().MetricData, same); diff != "" {
 			t.Errorf("%q: %s", name, diff)
 		}
-		if protocol != want {
-			t.Errorf("botocore with %q spoke %s", name, protocol)
+		if spoke := protocol.Load(); spoke != want {
+			t.Errorf("botocore with %q spoke %s", name, spoke)
 		}
 	}
 }

@@ -29,6 +29,8 @@ import (
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
 	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 	"github.com/google/go-cmp/cmp"
+
+	"thaw/internal/ownbody"
 )
 
 // call is an SDK client's method for one operation, found by reflection so that a new operation is tested unasked.
@@ -64,28 +66,28 @@ func calls(m *model, client any) []call {
 // client can be told.
 var clients = map[string]func(url string) any{
 	"lambda": func(url string) any {
-		return lambda.New(lambda.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return lambda.New(lambda.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"iam": func(url string) any {
-		return iam.New(iam.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return iam.New(iam.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"application-autoscaling": func(url string) any {
-		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return applicationautoscaling.New(applicationautoscaling.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"events": func(url string) any {
-		return eventbridge.New(eventbridge.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return eventbridge.New(eventbridge.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"scheduler": func(url string) any {
-		return scheduler.New(scheduler.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return scheduler.New(scheduler.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"sqs": func(url string) any {
-		return sqs.New(sqs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, DisableMessageChecksumValidation: true})
+		return sqs.New(sqs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, DisableMessageChecksumValidation: true})
 	},
 	"sts": func(url string) any {
-		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"logs": func(url string) any {
-		return cloudwatchlogs.New(cloudwatchlogs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1})
+		return cloudwatchlogs.New(cloudwatchlogs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
 	"monitoring":       func(url string) any { return watch(url, nil) },
 	"monitoring@json":  func(url string) any { return watch(url, awsjson.New10(schemas.GraniteServiceVersion20100801)) },
@@ -94,7 +96,7 @@ var clients = map[string]func(url string) any{
 
 // watch is a client of CloudWatch, in CBOR as the SDK has it unless it is told otherwise.
 func watch(url string, protocol smithyhttp.ClientProtocol) *cloudwatch.Client {
-	return cloudwatch.New(cloudwatch.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, DisableRequestCompression: true}, func(o *cloudwatch.Options) {
+	return cloudwatch.New(cloudwatch.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, DisableRequestCompression: true}, func(o *cloudwatch.Options) {
 		if protocol != nil {
 			o.Protocol = protocol
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -24,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"thaw/internal/ownbody"
 	"thaw/scripts/platform"
 )
 
@@ -95,8 +95,8 @@ func measureEvents(ctx context.Context, o *options, examples []platform.Example,
 		defer client.CloseIdleConnections()
 		e := &eventSide{
 			p: p, function: clock.Name, http: client,
-			lambda: lambda.New(lambda.Options{BaseEndpoint: endpointOf(p), Region: anyRegion, Credentials: anyKey, Retryer: aws.NopRetryer{}, HTTPClient: ownBody{client}}),
-			sqs:    sqs.New(sqs.Options{BaseEndpoint: endpointOf(p), Region: anyRegion, Credentials: anyKey, Retryer: aws.NopRetryer{}, HTTPClient: ownBody{client}}),
+			lambda: lambda.New(lambda.Options{BaseEndpoint: endpointOf(p), Region: anyRegion, Credentials: anyKey, Retryer: aws.NopRetryer{}, HTTPClient: ownbody.Client{HTTP: client}}),
+			sqs:    sqs.New(sqs.Options{BaseEndpoint: endpointOf(p), Region: anyRegion, Credentials: anyKey, Retryer: aws.NopRetryer{}, HTTPClient: ownbody.Client{HTTP: client}}),
 		}
 		for _, measure := range []func() error{
 			func() error { return e.firstAttempts(ctx, o, r) },
@@ -127,23 +127,6 @@ type eventSide struct {
 	lambda   *lambda.Client
 	sqs      *sqs.Client
 	http     *http.Client
-}
-
-// ownBody sends a request with a body that is not the SDK's. The SDK closes its own as soon as the answer begins, while
-// net/http may not have seen its end yet; that closes the connection, and the answer is cut off (smithy-go 1.28.8, whatever the
-// server is, if it is quick).
-type ownBody struct{ client *http.Client }
-
-func (o ownBody) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return nil, err
-		}
-		r = r.Clone(r.Context())
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return o.client.Do(r)
 }
 
 // body is an event of eventSize bytes that says when it was sent.

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 
@@ -66,24 +64,6 @@ func TestSaid(t *testing.T) {
 	took, again, err := e.arrived(t.Context(), "a", 2)
 	if err != nil || again != 1 || len(took) != 2 || took[0].Microseconds() != 1500 || took[1].Milliseconds() != 3 {
 		t.Errorf("%v %d %v", took, again, err)
-	}
-}
-
-// TestOwnBody looks that what was given arrives.
-func TestOwnBody(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
-	defer server.Close()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, io.NopCloser(strings.NewReader("event")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := ownBody{server.Client()}.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); string(body) != "event" || err != nil {
-		t.Errorf("%q %v", body, err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"thaw"
+	"thaw/internal/ownbody"
 )
 
 // What the recommended alarms compare with.
@@ -69,7 +70,7 @@ or by thaw alarms recommended.`,
 
 // cloudwatch is a client of the CloudWatch API at the same endpoint.
 func (c *client) cloudwatch() *cloudwatch.Client {
-	return cloudwatch.New(cloudwatch.Options{BaseEndpoint: &c.base, Region: c.region, Credentials: c.creds, HTTPClient: c.http, Retryer: aws.NopRetryer{}})
+	return cloudwatch.New(cloudwatch.Options{BaseEndpoint: &c.base, Region: c.region, Credentials: c.creds, HTTPClient: ownbody.Client{HTTP: c.http}, Retryer: aws.NopRetryer{}})
 }
 
 func (p *program) alarmList(cmd *cobra.Command, _ []string) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"thaw"
+	"thaw/internal/ownbody"
 )
 
 // The credentials and the region that stand in where the environment has none. A platform that does not check
@@ -90,7 +91,7 @@ func (p *program) connect(connections int) (*client, error) {
 		BaseEndpoint: aws.String(base),
 		Region:       c.region,
 		Credentials:  c.creds,
-		HTTPClient:   c.http,
+		HTTPClient:   ownbody.Client{HTTP: c.http},
 		// A retry would hide from the user, and from a benchmark, what the platform answered.
 		Retryer: aws.NopRetryer{},
 	})

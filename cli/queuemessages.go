@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/spf13/cobra"
+
+	"thaw/internal/ownbody"
 )
 
 // maxMessage is what SQS takes as a message at most, attributes included: 1 MiB since August 2025.
@@ -52,7 +54,7 @@ func (p *program) queueSend() *cobra.Command {
 				return err
 			}
 			defer c.close()
-			client := sqs.New(sqs.Options{BaseEndpoint: &c.base, Region: c.region, Credentials: c.creds, HTTPClient: c.http, Retryer: aws.NopRetryer{}})
+			client := sqs.New(sqs.Options{BaseEndpoint: &c.base, Region: c.region, Credentials: c.creds, HTTPClient: ownbody.Client{HTTP: c.http}, Retryer: aws.NopRetryer{}})
 			what := "cannot send to " + name
 			q, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &name})
 			if err != nil {

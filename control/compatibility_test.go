@@ -37,6 +37,7 @@ import (
 	"thaw/control/scheduler"
 	"thaw/control/sqs"
 	"thaw/control/sts"
+	"thaw/internal/ownbody"
 	"thaw/state"
 	"thaw/state/queues"
 	"thaw/telemetry/groups"
@@ -122,34 +123,34 @@ func TestDocumentedOperations(t *testing.T) {
 		elsewhere []string
 	}{
 		{"AWS Lambda", services["lambda"], func(url string) any {
-			return sdklambda.New(sdklambda.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdklambda.New(sdklambda.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, true, []string{"Invoke", "InvokeAsync"}},
 		{"AWS IAM", services["iam"], func(url string) any {
-			return sdkiam.New(sdkiam.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdkiam.New(sdkiam.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, false, nil},
 		{"Application Auto Scaling", services["application-autoscaling"], func(url string) any {
-			return sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, true, nil},
 		{"Amazon SQS", services["sqs"], func(url string) any {
-			return sdksqs.New(sdksqs.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdksqs.New(sdksqs.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, true, nil},
 		{"Amazon EventBridge", services["events"], func(url string) any {
-			return sdkevents.New(sdkevents.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdkevents.New(sdkevents.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, true, nil},
 		{"EventBridge Scheduler", services["scheduler"], func(url string) any {
-			return sdkscheduler.New(sdkscheduler.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdkscheduler.New(sdkscheduler.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, true, nil},
 		{"Amazon CloudWatch", services["monitoring"], func(url string) any {
-			return sdkcloudwatch.New(sdkcloudwatch.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdkcloudwatch.New(sdkcloudwatch.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, false, nil}, // the SDK has operations that the model has not
 		{"Amazon CloudWatch Logs", services["logs"], func(url string) any {
 			return sdklogs.New(sdklogs.Options{
-				BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1,
+				BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 				APIOptions: []func(*middleware.Stack) error{plainHost},
 			})
 		}, false, nil},
 		{"AWS STS", services["sts"], func(url string) any {
-			return sdksts.New(sdksts.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1})
+			return sdksts.New(sdksts.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, false, nil},
 	} {
 		t.Run(c.title, func(t *testing.T) {

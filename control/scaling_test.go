@@ -13,6 +13,7 @@ import (
 	"thaw/control/autoscaling"
 	"thaw/control/internal/apitest"
 	"thaw/control/lambda"
+	"thaw/internal/ownbody"
 	trigger "thaw/trigger/autoscaling"
 )
 
@@ -50,7 +51,7 @@ func TestScalingOfFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := apitest.Serve(t, apitest.Service(t, "application-autoscaling", autoscaling.New(account, records, store).Register))
-	client := sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	client := sdkscaling.New(sdkscaling.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 
 	const dimension = types.ScalableDimensionLambdaFunctionProvisionedConcurrency
 	id := aws.String("function:f:live")

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/google/go-cmp/cmp"
 
+	"thaw/internal/ownbody"
 	"thaw/tests/harness"
 )
 
@@ -66,7 +67,7 @@ func clientsOf(p *harness.Platform) clients {
 	return clients{
 		lambda: p.Lambda(),
 		iam: iam.New(iam.Options{
-			BaseEndpoint: aws.String(p.URL), Region: "us-east-1", RetryMaxAttempts: 1,
+			BaseEndpoint: aws.String(p.URL), Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 			Credentials: credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", ""),
 		}),
 	}

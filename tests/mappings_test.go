@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"thaw/internal/ownbody"
 	"thaw/tests/harness"
 )
 
@@ -35,7 +36,7 @@ func TestMappings(t *testing.T) {
 
 func sqsClient(p *harness.Platform) *sqs.Client {
 	return sqs.New(sqs.Options{
-		BaseEndpoint: aws.String(p.URL), Region: "us-east-1", RetryMaxAttempts: 1,
+		BaseEndpoint: aws.String(p.URL), Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", ""),
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
+	"thaw/internal/ownbody"
 	"thaw/tests/harness"
 )
 
@@ -119,7 +120,7 @@ func TestScaling(t *testing.T) {
 	p := harness.Start(t, harness.Options{Config: forkConfig + "environments:\n  spares: 0\n", Data: data})
 	stage := &stage{Platform: p, client: p.Lambda()}
 	client := scaling.New(scaling.Options{
-		BaseEndpoint: &p.URL, Region: "us-east-1", RetryMaxAttempts: 1,
+		BaseEndpoint: &p.URL, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", ""),
 	})
 	make := func(name string) *scaled {

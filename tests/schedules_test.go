@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	schedules "github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 
+	"thaw/internal/ownbody"
 	"thaw/tests/harness"
 )
 
@@ -29,8 +30,8 @@ func startTimed(t *testing.T, data string) *timed {
 	keys := credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", "")
 	return &timed{
 		eventful:  e,
-		rules:     eventbridge.New(eventbridge.Options{BaseEndpoint: &e.URL, Region: "us-east-1", RetryMaxAttempts: 1, Credentials: keys}),
-		schedules: scheduler.New(scheduler.Options{BaseEndpoint: &e.URL, Region: "us-east-1", RetryMaxAttempts: 1, Credentials: keys}),
+		rules:     eventbridge.New(eventbridge.Options{BaseEndpoint: &e.URL, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, Credentials: keys}),
+		schedules: scheduler.New(scheduler.Options{BaseEndpoint: &e.URL, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, Credentials: keys}),
 	}
 }
 

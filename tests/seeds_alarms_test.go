@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
+	"thaw/internal/ownbody"
 	"thaw/tests/harness"
 )
 
@@ -89,7 +90,7 @@ func TestAlarmProgram(t *testing.T) {
 	t.Run("after a kill", func(t *testing.T) {
 		client := func() *cloudwatch.Client {
 			return cloudwatch.New(cloudwatch.Options{
-				BaseEndpoint: &e.URL, Region: "us-east-1", RetryMaxAttempts: 1,
+				BaseEndpoint: &e.URL, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 				Credentials: credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", ""),
 			})
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"thaw/internal/ownbody"
 	"thaw/tests/harness"
 )
 
@@ -159,7 +160,7 @@ func newTorture(t *testing.T) *torture {
 	keys := credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", "")
 	url := "http://" + x.listen
 	x.lambda = harness.ClientWith(url, "us-east-1", keys)
-	x.sqs = sqs.New(sqs.Options{BaseEndpoint: &url, Region: "us-east-1", RetryMaxAttempts: 1, Credentials: keys})
+	x.sqs = sqs.New(sqs.Options{BaseEndpoint: &url, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, Credentials: keys})
 	return x
 }
 

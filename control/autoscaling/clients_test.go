@@ -10,12 +10,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling/types"
 
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 )
 
 func TestGoSDK(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	url := apitest.Serve(t, service(t, w))
-	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	_, err := client.PutScheduledAction(ctx, action("live", "a"))
 	if none := (*types.ObjectNotFoundException)(nil); !errors.As(err, &none) {
 		t.Errorf("%v", err)

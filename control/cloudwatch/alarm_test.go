@@ -17,6 +17,7 @@ import (
 
 	"thaw"
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 	"thaw/telemetry/metrics"
 	"thaw/trigger/alarms"
 	"thaw/trigger/delivery"
@@ -72,7 +73,7 @@ func (w *alarmWorld) Function(string) (*thaw.Function, bool) { return nil, false
 // client is aws-sdk-go-v2's, which speaks CBOR.
 func (w *alarmWorld) client() *sdk.Client {
 	url := w.url()
-	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 }
 
 func (w *alarmWorld) url() string {

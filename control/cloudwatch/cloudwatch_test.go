@@ -25,6 +25,7 @@ import (
 	"thaw/awsapi"
 	"thaw/control/internal/apitest"
 	"thaw/control/internal/golden"
+	"thaw/internal/ownbody"
 	"thaw/telemetry/metrics"
 )
 
@@ -68,7 +69,7 @@ func TestGoSDK(t *testing.T) {
 func testGoSDK(t *testing.T, protocol smithyhttp.ClientProtocol) {
 	ctx, url := t.Context(), apitest.Serve(t, service(t, time.Now))
 	client := sdk.New(sdk.Options{
-		BaseEndpoint: &url, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1,
+		BaseEndpoint: &url, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 		RequestMinCompressSizeBytes: 1,
 	}, func(o *sdk.Options) {
 		if protocol != nil {
@@ -143,7 +144,7 @@ func testGoSDK(t *testing.T, protocol smithyhttp.ClientProtocol) {
 func TestListPages(t *testing.T) {
 	s := service(t, time.Now)
 	ctx, url := t.Context(), apitest.Serve(t, s)
-	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	for from := 0; from < 2000; from += maxData {
 		var data []types.MetricDatum
 		for i := range maxData {

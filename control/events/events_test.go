@@ -16,13 +16,14 @@ import (
 
 	"thaw"
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 )
 
 const function = "arn:aws:lambda:eu-west-1:123456789012:function:f"
 
 func (w *world) client(t *testing.T) *sdk.Client {
 	url := apitest.Serve(t, service(t, w))
-	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 }
 
 // TestPutEvents has an event delivered to the targets of a rule, and tells of one that was not.

@@ -9,12 +9,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 )
 
 func TestGoSDK(t *testing.T) {
 	url, ctx := apitest.Serve(t, service(t, newAPI(t))), t.Context()
 	client := sdk.New(sdk.Options{
-		BaseEndpoint: &url, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1,
+		BaseEndpoint: &url, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 	})
 	if _, err := client.CreateRole(ctx, &sdk.CreateRoleInput{RoleName: ptr("r"), AssumeRolePolicyDocument: ptr(trust)}); err != nil {
 		t.Fatal(err)

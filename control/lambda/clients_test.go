@@ -17,6 +17,7 @@ import (
 
 	"thaw"
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 	"thaw/state"
 )
 
@@ -75,7 +76,7 @@ func TestGoSDK(t *testing.T) {
 	ctx := t.Context()
 	client := sdk.New(sdk.Options{
 		BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
-		RetryMaxAttempts: 1,
+		RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 	})
 	fast := func(o *sdk.FunctionActiveV2WaiterOptions) {
 		o.MinDelay, o.MaxDelay = time.Millisecond, 20*time.Millisecond
@@ -174,7 +175,7 @@ func TestGoSDKVersions(t *testing.T) {
 	ctx := t.Context()
 	client := sdk.New(sdk.Options{
 		BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""),
-		RetryMaxAttempts: 1,
+		RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 	})
 	active := func(version *string) {
 		t.Helper()

@@ -16,10 +16,11 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 )
 
 func client(url string) *sdk.Client {
-	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	return sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 }
 
 // disableHostPrefix keeps the SDK from asking stream-127.0.0.1.

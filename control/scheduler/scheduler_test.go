@@ -15,6 +15,7 @@ import (
 
 	"thaw"
 	"thaw/control/internal/apitest"
+	"thaw/internal/ownbody"
 )
 
 const (
@@ -32,7 +33,7 @@ func creation(name, expression string) *sdk.CreateScheduleInput {
 func TestGoSDK(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	url := apitest.Serve(t, service(t, w))
-	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1})
+	client := sdk.New(sdk.Options{BaseEndpoint: &url, Region: account.Region, Credentials: credentials.NewStaticCredentialsProvider("thaw", "thaw", ""), RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	_, err := client.GetSchedule(ctx, &sdk.GetScheduleInput{Name: aws.String("s")})
 	if none := (*types.ResourceNotFoundException)(nil); !errors.As(err, &none) || *none.Message != "Schedule s does not exist." {
 		t.Errorf("%v", err)

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
+
+	"thaw/internal/ownbody"
 )
 
 // Function is a function to be created. Empty fields have the defaults of their comment.
@@ -108,7 +110,7 @@ func Code(err error) string {
 
 // ClientWith is a client of url with a key of its own; it does not retry.
 func ClientWith(url, region string, keys aws.CredentialsProvider) *lambda.Client {
-	return lambda.New(lambda.Options{BaseEndpoint: aws.String(strings.TrimSuffix(url, "/")), Region: region, RetryMaxAttempts: 1, Credentials: keys})
+	return lambda.New(lambda.Options{BaseEndpoint: aws.String(strings.TrimSuffix(url, "/")), Region: region, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, Credentials: keys})
 }
 
 // Update replaces a function's code and waits until that is successful.

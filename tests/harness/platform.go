@@ -25,6 +25,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"thaw/internal/ownbody"
 )
 
 // Patience is how long a test waits for something that must happen.
@@ -226,7 +228,7 @@ func (p *Platform) Exit() int {
 // Lambda is a client of the platform that does not retry.
 func (p *Platform) Lambda() *lambda.Client {
 	return lambda.New(lambda.Options{
-		BaseEndpoint: aws.String(p.URL), Region: "us-east-1", RetryMaxAttempts: 1,
+		BaseEndpoint: aws.String(p.URL), Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("thaw-test-access-key", "thaw-test-secret-key", ""),
 	})
 }

@@ -1,11 +1,9 @@
 package mapping
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -18,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"thaw"
+	"thaw/internal/ownbody"
 	"thaw/state/queues"
 )
 
@@ -66,7 +65,7 @@ func (l *Loop) openExternal(ctx context.Context, m *Mapping) (source, error) {
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: answerTime}).DialContext, TLSHandshakeTimeout: answerTime,
 		ResponseHeaderTimeout: sqsWait + answerTime, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
 	}}
-	options := sqs.Options{Region: arn.Region, Credentials: keys, HTTPClient: ownBody{client}}
+	options := sqs.Options{Region: arn.Region, Credentials: keys, HTTPClient: ownbody.Client{HTTP: client}}
 	if m.Source.Endpoint != "" {
 		options.BaseEndpoint = &m.Source.Endpoint
 	}
@@ -227,21 +226,3 @@ func (q *externalQueue) backlog() int { return -1 }
 func (q *externalQueue) receivers() int { return externalReceivers }
 
 func (q *externalQueue) close() { q.client.CloseIdleConnections() }
-
-// ownBody sends a request with a body that is not the SDK's. The SDK closes its own as soon as the answer begins, while
-// net/http may not have seen its end yet; that closes the connection and cuts the answer off, with the messages in it
-// (smithy-go 1.28.8, where the server is quick).
-type ownBody struct{ client *http.Client }
-
-// Do is for the SDK.
-func (o ownBody) Do(r *http.Request) (*http.Response, error) {
-	if r.Body != nil {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return nil, err
-		}
-		r = r.Clone(r.Context())
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return o.client.Do(r)
-}
