@@ -5,11 +5,12 @@ package ownbody
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 )
 
-// Client sends requests through another one; nil stands for http.DefaultClient. Bodies are held in memory.
+// Client sends requests through another one; nil stands for one without settings. Bodies are held in memory.
 type Client struct{ HTTP *http.Client }
 
 // Do sends a request, as (*http.Client).Do does.
@@ -22,8 +23,5 @@ func (c Client) Do(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	if c.HTTP == nil {
-		return http.DefaultClient.Do(r)
-	}
-	return c.HTTP.Do(r)
+	return cmp.Or(c.HTTP, new(http.Client)).Do(r)
 }
