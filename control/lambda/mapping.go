@@ -131,21 +131,31 @@ func (a *API) deleteEventSourceMapping(ctx context.Context, in *sdk.DeleteEventS
 	return fill(&sdk.DeleteEventSourceMappingOutput{}, a.describeMapping(m)), nil
 }
 
-// getMapping gives the mapping with a UUID, in whatever case. What is no UUID names none.
-func (a *API) getMapping(ctx context.Context, id string) (*mapping.Mapping, error) {
-	if uuid.Validate(id) != nil {
-		return nil, noMapping(state.ErrNotFound)
+// mappingID is a mapping's UUID as it is stored, given in whatever case. What is no UUID names none.
+func mappingID(given string) (string, error) {
+	if uuid.Validate(given) != nil {
+		return "", noMapping(state.ErrNotFound)
 	}
-	m, err := a.cfg.Mappings.Get(ctx, strings.ToLower(id))
+	return strings.ToLower(given), nil
+}
+
+// getMapping gives the mapping with a UUID.
+func (a *API) getMapping(ctx context.Context, given string) (*mapping.Mapping, error) {
+	id, err := mappingID(given)
+	if err != nil {
+		return nil, err
+	}
+	m, err := a.cfg.Mappings.Get(ctx, id)
 	return m, noMapping(err)
 }
 
 // changeMapping is getMapping that stores what change made of the mapping.
-func (a *API) changeMapping(ctx context.Context, id string, change func(*mapping.Mapping) error) (*mapping.Mapping, error) {
-	if uuid.Validate(id) != nil {
-		return nil, noMapping(state.ErrNotFound)
+func (a *API) changeMapping(ctx context.Context, given string, change func(*mapping.Mapping) error) (*mapping.Mapping, error) {
+	id, err := mappingID(given)
+	if err != nil {
+		return nil, err
 	}
-	m, err := a.cfg.Mappings.Update(ctx, strings.ToLower(id), change)
+	m, err := a.cfg.Mappings.Update(ctx, id, change)
 	return m, noMapping(err)
 }
 
