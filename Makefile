@@ -61,6 +61,7 @@ bench: ## measure everything against its budget and write docs/benchmarks.md
 native: ## build the native code again and check it in
 	sandbox/linux/native/build.sh
 	runtimes/native/build.sh
+	runtimes/extensions/launcher/build.sh
 	runtimes/java/build.sh
 
 clean: ## remove what was built; data is kept

@@ -96,6 +96,28 @@ const (
 	CodeInternalServer      ErrorCode = "InternalServerException"
 )
 
+// Codes of the CloudWatch API, in its CBOR and JSON protocols; awsapi has those of the query protocol.
+const (
+	CodeParameterCombination ErrorCode = "InvalidParameterCombinationException"
+	CodeAlarmNotFound        ErrorCode = "ResourceNotFound"
+	CodeLimitFault           ErrorCode = "LimitExceededFault"
+	CodeNextTokenFault       ErrorCode = "InvalidNextToken"
+	CodeFormatFault          ErrorCode = "InvalidFormatFault"
+	CodeServiceFault         ErrorCode = "InternalServiceFault"
+)
+
+// Codes of the CloudWatch Logs API. The last two are of its live tail's events.
+const (
+	CodeInvalidParameter   ErrorCode = "InvalidParameterException"
+	CodeAlreadyExists      ErrorCode = "ResourceAlreadyExistsException"
+	CodeOperationAborted   ErrorCode = "OperationAbortedException"
+	CodeInvalidOperation   ErrorCode = "InvalidOperationException"
+	CodeMalformedQuery     ErrorCode = "MalformedQueryException"
+	CodeServiceUnavailable ErrorCode = "ServiceUnavailableException"
+	CodeSessionTimeout     ErrorCode = "SessionTimeoutException"
+	CodeSessionStreaming   ErrorCode = "SessionStreamingException"
+)
+
 // Error is the platform's one error type for what a caller is told. Message is a sentence for the caller and says what
 // to do next where AWS's own text does not bind; Cause is for the operator and never leaves the platform.
 type Error struct {

@@ -93,8 +93,24 @@ type Invocation struct {
 	MemorySize    int           // MB
 	MaxMemoryUsed int           // MB
 	ErrorType     string        // empty on success
+	Failed        bool          // it ended in a function error: the function's own, a timeout or a crash
 	TimedOut      bool          // the function ran into its timeout
 	Crashed       bool          // the runtime ended during the invocation
 	EnvironmentID string
-	TraceID       string
+	TraceID       string // X-Amzn-Trace-Id as the function is told it
+	// Caller is the segment that the caller of a sampled invocation named as its own, zero if none. It is not kept with the record.
+	Caller [8]byte
+	Node   string // that ran it: its host's name
+	// ProfileID names the environment or template whose init was measured, see InitProfile; empty: none was.
+	ProfileID string
+	// Async: it was one attempt of an asynchronous invocation. EventAge is the time from the event's acceptance to this attempt.
+	Async    bool
+	EventAge time.Duration
+	// NodeFull: the start of its environment had to wait, since the node had no room for one more.
+	NodeFull bool
+	// FailedInit is what a first init took that failed and was repeated within the invocation, as on AWS; it lies between
+	// the phases place and sandbox.
+	FailedInit time.Duration
+	// PostRuntime is how long extensions went on after the runtime had answered; it is part of Duration.
+	PostRuntime time.Duration
 }

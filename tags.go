@@ -13,6 +13,8 @@ const (
 	TagWarmupEvent = "thaw:warmup-event"
 	// TagWarmup with the value "true" asks for one with {"warmup": true}; "false" is what no tag means.
 	TagWarmup = "thaw:warmup"
+	// TagInitProfile with the value "off" has no init of the function measured; "on" is what no tag means.
+	TagInitProfile = "thaw:init-profile"
 
 	tagPrefix = "thaw:"
 )
@@ -27,7 +29,7 @@ func CheckTag(key, value string) error {
 		return Errorf(CodeInvalidParameterValue, "The value of the tag %s must be %s, not '%s'.", key, want, value)
 	}
 	switch key {
-	case TagSnapshot:
+	case TagSnapshot, TagInitProfile:
 		if value != "on" && value != "off" {
 			return bad("on or off")
 		}
@@ -40,7 +42,7 @@ func CheckTag(key, value string) error {
 			return bad("a JSON event")
 		}
 	default:
-		return Errorf(CodeInvalidParameterValue, "There is no tag %s. The tags that begin with %s are %s, %s and %s.", key, tagPrefix, TagSnapshot, TagWarmup, TagWarmupEvent)
+		return Errorf(CodeInvalidParameterValue, "There is no tag %s. The tags that begin with %s are %s, %s, %s and %s.", key, tagPrefix, TagSnapshot, TagWarmup, TagWarmupEvent, TagInitProfile)
 	}
 	return nil
 }

@@ -57,11 +57,15 @@ type Version struct {
 	MemorySize   int               `json:"memory_size"`       // MB, 128 to 10,240
 	TmpSize      int               `json:"ephemeral_storage"` // MB of /tmp, 512 to 10,240
 	Environment  map[string]string `json:"environment,omitempty"`
-	LogGroup     string            `json:"log_group,omitempty"`   // empty: /aws/lambda/NAME
-	TracingMode  string            `json:"tracing_mode"`          // PassThrough or Active
-	SnapStart    string            `json:"snap_start,omitempty"`  // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
-	DeadLetter   string            `json:"dead_letter,omitempty"` // DeadLetterConfig's TargetArn: an SQS queue; empty: none
+	LogGroup     string            `json:"log_group,omitempty"`    // empty: /aws/lambda/NAME
+	LogFormat    string            `json:"log_format,omitempty"`   // Text, which empty stands for, or LogFormatJSON
+	LogLevel     string            `json:"log_level,omitempty"`    // ApplicationLogLevel, TRACE to FATAL; with LogFormatJSON only
+	SystemLevel  string            `json:"system_level,omitempty"` // SystemLogLevel: DEBUG, INFO or WARN; with LogFormatJSON only
+	TracingMode  string            `json:"tracing_mode"`           // PassThrough or TracingActive
+	SnapStart    string            `json:"snap_start,omitempty"`   // SnapStart.ApplyOn: None, which empty stands for, or SnapStartPublished
+	DeadLetter   string            `json:"dead_letter,omitempty"`  // DeadLetterConfig's TargetArn: an SQS queue; empty: none
 	Code         Code              `json:"code"`
+	Layers       []Layer           `json:"layers,omitempty"` // at /opt, the later over the earlier; MaxLayers at most
 	// LatestDescription is what $LATEST was described as when the version was published with a description of its own;
 	// nil when it was not.
 	LatestDescription *string `json:"latest_description,omitempty"`
@@ -80,8 +84,17 @@ type Version struct {
 	Generation uint64 `json:"generation"`
 }
 
+// LogFormatJSON is the LogFormat, in the Lambda API, of a log of JSON objects.
+const LogFormatJSON = "JSON"
+
+// LogsJSON reports whether the platform's lines in the version's log are JSON objects, and levels decide what the log takes.
+func (v *Version) LogsJSON() bool { return v.LogFormat == LogFormatJSON }
+
 // SnapStartPublished is the value of SnapStart's ApplyOn member, in the Lambda API, that sets SnapStart.
 const SnapStartPublished = "PublishedVersions"
+
+// TracingActive is the tracing mode of functions whose invocations are sampled although no caller asked for it.
+const TracingActive = "Active"
 
 // SnapStarted reports whether SnapStart is set. It changes how the version's environments are reported and what they are
 // told of their type; whether they are forked does not depend on it.
@@ -99,6 +112,8 @@ type Code struct {
 	SHA256 string `json:"sha256"`
 	// Size is the package's own size in bytes, packed.
 	Size int64 `json:"size"`
+	// Unzipped is what its files take, bytes; 0: not known.
+	Unzipped int64 `json:"unzipped,omitempty"`
 }
 
 // State is a function's State member in the Lambda API.

@@ -1,6 +1,6 @@
 // Package awsapi speaks AWS's wire protocols over the structs of aws-sdk-go-v2: rest-json for Lambda and EventBridge
-// Scheduler, query with XML answers for IAM and STS, JSON 1.1 for Application Auto Scaling and EventBridge, JSON 1.0 and
-// query for SQS. It finds the operation that a request means, decodes it, checks every constraint of AWS's model, calls what
+// Scheduler, query with XML answers for IAM and STS, JSON 1.1 for Application Auto Scaling, EventBridge and CloudWatch Logs,
+// JSON 1.0 and query for SQS, and these two with CBOR for CloudWatch; event streams as answers in JSON. It finds the operation that a request means, decodes it, checks every constraint of AWS's model, calls what
 // was registered for it and encodes the result or the error as AWS does. It also verifies Signature Version 4.
 //
 // It is not a client, knows nothing of what an operation does, and keeps no state between requests. What it knows of a
@@ -43,10 +43,17 @@ type handler struct {
 	output *node
 	limit  int64
 	call   func(ctx context.Context, input any) (any, error)
+
+	// Of an operation that answers with events; call and output are nil then. failures are the errors that its model has
+	// for the stream itself.
+	stream   func(ctx context.Context, input any, out *EventStream) error
+	events   map[reflect.Type]streamEvent
+	failures map[string]bool
 }
 
-// New makes the service of that name: "lambda", "iam", "sts", "application-autoscaling", "sqs", "events"
-// or "scheduler". No operation is registered yet.
+// New makes the service of that name, which is the one that Signature Version 4 signs for: "lambda", "iam", "sts",
+// "application-autoscaling", "sqs", "events", "scheduler", "monitoring", which is CloudWatch, or "logs". No operation is
+// registered yet.
 func New(name string) (*Service, error) {
 	load, ok := models[name]
 	if !ok {
@@ -79,6 +86,15 @@ func Handle[In, Out any](s *Service, operation string, fn func(context.Context, 
 	}
 	if err := s.handle(operation, reflect.TypeFor[In](), reflect.TypeFor[Out](), call); err != nil {
 		panic(err) //nolint:forbidigo // before the first function runs: the same mistake is found by every start
+	}
+}
+
+// Union names the SDK's types that stand for the members of a union, for which the SDK has the interface I: pointers to
+// them, all there are. It must come before the operations that the union is a part of.
+func Union[I any](s *Service, members ...I) {
+	for _, m := range members {
+		t := reflect.TypeFor[I]()
+		s.binder.unions[t] = append(s.binder.unions[t], reflect.TypeOf(m).Elem())
 	}
 }
 
@@ -132,6 +148,8 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 		call, err = s.router.find(r)
 	case protocolJSON:
 		call, err = findTarget(s.model, r)
+	case protocolCBOR:
+		call, err = findPath(s.model, r)
 	default:
 		call, err = findAction(s.model, r)
 	}
@@ -151,6 +169,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 	if err := validate(s.model.Service, h.op.name, h.input, in.Elem(), nulls); err != nil {
 		return err
 	}
+	if h.stream != nil {
+		return s.serveStream(w, r, h, req, in.Interface())
+	}
 	out, err := h.call(WithRequest(r.Context(), *req), in.Interface())
 	if err != nil {
 		return err
@@ -161,16 +182,25 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, req *Request) er
 		write = s.writeREST
 	case protocolJSON:
 		write = s.writeTarget
+	case protocolCBOR:
+		write = s.writeCBOR
 	}
 	return write(w, h, req.ID, reflect.ValueOf(out).Elem())
 }
 
-// protocol is the one that a request speaks. A service that has two tells them apart by what only JSON has.
+// protocol is the one that a request speaks. A service that has several tells them apart by what only CBOR and what only
+// JSON has.
 func (s *Service) protocol(r *http.Request) string {
-	if s.model.QueryCompatible && r.Header.Get("X-Amz-Target") == "" && !strings.HasPrefix(r.Header.Get("Content-Type"), jsonContentType) {
+	switch m := s.model; {
+	case m.Protocol == protocolCBOR && isCBOR(r):
+		return protocolCBOR
+	case m.QueryCompatible && r.Header.Get("X-Amz-Target") == "" && !strings.HasPrefix(r.Header.Get("Content-Type"), jsonContentType):
 		return protocolQuery
+	case m.Protocol == protocolCBOR:
+		return protocolJSON
+	default:
+		return m.Protocol
 	}
-	return s.model.Protocol
 }
 
 func decode(w http.ResponseWriter, r *http.Request, protocol string, h *handler, call incoming, in reflect.Value) (nulls map[string]bool, err error) {
@@ -179,6 +209,8 @@ func decode(w http.ResponseWriter, r *http.Request, protocol string, h *handler,
 		return decodeREST(w, r, h, call, in)
 	case protocolJSON:
 		return decodeTarget(w, r, h, in)
+	case protocolCBOR:
+		return decodeContent(w, r, h, in)
 	default:
 		return nil, decodeQuery(call.form, h.input, in)
 	}
@@ -212,6 +244,10 @@ func serviceTitle(service string) string {
 		return "Amazon EventBridge"
 	case "scheduler":
 		return "Amazon EventBridge Scheduler"
+	case "monitoring":
+		return "Amazon CloudWatch"
+	case "logs":
+		return "Amazon CloudWatch Logs"
 	}
 	return service
 }

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/fxamacker/cbor/v2"
 
 	"thaw"
 )
@@ -56,6 +61,74 @@ func BenchmarkNew(b *testing.B) {
 				s.handle(c.name, c.in, c.out, nil)
 			}
 		}
+	}
+}
+
+// BenchmarkPutMetricData decodes and checks 1,000 metrics of three dimensions in each protocol: what a request may hold.
+func BenchmarkPutMetricData(b *testing.B) {
+	s := newService(b, "monitoring")
+	count := 0
+	Handle(s, "PutMetricData", func(_ context.Context, in *cloudwatch.PutMetricDataInput) (*cloudwatch.PutMetricDataOutput, error) {
+		count += len(in.MetricData)
+		return nil, nil
+	})
+	form, data := url.Values{"Action": {"PutMetricData"}, "Namespace": {"my-app"}}, []any{}
+	for i := range 1000 {
+		at := fmt.Sprintf("MetricData.member.%d.", i+1)
+		form.Set(at+"MetricName", "Latency")
+		form.Set(at+"Value", "12.5")
+		var dimensions []any
+		for j, name := range []string{"FunctionName", "Resource", "Version"} {
+			dimension := fmt.Sprintf("%sDimensions.member.%d.", at, j+1)
+			form.Set(dimension+"Name", name)
+			form.Set(dimension+"Value", "value")
+			dimensions = append(dimensions, map[string]any{"Name": name, "Value": "value"})
+		}
+		data = append(data, map[string]any{"MetricName": "Latency", "Value": 12.5, "Dimensions": dimensions})
+	}
+	body := map[string]any{"Namespace": "my-app", "MetricData": data}
+	asJSON, _ := json.Marshal(body)
+	asCBOR, _ := cbor.Marshal(body)
+	for _, c := range []struct {
+		name, path, kind string
+		text             []byte
+		header           []string
+	}{
+		{"json", "/", "application/x-amz-json-1.0", asJSON, []string{"X-Amz-Target", "GraniteServiceVersion20100801.PutMetricData"}},
+		{"cbor", "/service/GraniteServiceVersion20100801/operation/PutMetricData", cborContentType, asCBOR, []string{rpcHeader, rpcProtocol}},
+		{"query", "/", "application/x-www-form-urlencoded", []byte(form.Encode()), []string{"Accept", "*/*"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(int64(len(c.text)))
+			b.ReportAllocs()
+			count = 0
+			for b.Loop() {
+				r := httptest.NewRequest("POST", c.path, bytes.NewReader(c.text))
+				r.Header.Set("Content-Type", c.kind)
+				r.Header.Set(c.header[0], c.header[1])
+				w := httptest.NewRecorder()
+				s.ServeHTTP(w, r)
+				if w.Code != 200 {
+					b.Fatal(w.Body)
+				}
+			}
+			if count != 1000*b.N {
+				b.Errorf("%d metrics in %d requests", count, b.N)
+			}
+		})
+	}
+}
+
+// BenchmarkModel loads the models that CloudWatch adds to the start of the platform.
+func BenchmarkModel(b *testing.B) {
+	for _, name := range []string{"monitoring", "logs"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := loadModel(name); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

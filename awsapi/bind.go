@@ -3,8 +3,12 @@ package awsapi
 import (
 	"fmt"
 	"io"
+	"iter"
 	"reflect"
+	"strings"
 	"time"
+
+	"thaw"
 )
 
 // A node is a shape as one Go type holds it: what the codecs walk. Nodes are made once per operation, by bind, and
@@ -13,17 +17,19 @@ type node struct {
 	shape  *shape
 	kind   kind
 	typ    reflect.Type // without the pointer of an optional value
-	fields []field      // of a structure, in the model's order
+	fields []field      // of a structure or union, in the model's order
 	key    *node        // of a map
 	elem   *node        // of a list or map
-	wire   string       // of a list: the name that each element has in XML and in forms; empty if it is flattened
+	wire   string       // of a list or map: the name that each element has in XML and in forms; empty if it is flattened
 }
 
-// field is a structure's member and the Go field that holds it.
+// field is a structure's member and the Go field that holds it. Of a union it is a member and the SDK's type that stands
+// for it, a struct whose field Value is at index.
 type field struct {
 	member
-	index int
-	node  *node
+	index  int
+	node   *node
+	choice reflect.Type
 }
 
 type kind int
@@ -40,6 +46,7 @@ const (
 	kindList
 	kindMap
 	kindStructure
+	kindUnion
 )
 
 var kinds = map[string]kind{
@@ -49,7 +56,7 @@ var kinds = map[string]kind{
 
 // title is the type's name in AWS's messages.
 func (k kind) title() string {
-	return [...]string{"String", "Boolean", "Integer", "Long", "Double", "Blob", "Blob", "Timestamp", "List", "Map", "Structure"}[k]
+	return [...]string{"String", "Boolean", "Integer", "Long", "Double", "Blob", "Blob", "Timestamp", "List", "Map", "Structure", "Structure"}[k]
 }
 
 var (
@@ -58,8 +65,10 @@ var (
 )
 
 type binder struct {
-	model *model
-	made  map[nodeKey]*node
+	model  *model
+	made   map[nodeKey]*node
+	unions map[reflect.Type][]reflect.Type // the SDK's interfaces to the structs that implement them
+	lower  bool                            // the names of most members begin with a small letter
 }
 
 type nodeKey struct {
@@ -68,7 +77,16 @@ type nodeKey struct {
 }
 
 func newBinder(m *model) binder {
-	return binder{model: m, made: make(map[nodeKey]*node)}
+	lower, all := 0, 0
+	for _, s := range m.Shapes {
+		for _, member := range s.Members {
+			all++
+			if member.Name != goName(member.Name) {
+				lower++
+			}
+		}
+	}
+	return binder{model: m, made: make(map[nodeKey]*node), unions: make(map[reflect.Type][]reflect.Type), lower: lower > all/2}
 }
 
 // bind pairs the named shape with a Go type. An empty name is the shape without members.
@@ -106,10 +124,11 @@ func (b *binder) fill(n *node, name string) error {
 		n.kind = kindStream
 	}
 	if n.shape.EventStream {
-		return fmt.Errorf("shape %s is an event stream, which has no codec", name)
+		return fmt.Errorf("shape %s is an event stream, for which there is HandleStream", name)
 	}
-	if b.model.Protocol == protocolQuery && n.kind == kindMap {
-		return fmt.Errorf("shape %s is a map that is not flattened, which no implemented query operation has", name)
+	if n.shape.Union {
+		n.kind = kindUnion
+		return b.choices(n, name)
 	}
 	if !n.fits() {
 		return fmt.Errorf("shape %s is a %s, but the Go type is %v", name, n.shape.Type, n.typ)
@@ -123,6 +142,9 @@ func (b *binder) fill(n *node, name string) error {
 		}
 		n.elem, err = b.bind(n.shape.Member.Shape, n.typ.Elem())
 	case kindMap:
+		if !n.shape.Flattened {
+			n.wire = "entry"
+		}
 		if n.key, err = b.bind(n.shape.Key.Shape, n.typ.Key()); err == nil {
 			n.elem, err = b.bind(n.shape.Value.Shape, n.typ.Elem())
 		}
@@ -140,7 +162,7 @@ func (b *binder) fill(n *node, name string) error {
 }
 
 // derive adds the fields that the SDK's struct has beyond the model, because the SDK is the newer of the two: members of
-// the body under their Go name, without constraints. models/generate.py adds the few that travel elsewhere.
+// the body under their Go name, in the case that the service's names have, without constraints. models/generate.py adds the few that travel elsewhere.
 func (b *binder) derive(n *node) error {
 	known := make(map[int]bool, len(n.fields))
 	for _, f := range n.fields {
@@ -155,7 +177,7 @@ func (b *binder) derive(n *node) error {
 		if err != nil {
 			return fmt.Errorf("%v.%s: %w", n.typ, gf.Name, err)
 		}
-		n.fields = append(n.fields, field{member: member{Name: gf.Name, Wire: gf.Name, Query: gf.Name}, index: i, node: inner})
+		n.fields = append(n.fields, field{member: b.unknown(gf.Name), index: i, node: inner})
 	}
 	return nil
 }
@@ -190,18 +212,101 @@ func (b *binder) deriveType(t reflect.Type) (*node, error) {
 	case t.Kind() == reflect.Slice:
 		n.kind, n.wire = kindList, "member"
 		n.elem, err = b.deriveType(t.Elem())
-	case t.Kind() == reflect.Map && b.model.Protocol != protocolQuery:
-		n.kind = kindMap
+	case t.Kind() == reflect.Map:
+		n.kind, n.wire = kindMap, "entry"
+		n.shape.nameEntries()
 		if n.key, err = b.deriveType(t.Key()); err == nil {
 			n.elem, err = b.deriveType(t.Elem())
 		}
 	case t.Kind() == reflect.Struct:
 		n.kind = kindStructure
 		err = b.derive(n)
+	case t.Kind() == reflect.Interface:
+		n.kind = kindUnion
+		err = b.choices(n, t.Name())
 	default:
 		err = fmt.Errorf("no codec for the type %v", t)
 	}
 	return n, err
+}
+
+// choices pairs a union's members with the SDK's types that Union has named: for the union U, UMemberName has Name.
+func (b *binder) choices(n *node, name string) error {
+	types := b.unions[n.typ]
+	if len(types) == 0 {
+		return fmt.Errorf("shape %s is a union, whose types Union must name first", name)
+	}
+	for _, t := range types {
+		member, ok := strings.CutPrefix(t.Name(), n.typ.Name()+"Member")
+		value, has := t.FieldByName("Value")
+		if !ok || !has {
+			return fmt.Errorf("%v is not a member of the union %v", t, n.typ)
+		}
+		f := field{member: b.known(n.shape, member), index: value.Index[0], choice: t}
+		var err error
+		if f.Shape == "" {
+			f.node, err = b.deriveType(value.Type)
+		} else {
+			f.node, err = b.bind(f.Shape, value.Type)
+		}
+		if err != nil {
+			return fmt.Errorf("shape %s: %w", name, err)
+		}
+		n.fields = append(n.fields, f)
+	}
+	return nil
+}
+
+// known is the model's member of that Go name, or one that the SDK alone has.
+func (b *binder) known(s *shape, name string) member {
+	for _, m := range s.Members {
+		if goName(m.Name) == name {
+			return m
+		}
+	}
+	return b.unknown(name)
+}
+
+// unknown is a member that the model lacks.
+func (b *binder) unknown(name string) member {
+	if b.lower {
+		name = memberPath("", name)
+	}
+	return member{Name: name, Wire: name, Query: name}
+}
+
+// members gives the members of a structure or union that are present, with their values.
+func (n *node) members(v reflect.Value) iter.Seq2[*field, reflect.Value] {
+	return func(yield func(*field, reflect.Value) bool) {
+		if v.Kind() == reflect.Interface {
+			v = v.Elem() // a union's is a pointer
+		}
+		if v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		for i := range n.fields {
+			f := &n.fields[i]
+			if f.choice != nil && (!v.IsValid() || f.choice != v.Type()) {
+				continue
+			}
+			if value, ok := held(v.Field(f.index)); ok && !yield(f, value) {
+				return
+			}
+		}
+	}
+}
+
+// place is where a member's value belongs in v, a structure or union. A union takes one member.
+func (n *node) place(f *field, v reflect.Value) (reflect.Value, error) {
+	if n.kind != kindUnion {
+		return v.Field(f.index), nil
+	}
+	if !v.IsNil() {
+		return v, thaw.Errorf(thaw.CodeSerialization, "Exactly one member may be set, and there is another beside %s.", f.Name)
+	}
+	made := reflect.New(f.choice)
+	v.Set(made)
+	return made.Elem().Field(f.index), nil
 }
 
 func (b *binder) field(m member, t reflect.Type) (field, error) {

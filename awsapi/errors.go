@@ -99,6 +99,29 @@ var wireForms = map[thaw.ErrorCode]wireForm{
 	thaw.CodeReceiptHandle:         {status: 404, key: "message"},
 	thaw.CodeTooManyBatchEntries:   {status: 400, key: "message"},
 	thaw.CodeUnsupportedOperation:  {status: 400, key: "message"},
+
+	// Those of CloudWatch, too.
+	thaw.CodeParameterCombination: {status: 400, key: "message"},
+	thaw.CodeAlarmNotFound:        {status: 404, key: "message"},
+	thaw.CodeLimitFault:           {status: 400, key: "message"},
+	thaw.CodeNextTokenFault:       {status: 400, key: "message"},
+	thaw.CodeFormatFault:          {status: 400, key: "message"},
+	thaw.CodeServiceFault:         {status: 500, key: "Message"},
+
+	thaw.CodeInvalidParameter:   {status: 400, key: "message"},
+	thaw.CodeAlreadyExists:      {status: 400, key: "message"},
+	thaw.CodeOperationAborted:   {status: 400, key: "message"},
+	thaw.CodeInvalidOperation:   {status: 400, key: "message"},
+	thaw.CodeMalformedQuery:     {status: 400, key: "message"},
+	thaw.CodeServiceUnavailable: {status: 500, key: "message"},
+	thaw.CodeSessionTimeout:     {status: 400, key: "message"},
+	thaw.CodeSessionStreaming:   {status: 400, key: "message"},
+}
+
+// masks are the codes of the failures that callers are not told about; InternalFailure where a service has none of its own.
+var masks = map[string]thaw.ErrorCode{
+	"lambda": thaw.CodeService, "application-autoscaling": thaw.CodeInternalService, "events": thaw.CodeEventsInternal,
+	"scheduler": thaw.CodeInternalServer, "monitoring": thaw.CodeServiceFault, "logs": thaw.CodeServiceUnavailable,
 }
 
 // queryCode is an error's code in the query protocol.
@@ -130,18 +153,31 @@ func QueryCode(service string, code thaw.ErrorCode) string {
 func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	req := RequestFrom(r.Context())
 	req.fill(r)
+	e := s.explain(r, &req, err)
+	form := wireForms[e.Code]
+	w.Header().Set("X-Amzn-Requestid", req.ID)
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
+	}
+	switch s.protocol(r) {
+	case protocolREST:
+		writeRESTError(w, r, s.model, e, form)
+	case protocolJSON:
+		writeTargetError(w, s.model, e, form)
+	case protocolCBOR:
+		writeCBORError(w, s.model, e, form)
+	default:
+		writeQueryError(w, s.model, req.ID, e, form)
+	}
+}
+
+// explain is what a caller is told of an error, in a code that has a wire form. It logs what the caller is not told.
+func (s *Service) explain(r *http.Request, req *Request, err error) *thaw.Error {
 	e, ok := errors.AsType[*thaw.Error](err)
 	if !ok {
 		e = &thaw.Error{Code: thaw.CodeInternal, Cause: err}
-		switch s.model.Service {
-		case "lambda":
-			e.Code = thaw.CodeService
-		case "application-autoscaling":
-			e.Code = thaw.CodeInternalService
-		case "events":
-			e.Code = thaw.CodeEventsInternal
-		case "scheduler":
-			e.Code = thaw.CodeInternalServer
+		if code, ok := masks[s.model.Service]; ok {
+			e.Code = code
 		}
 		e.Message = "The service failed to answer. Its log has the reason under request id " + req.ID + "."
 	}
@@ -153,18 +189,7 @@ func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) 
 		s.logger().LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("service", s.model.Service),
 			slog.String("operation", req.Operation), slog.String("request_id", req.ID), slog.String("error", err.Error()))
 	}
-	w.Header().Set("X-Amzn-Requestid", req.ID)
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt(retrySeconds(e.RetryAfter), 10))
-	}
-	switch s.protocol(r) {
-	case protocolREST:
-		writeRESTError(w, r, s.model, e, form)
-	case protocolJSON:
-		writeTargetError(w, s.model, e, form)
-	default:
-		writeQueryError(w, s.model, req.ID, e, form)
-	}
+	return e
 }
 
 // retrySeconds rounds up: a caller that came back early would be refused again.

@@ -44,13 +44,10 @@ func seeds(f *testing.F, service string) {
 // fuzzService sends arbitrary requests to all operations. Each must be answered, by a handler or with the caller's
 // mistake, and never with a failure of the service.
 func fuzzService(f *testing.F, name string) {
-	s, err := New(name)
-	if err != nil {
-		f.Fatal(err)
-	}
+	s := newService(f, name)
 	s.Log = slog.New(slog.DiscardHandler)
 	for _, c := range calls(s.model, clients[name]("http://localhost")) {
-		if c.name == "InvokeWithResponseStream" {
+		if s.model.stream(s.model.Operations[c.name]) != nil {
 			continue
 		}
 		s.handle(c.name, c.in, c.out, func(_ context.Context, in any) (any, error) {
@@ -97,6 +94,15 @@ func FuzzApplicationAutoScaling(f *testing.F) { fuzzService(f, "application-auto
 func FuzzEvents(f *testing.F) { fuzzService(f, "events") }
 
 func FuzzScheduler(f *testing.F) { fuzzService(f, "scheduler") }
+
+func FuzzLogs(f *testing.F) { fuzzService(f, "logs") }
+
+// FuzzMonitoring has the golden requests of CloudWatch in JSON and as forms; FuzzCBOR is about its third protocol.
+func FuzzMonitoring(f *testing.F) {
+	seeds(f, "monitoring@json")
+	seeds(f, "monitoring@query")
+	fuzzService(f, "monitoring")
+}
 
 func FuzzSTS(f *testing.F) { fuzzService(f, "sts") }
 

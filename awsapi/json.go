@@ -31,7 +31,7 @@ func findTarget(m *model, r *http.Request) (incoming, error) {
 
 // decodeTarget fills an input from the body, which holds all members; an empty body is an input without any.
 func decodeTarget(w http.ResponseWriter, r *http.Request, h *handler, in reflect.Value) (nulls map[string]bool, err error) {
-	text, err := readBody(w, r, h.limit)
+	text, err := readContent(w, r, h.limit)
 	switch {
 	case errors.Is(err, errTooLarge):
 		return nil, tooLarge(h.op.name, r.ContentLength, h.limit)
@@ -52,11 +52,23 @@ func (s *Service) writeTarget(w http.ResponseWriter, h *handler, id string, out 
 	return nil
 }
 
-// writeTargetError answers with an error. The same code may have another status and another key for its text than in
-// Lambda: the service's own model decides where it has the code. A failure of the platform's own stays one of the server's:
-// the model has 400 for it, which clients do not try again.
+// writeTargetError answers with an error.
 func writeTargetError(w http.ResponseWriter, m *model, e *thaw.Error, form wireForm) {
-	status, key := form.status, form.key
+	status, kind, key := errorForm(w, m, e, form)
+	body := smithyjson.NewEncoder()
+	object := body.Object()
+	object.Key("__type").String(kind)
+	object.Key(key).String(e.Message)
+	object.Close()
+	writeBody(w, jsonContentType+m.JSON, status, body.Bytes())
+}
+
+// errorForm is an error's status, its shape's name, and the member that holds its text; it sets the headers that tell of
+// it. The same code may have another status and another key for its text than in Lambda: the service's own model decides
+// where it has the code. A failure of the platform's own stays one of the server's: the model has 400 for it, which
+// clients do not try again.
+func errorForm(w http.ResponseWriter, m *model, e *thaw.Error, form wireForm) (status int, kind, key string) {
+	status, kind, key = form.status, string(e.Code), form.key
 	if own, ok := m.Errors[string(e.Code)]; ok {
 		if own.Message != "" { // EventBridge's errors have no members
 			key = own.Message
@@ -65,9 +77,6 @@ func writeTargetError(w http.ResponseWriter, m *model, e *thaw.Error, form wireF
 			status = own.Status
 		}
 	}
-	body := smithyjson.NewEncoder()
-	object := body.Object()
-	kind := string(e.Code)
 	if m.QueryCompatible {
 		// Clients take this header's code for the error's, and its type for whose fault it is.
 		code, fault := queryCode(m, e.Code), "Sender"
@@ -76,14 +85,11 @@ func writeTargetError(w http.ResponseWriter, m *model, e *thaw.Error, form wireF
 		}
 		w.Header().Set("X-Amzn-Query-Error", code+";"+fault)
 		if _, ok := m.Errors[kind]; ok {
-			kind = "com.amazonaws." + m.Service + "#" + kind
+			kind = "com.amazonaws." + m.Smithy + "#" + kind
 		} else {
 			kind = "com.amazon.coral.service#" + kind
 		}
 	}
-	object.Key("__type").String(kind)
-	object.Key(key).String(e.Message)
-	object.Close()
 	w.Header().Set("X-Amzn-Errortype", string(e.Code))
-	writeBody(w, jsonContentType+m.JSON, status, body.Bytes())
+	return status, kind, key
 }

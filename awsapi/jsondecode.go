@@ -68,7 +68,7 @@ func (d *jsonDecoder) value(n *node, v reflect.Value, path string) error {
 		return nil
 	case '{':
 		switch n.kind {
-		case kindStructure:
+		case kindStructure, kindUnion:
 			return d.structure(n, settle(v), path)
 		case kindMap:
 			return d.mapping(n, v, path)
@@ -103,7 +103,7 @@ func mismatch(found string, want kind) error {
 		return thaw.Errorf(thaw.CodeSerialization, "Expected list or null")
 	case kindMap:
 		return thaw.Errorf(thaw.CodeSerialization, "Expected map or null")
-	case kindStructure:
+	case kindStructure, kindUnion:
 		return thaw.Errorf(thaw.CodeSerialization, "Expected null")
 	}
 	article := "a"
@@ -119,11 +119,15 @@ func (d *jsonDecoder) structure(n *node, v reflect.Value, path string) error {
 		name := d.string()
 		d.colon()
 		f := n.bodyField(name)
-		if f == nil {
+		if f == nil || d.peek() == 'n' {
 			d.skip()
 			continue
 		}
-		if err := d.value(f.node, v.Field(f.index), memberPath(path, f.Name)); err != nil {
+		place, err := n.place(f, v)
+		if err != nil {
+			return err
+		}
+		if err := d.value(f.node, place, memberPath(path, f.Name)); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,9 @@ package awsapi
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
+	"io"
 	"net/http"
 
 	"thaw"
@@ -14,13 +16,17 @@ const (
 	maxCodeBody  = 70_167_211
 	maxRESTBody  = thaw.MaxPayload
 	maxQueryBody = 1 << 20
-	// A message of SQS, or all of a batch, has up to 1 MiB, which escapes in JSON and in forms treble; so have events.
+	// A message of SQS, or all of a batch, has up to 1 MiB, which escapes in JSON and in forms treble; so have events, and
+	// so has a batch of log events.
 	maxQueueBody = 4 << 20
+	// A compressed body may be this much larger when it is unpacked: a request of PutMetricData with 1,000 metrics of 150
+	// values each has some 10 MB as a form.
+	maxUnpacked = 16 << 20
 )
 
 func bodyLimit(service, operation string) int64 {
 	switch {
-	case service == "sqs", operation == "PutEvents":
+	case service == "sqs", operation == "PutEvents", operation == "PutLogEvents":
 		return maxQueueBody
 	case service != "lambda":
 		return maxQueryBody
@@ -75,6 +81,30 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, &thaw.Error{Code: thaw.CodeSerialization, Message: "The request body ended early.", Cause: err}
 	}
 	return buf.Bytes(), nil
+}
+
+// readContent is readBody, and unpacks what the client has compressed: AWS's SDKs compress what their models say may be,
+// such as PutMetricData's. The limit is of what was sent.
+func readContent(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	text, err := readBody(w, r, limit)
+	encoding := r.Header.Get("Content-Encoding")
+	if err != nil || encoding == "" || encoding == "identity" {
+		return text, err
+	}
+	if encoding != "gzip" {
+		return nil, thaw.Errorf(thaw.CodeUnsupportedMediaType, "The content encoding %q is not supported. Use gzip, or none.", encoding)
+	}
+	reader, err := gzip.NewReader(bytes.NewReader(text))
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
+	}
+	switch {
+	case err != nil:
+		return nil, &thaw.Error{Code: thaw.CodeSerialization, Message: "The request body is not the gzip that its Content-Encoding says it is.", Cause: err}
+	case len(text) > maxUnpacked:
+		return nil, errTooLarge
+	}
+	return text, nil
 }
 
 // tooLarge is AWS's answer to a body over the limit. Both texts were recorded from AWS.

@@ -9,17 +9,18 @@ import (
 
 //go:generate python3 models/generate.py
 
-//go:embed models/lambda.json models/iam.json models/sts.json models/application-autoscaling.json models/sqs.json models/events.json models/scheduler.json
+//go:embed models/lambda.json models/iam.json models/sts.json models/application-autoscaling.json models/sqs.json models/events.json models/scheduler.json models/monitoring.json models/logs.json
 var modelFiles embed.FS
 
 // A model is one service's API as models/generate.py writes it. It is shared and never changed after loading, except for
 // what a constraint keeps of itself once it has been compiled.
 type model struct {
 	Service   string `json:"service"`
+	Smithy    string `json:"smithy"` // the service's name in its Smithy model; empty: Service
 	Version   string `json:"version"`
-	Protocol  string `json:"protocol"` // protocolREST, protocolQuery or protocolJSON
+	Protocol  string `json:"protocol"` // protocolREST, protocolQuery, protocolJSON or, with JSON beside it, protocolCBOR
 	Namespace string `json:"namespace"`
-	Target    string `json:"target"` // what X-Amz-Target begins with, before a dot
+	Target    string `json:"target"` // what X-Amz-Target begins with, before a dot; in CBOR, the service's name in the path
 	JSON      string `json:"json"`   // version of the JSON protocol, "1.0" or "1.1"
 	// QueryCompatible: the service speaks the query protocol too, and has its errors' codes from there.
 	QueryCompatible bool                  `json:"queryCompatible"`
@@ -33,6 +34,7 @@ const (
 	protocolREST  = "rest-json"
 	protocolQuery = "query"
 	protocolJSON  = "json"
+	protocolCBOR  = "cbor"
 )
 
 type operation struct {
@@ -55,6 +57,7 @@ type shape struct {
 	Enum        []string  `json:"enum"`
 	Sensitive   bool      `json:"sensitive"`
 	EventStream bool      `json:"eventstream"`
+	Union       bool      `json:"union"`     // exactly one member is set; the SDK has an interface for it
 	Flattened   bool      `json:"flattened"` // in the query protocol, a list or map without an element around its entries
 	Members     []member  `json:"members"`
 	Member      reference `json:"member"`
@@ -103,8 +106,10 @@ var models = map[string]func() (*model, error){
 	"sts":    sync.OnceValues(func() (*model, error) { return loadModel("sts") }),
 	"sqs":    sync.OnceValues(func() (*model, error) { return loadModel("sqs") }),
 	"events": sync.OnceValues(func() (*model, error) { return loadModel("events") }),
+	"logs":   sync.OnceValues(func() (*model, error) { return loadModel("logs") }),
 
-	"scheduler": sync.OnceValues(func() (*model, error) { return loadModel("scheduler") }),
+	"scheduler":  sync.OnceValues(func() (*model, error) { return loadModel("scheduler") }),
+	"monitoring": sync.OnceValues(func() (*model, error) { return loadModel("monitoring") }),
 
 	"application-autoscaling": sync.OnceValues(func() (*model, error) { return loadModel("application-autoscaling") }),
 }
@@ -118,6 +123,9 @@ func loadModel(service string) (*model, error) {
 	if err := json.Unmarshal(text, m); err != nil {
 		return nil, fmt.Errorf("model of %s: %w", service, err)
 	}
+	if m.Smithy == "" {
+		m.Smithy = service
+	}
 	for name, op := range m.Operations {
 		op.name = name
 	}
@@ -128,6 +136,7 @@ func loadModel(service string) (*model, error) {
 	}
 	for name, s := range m.Shapes {
 		s.compiled = sync.OnceValue(func() pattern { return compilePattern(s.Pattern) })
+		s.nameEntries()
 		for i := range s.Members {
 			if s.Members[i].Wire == "" {
 				s.Members[i].Wire = s.Members[i].Name
@@ -141,4 +150,14 @@ func loadModel(service string) (*model, error) {
 		}
 	}
 	return m, nil
+}
+
+// nameEntries gives a map's keys and values the names that the query protocol has for them where the model has none.
+func (s *shape) nameEntries() {
+	if s.Key.Wire == "" {
+		s.Key.Wire = "key"
+	}
+	if s.Value.Wire == "" {
+		s.Value.Wire = "value"
+	}
 }

@@ -25,7 +25,7 @@ func findAction(m *model, r *http.Request) (incoming, error) {
 	if err == nil && isForm(r) {
 		var text []byte
 		limit := bodyLimit(m.Service, "")
-		if text, err = readBody(nil, r, limit); errors.Is(err, errTooLarge) {
+		if text, err = readContent(nil, r, limit); errors.Is(err, errTooLarge) {
 			return incoming{}, tooLarge("query", r.ContentLength, limit)
 		} else if err == nil {
 			var more url.Values
@@ -91,7 +91,11 @@ func (q *queryDecoder) structure(n *node, v reflect.Value, prefix string) error 
 		if !q.below(name) {
 			continue
 		}
-		if err := q.value(f.node, v.Field(f.index), name); err != nil {
+		place, err := n.place(f, v)
+		if err != nil {
+			return err
+		}
+		if err := q.value(f.node, place, name); err != nil {
 			return err
 		}
 	}
@@ -100,7 +104,7 @@ func (q *queryDecoder) structure(n *node, v reflect.Value, prefix string) error 
 
 func (q *queryDecoder) value(n *node, v reflect.Value, name string) error {
 	switch n.kind {
-	case kindStructure:
+	case kindStructure, kindUnion:
 		return q.structure(n, settle(v), name)
 	case kindList:
 		return q.list(n, v, name)
@@ -159,7 +163,7 @@ func (q *queryDecoder) elements(n *node, name string) iter.Seq[string] {
 	}
 }
 
-// mapping reads a flattened map: name.1.Name=k, name.1.Value=v. What an entry lacks is empty.
+// mapping reads a map: name.entry.1.key=k, name.entry.1.value=v, or a flattened one, name.1.Name=k, name.1.Value=v. What an entry lacks is empty.
 func (q *queryDecoder) mapping(n *node, v reflect.Value, name string) error {
 	entries := reflect.MakeMap(n.typ)
 	for element := range q.elements(n, name) {
@@ -214,12 +218,14 @@ func encodeXML(w smithyxml.Value, n *node, v reflect.Value) {
 			encodeXML(array.Member(), n.elem, v.Index(i))
 		}
 		w.Close()
-	case kindStructure:
-		for i := range n.fields {
-			f := &n.fields[i]
-			if value, ok := held(v.Field(f.index)); ok {
-				encodeMember(w, f, value)
-			}
+	case kindMap:
+		for _, key := range sortedKeys(v) {
+			encodeEntry(w.MemberElement(element(n.wire)), n, key, v.MapIndex(key))
+		}
+		w.Close()
+	case kindStructure, kindUnion:
+		for f, value := range n.members(v) {
+			encodeMember(w, f, value)
 		}
 		w.Close()
 	}
@@ -236,10 +242,14 @@ func encodeMember(w smithyxml.Value, f *field, v reflect.Value) {
 		}
 	default:
 		for _, key := range sortedKeys(v) {
-			entry := w.MemberElement(name)
-			encodeXML(entry.MemberElement(element(f.node.shape.Key.Wire)), f.node.key, key)
-			encodeXML(entry.MemberElement(element(f.node.shape.Value.Wire)), f.node.elem, v.MapIndex(key))
-			entry.Close()
+			encodeEntry(w.MemberElement(name), f.node, key, v.MapIndex(key))
 		}
 	}
+}
+
+// encodeEntry writes an entry of a map.
+func encodeEntry(w smithyxml.Value, n *node, key, v reflect.Value) {
+	encodeXML(w.MemberElement(element(n.shape.Key.Wire)), n.key, key)
+	encodeXML(w.MemberElement(element(n.shape.Value.Wire)), n.elem, v)
+	w.Close()
 }

@@ -19,7 +19,7 @@ type Request struct {
 	// Service and Operation are AWS's names of what is called.
 	Service   string
 	Operation string
-	// Protocol is the one that the request speaks: "rest-json", "json" or "query".
+	// Protocol is the one that the request speaks: "rest-json", "json", "query" or "cbor".
 	Protocol string
 	// Endpoint is where the caller sent the request: http://HOST:PORT.
 	Endpoint string
@@ -73,6 +73,10 @@ func Identify(r *http.Request) (service, region string) {
 	if isDatedPath(r.URL.Path) {
 		return "lambda", ""
 	}
+	if rest, ok := strings.CutPrefix(r.URL.Path, rpcPrefix); ok {
+		name, _, _ := strings.Cut(rest, "/")
+		return serviceOfTarget(name), ""
+	}
 	if isQueuePath(r.URL.Path) {
 		return "sqs", ""
 	}
@@ -111,6 +115,8 @@ func serviceOfTarget(target string) string {
 		return "application-autoscaling"
 	case "AWSEvents":
 		return "events"
+	case "GraniteServiceVersion20100801":
+		return "monitoring"
 	case "AWSStepFunctions":
 		return "states"
 	case "TrentService":
@@ -124,7 +130,7 @@ func serviceOfAction(action, version string) string {
 	if action == "" {
 		return ""
 	}
-	for _, name := range []string{"sts", "iam", "sqs"} {
+	for _, name := range []string{"sts", "iam", "sqs", "monitoring"} {
 		m, err := models[name]()
 		if err != nil {
 			continue

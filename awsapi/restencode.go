@@ -105,12 +105,8 @@ func headerText(n *node, v reflect.Value) string {
 // encodeStructure writes the members that travel in the body and are present.
 func encodeStructure(w smithyjson.Value, n *node, v reflect.Value) {
 	object := w.Object()
-	for i := range n.fields {
-		f := &n.fields[i]
-		if f.In != inBody {
-			continue
-		}
-		if value, ok := held(v.Field(f.index)); ok {
+	for f, value := range n.members(v) {
+		if f.In == inBody {
 			encodeJSON(object.Key(f.Wire), f.node, value)
 		}
 	}
@@ -126,7 +122,11 @@ func encodeJSON(w smithyjson.Value, n *node, v reflect.Value) {
 	case kindInteger, kindLong:
 		w.Long(v.Int())
 	case kindDouble:
-		encodeDouble(w, v.Float())
+		if d := v.Float(); d == math.Trunc(d) && math.Abs(d) < 1e15 {
+			w.Write([]byte(strconv.FormatFloat(d, 'f', 1, 64))) // a whole number has a fraction on AWS, by which Python knows a float
+		} else {
+			encodeDouble(w, d)
+		}
 	case kindBlob:
 		w.Base64EncodeBytes(v.Bytes())
 	case kindTimestamp:
@@ -144,7 +144,7 @@ func encodeJSON(w smithyjson.Value, n *node, v reflect.Value) {
 			encodeElement(object.Key(key.String()), n.elem, v.MapIndex(key))
 		}
 		object.Close()
-	case kindStructure:
+	case kindStructure, kindUnion:
 		encodeStructure(w, n, v)
 	}
 }

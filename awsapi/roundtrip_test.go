@@ -15,12 +15,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
+	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
+	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 	"github.com/google/go-cmp/cmp"
 
 	"thaw/internal/ownbody"
@@ -55,7 +62,8 @@ func calls(m *model, client any) []call {
 	return list
 }
 
-// clients makes each service's SDK client for an endpoint.
+// clients makes each service's SDK client for an endpoint. What is behind an @ names the protocol, for a service of which the
+// client can be told.
 var clients = map[string]func(url string) any{
 	"lambda": func(url string) any {
 		return lambda.New(lambda.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
@@ -78,6 +86,36 @@ var clients = map[string]func(url string) any{
 	"sts": func(url string) any {
 		return sts.New(sts.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 	},
+	"logs": func(url string) any {
+		return cloudwatchlogs.New(cloudwatchlogs.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
+	},
+	"monitoring":       func(url string) any { return watch(url, nil) },
+	"monitoring@json":  func(url string) any { return watch(url, awsjson.New10(schemas.GraniteServiceVersion20100801)) },
+	"monitoring@query": func(url string) any { return watch(url, awsquery.New(schemas.GraniteServiceVersion20100801)) },
+}
+
+// watch is a client of CloudWatch, in CBOR as the SDK has it unless it is told otherwise.
+func watch(url string, protocol smithyhttp.ClientProtocol) *cloudwatch.Client {
+	return cloudwatch.New(cloudwatch.Options{BaseEndpoint: &url, Region: region, Credentials: creds, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}, DisableRequestCompression: true}, func(o *cloudwatch.Options) {
+		if protocol != nil {
+			o.Protocol = protocol
+		}
+	})
+}
+
+// newService makes the service of a client, with the unions that its operations have.
+func newService(t testing.TB, client string) *Service {
+	t.Helper()
+	name, _, _ := strings.Cut(client, "@")
+	s, err := New(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name == "monitoring" {
+		Union[cwtypes.EvaluationCriteria](s, &cwtypes.EvaluationCriteriaMemberPromQLCriteria{})
+		Union[cwtypes.EvaluationWindow](s, &cwtypes.EvaluationWindowMemberSlidingWindow{}, &cwtypes.EvaluationWindowMemberWallClockWindow{})
+	}
+	return s
 }
 
 const region = "eu-west-1"
@@ -89,10 +127,7 @@ var creds = aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("AK
 func TestRoundTrip(t *testing.T) {
 	for name, newClient := range clients {
 		t.Run(name, func(t *testing.T) {
-			s, err := New(name)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := newService(t, name)
 			tape := newTape(t, name, s)
 			server := httptest.NewServer(tape)
 			defer server.Close()
@@ -101,8 +136,8 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatalf("only %d operations found", len(list))
 			}
 			for _, c := range list {
-				if c.name == "InvokeWithResponseStream" {
-					continue // its answer is an event stream
+				if s.model.stream(s.model.Operations[c.name]) != nil {
+					continue
 				}
 				t.Run(c.name, func(t *testing.T) {
 					testRoundTrip(t, s, c)
@@ -190,6 +225,9 @@ func (f *filler) value(n *node, v reflect.Value) {
 			f.value(n.elem, v.Index(i))
 		}
 	case kindMap:
+		if f.min(n.shape) > 1 {
+			return // clients write such a map's entries in any order, and the golden files have one
+		}
 		v.Set(reflect.MakeMap(n.typ))
 		key, elem := reflect.New(n.typ.Key()).Elem(), reflect.New(n.typ.Elem()).Elem()
 		f.value(n.key, key)
@@ -197,6 +235,10 @@ func (f *filler) value(n *node, v reflect.Value) {
 		v.SetMapIndex(key, elem)
 	case kindStructure:
 		f.structure(n, v)
+	case kindUnion:
+		last := &n.fields[len(n.fields)-1] // a first may have no members, which the query protocol cannot show
+		place, _ := n.place(last, v)
+		f.value(last.node, place)
 	}
 }
 
@@ -248,6 +290,7 @@ var samples = []string{
 	"X-Name",
 	"csc-0123456789abcdef0",
 	"arn:aws:application-autoscaling:eu-west-1:123456789012:scalable-target/0123456789abcdef",
+	"p99.9",
 	"v1",
 	"ASIAEXAMPLE000000000",
 	"eu-west-1",

@@ -18,8 +18,11 @@ const maxViolations = 10
 // as AWS does: "2 validation errors detected: Value '…' at 'functionName' failed to satisfy constraint: …; Value …".
 // What AWS answers in another way than its model says is asked of exceptions first.
 func validate(service, operation string, n *node, in reflect.Value, nulls map[string]bool) error {
-	if service == "sqs" {
+	switch {
+	case service == "sqs":
 		return missing(n, in)
+	case service == "monitoring" && plainOperations[operation]:
+		return parameters(n, in)
 	}
 	if err := exceptional(service, operation, n, in); err != nil {
 		return err
@@ -30,9 +33,9 @@ func validate(service, operation string, n *node, in reflect.Value, nulls map[st
 	case 0:
 		return nil
 	case 1:
-		return thaw.Errorf(thaw.CodeValidation, "1 validation error detected: %s", v.found[0])
+		return thaw.Errorf(violation(service), "1 validation error detected: %s", v.found[0])
 	default:
-		return thaw.Errorf(thaw.CodeValidation, "%d validation errors detected: %s", len(v.found), strings.Join(v.found, "; "))
+		return thaw.Errorf(violation(service), "%d validation errors detected: %s", len(v.found), strings.Join(v.found, "; "))
 	}
 }
 
@@ -78,6 +81,10 @@ func (v *validator) value(n *node, value reflect.Value, path string) {
 		v.list(n, value, path)
 	case kindMap:
 		v.mapping(n, value, path)
+	case kindUnion:
+		for f, member := range n.members(value) {
+			v.value(f.node, member, memberPath(path, f.Name))
+		}
 	}
 }
 
@@ -126,7 +133,7 @@ func (v *validator) mapping(n *node, value reflect.Value, path string) {
 }
 
 func (n *node) composite() bool {
-	return n.kind == kindStructure || n.kind == kindList || n.kind == kindMap
+	return n.kind == kindStructure || n.kind == kindUnion || n.kind == kindList || n.kind == kindMap
 }
 
 // broken lists the constraints that a value fails, in AWS's words.
@@ -251,7 +258,7 @@ func plain(n *node, value reflect.Value) string {
 // secret reports whether a value must not be repeated to the caller, and so not to the caller's logs. Structures are
 // printed nowhere but in lists and maps, where their members might be sensitive.
 func (n *node) secret() bool {
-	if n.shape.Sensitive || n.kind == kindStructure {
+	if n.shape.Sensitive || n.kind == kindStructure || n.kind == kindUnion {
 		return true
 	}
 	return n.key != nil && n.key.secret() || n.elem != nil && n.elem.secret()
@@ -272,3 +279,11 @@ func memberPath(path, member string) string {
 func listPath(path string, index int) string { return path + "." + strconv.Itoa(index) + ".member" }
 
 func mapPath(path, key string) string { return path + "." + key + ".member" }
+
+// violation is the code for what breaks a constraint. CloudWatch Logs has its own, with the texts of the others.
+func violation(service string) thaw.ErrorCode {
+	if service == "logs" {
+		return thaw.CodeInvalidParameter
+	}
+	return thaw.CodeValidation
+}

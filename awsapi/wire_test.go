@@ -20,6 +20,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 )
@@ -57,16 +58,35 @@ func newTape(t *testing.T, service string, next http.Handler) *tape {
 func (tp *tape) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(text))
-	tp.request = fmt.Sprintf("%s %s\n%s\n%s\n", r.Method, r.URL.RequestURI(), steady(r.Header), text)
+	tp.request = fmt.Sprintf("%s %s\n%s\n%s\n", r.Method, r.URL.RequestURI(), steady(r.Header), readable(r.Header, text))
 	ctx := WithRequest(r.Context(), Request{ID: "01234567-89ab-cdef-0123-456789abcdef"})
 	answer := httptest.NewRecorder()
 	tp.next.ServeHTTP(answer, r.WithContext(ctx))
-	tp.answer = fmt.Sprintf("%d\n%s\n%s\n", answer.Code, steady(answer.Header()), answer.Body)
+	tp.answer = fmt.Sprintf("%d\n%s\n%s\n", answer.Code, steady(answer.Header()), readable(answer.Header(), answer.Body.Bytes()))
 	for name, values := range answer.Header() {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// readable is a body as people read it: CBOR in its diagnostic notation, with the entries of maps in order.
+func readable(header http.Header, text []byte) string {
+	if header.Get("Content-Type") != cborContentType {
+		return string(text)
+	}
+	var tree any
+	err := cbor.Unmarshal(text, &tree)
+	if err == nil {
+		text, err = cborText.Marshal(tree)
+	}
+	if err == nil {
+		var notation string
+		if notation, err = cbor.Diagnose(text); err == nil {
+			return notation
+		}
+	}
+	return err.Error()
 }
 
 // steady prints the headers that do not differ from run to run.

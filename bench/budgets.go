@@ -67,6 +67,9 @@ func (f *findings) budgets() (lines []line) {
 			budget: mb(memoryBudget) + " MB", met: m.Served.whole() <= memoryBudget,
 		})
 	}
+	if f.Telemetry != nil {
+		lines = append(lines, f.Telemetry.budgets()...)
+	}
 	if f.Start > 0 {
 		lines = append(lines,
 			line{what: "platform start, new data", measured: ms(f.Start) + " ms", budget: ms(startBudget) + " ms", met: f.Start <= startBudget},

@@ -222,16 +222,18 @@ func (oneFunction) Watch(ctx context.Context, _ func(state.Change)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
-func (oneFunction) Retain(string) func()                        { return func() {} }
-func (oneFunction) Dir(context.Context, string) (string, error) { return "", nil }
-func (oneFunction) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
+func (oneFunction) Retain(string) func()                             { return func() {} }
+func (oneFunction) RetainLayers([]string) func()                     { return func() {} }
+func (oneFunction) Dir(context.Context, string) (string, error)      { return "", nil }
+func (oneFunction) Layers(context.Context, []string) (string, error) { return "", nil }
+func (oneFunction) Launch(context.Context, *thaw.Version, string, string) (*runtimes.Launch, error) {
 	return &runtimes.Launch{Args: []string{"none"}, Channel: true, Version: "none"}, nil
 }
 
 // noLogs drops every line.
 type noLogs struct{}
 
-func (noLogs) PublishLog(string, []byte) error { return nil }
+func (noLogs) PublishLog(string, string, []byte) error { return nil }
 func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time, []byte) error) error {
 	return errors.ErrUnsupported
 }

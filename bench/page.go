@@ -34,6 +34,7 @@ func (f *findings) write(w io.Writer) {
 	f.writeBursts(w)
 	f.writePlane(w)
 	f.writeEvents(w)
+	f.writeTelemetry(w)
 	fmt.Fprint(w, method)
 }
 

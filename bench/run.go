@@ -45,6 +45,9 @@ type findings struct {
 	Step     *stepResult
 	Waits    []contention
 	Events   *eventsResult
+
+	Telemetry *telemetryResult
+
 	Start    time.Duration // from exec to the first answer, fresh data directory
 	Restart  time.Duration // the same with a data directory that was used before
 	IdleRSS  int64         // bytes, nothing deployed
@@ -94,6 +97,7 @@ func run(ctx context.Context, o *options) error {
 		{"bursts", func() error { return measureBursts(ctx, o, examples, f) }},
 		{"plane", func() error { return measurePlane(ctx, o, examples, f) }},
 		{"events", func() error { return measureEvents(ctx, o, examples, f) }},
+		{"telemetry", func() error { return measureTelemetry(ctx, o, examples, f) }},
 		{"warm", func() error {
 			measure := func(p *platform.Platform) error { return measureCalls(ctx, o, p, examples, f) }
 			if o.config == "" {
@@ -319,7 +323,7 @@ func measureWarm(ctx context.Context, o *options, targets map[string]*target, or
 	return nil
 }
 
-func medianOf[T time.Duration | float64](results []warmResult, value func(*warmResult) T) T {
+func medianOf[E any, T time.Duration | float64](results []E, value func(*E) T) T {
 	values := make([]T, len(results))
 	for i := range results {
 		values[i] = value(&results[i])

@@ -102,8 +102,8 @@ Exit codes:
 	flags.StringVar(&p.endpoint, "endpoint", "", "URL of the platform (default: THAW_ENDPOINT, AWS_ENDPOINT_URL, else "+DefaultEndpoint+")")
 	flags.BoolVar(&p.json, "json", false, "write JSON with a version member")
 	root.AddCommand(
-		p.up(), p.deploy(), p.invoke(), p.get(), p.list(), p.top(), p.logs(), p.delete(),
-		p.queue(), p.events(), p.doctor(), p.env(), p.bench(), p.version(),
+		p.up(), p.deploy(), p.invoke(), p.explain(), p.get(), p.list(), p.top(), p.logs(), p.delete(),
+		p.queue(), p.events(), p.alarms(), p.doctor(), p.env(), p.bench(), p.version(),
 	)
 	return root
 }

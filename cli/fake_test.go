@@ -55,6 +55,9 @@ func newFakePlatform(t *testing.T) *fakePlatform {
 	mux.HandleFunc("PUT /2015-03-31/functions/{name}/{part}", f.update)
 	mux.HandleFunc("POST /2015-03-31/functions/{name}/invocations", f.invoke)
 	f.handleEvents(mux)
+	mux.HandleFunc("POST /service/GraniteServiceVersion20100801/operation/{operation}", f.cloudwatch)
+	mux.HandleFunc("POST /2015-03-31/functions/{name}/policy", f.permit)
+	f.handleRecords(mux)
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")

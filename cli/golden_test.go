@@ -136,6 +136,20 @@ func TestOutput(t *testing.T) {
 		{name: "invoke-busy", args: []string{"invoke", "busy"}},
 		{name: "invoke-not-json", args: []string{"invoke", "hello", "--payload", "{n:1}"}},
 		{name: "invoke-no-file", args: []string{"invoke", "hello", "--payload", "@no/such/file"}},
+		{name: "explain", args: []string{"explain", "00000000-0000-4000-8000-000000000001", "--imports", "4"}},
+		{name: "explain-async", args: []string{"explain", "00000000-0000-4000-8000-000000000002"}},
+		{name: "explain-json", args: []string{"explain", "00000000-0000-4000-8000-000000000002", "--json"}},
+		{name: "explain-missing", args: []string{"explain", "00000000-0000-4000-8000-00000000000f"}},
+		{name: "explain-function", args: []string{"explain", "hello", "--since", "1h"}},
+		{name: "explain-function-warm", args: []string{"explain", "warm"}},
+		{name: "explain-function-missing", args: []string{"explain", "missing"}},
+		{name: "explain-bad-since", args: []string{"explain", "hello", "--since", "-1h"}},
+		{name: "alarms", args: []string{"alarms"}},
+		{name: "alarms-json", args: []string{"alarms", "--json"}},
+		{name: "alarms-recommended", setup: [][]string{deployed}, args: []string{"alarms", "recommended", "hello"}},
+		{name: "alarms-recommended-json", setup: [][]string{deployed}, args: []string{"alarms", "recommended", "hello", "--action", "https://example.com/hook", "--json"}},
+		{name: "alarms-recommended-none", args: []string{"alarms", "recommended", "--all"}},
+		{name: "alarms-recommended-missing", args: []string{"alarms", "recommended", "missing"}},
 		{name: "logs", args: []string{"logs", "hello"}},
 		{name: "logs-json", args: []string{"logs", "hello", "--json"}},
 		{name: "logs-silent", args: []string{"logs", "silent"}},
@@ -270,7 +284,7 @@ func TestBenchOutput(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	f := newFakePlatform(t)
 	f.Close()
-	for _, args := range [][]string{{"list"}, {"deploy", writeTree(t, map[string]string{"app.py": pythonHandler})}, {"invoke", "x"}, {"logs", "x"}, {"delete", "x"}, {"bench", "warm", "x"}, {"top"}, {"queue", "list"}, {"queue", "send", "x", "y"}, {"queue", "purge", "x"}, {"events", "list"}, {"events", "show", "x"}} {
+	for _, args := range [][]string{{"list"}, {"deploy", writeTree(t, map[string]string{"app.py": pythonHandler})}, {"invoke", "x"}, {"logs", "x"}, {"delete", "x"}, {"bench", "warm", "x"}, {"top"}, {"queue", "list"}, {"queue", "send", "x", "y"}, {"queue", "purge", "x"}, {"events", "list"}, {"events", "show", "x"}, {"explain", "x"}} {
 		got := run(t, t.Context(), "", testDeps(f.URL), args...)
 		if got.exit != ExitUnreachable || !strings.Contains(got.errOut, "thaw up") || !strings.Contains(got.errOut, "connection refused") {
 			t.Errorf("%q: %+v", args, got)

@@ -56,7 +56,8 @@ func pack(t testing.TB, parts ...part) []byte {
 
 func check(t testing.TB, archive []byte) error {
 	t.Helper()
-	return Check(t.Context(), bytes.NewReader(archive), int64(len(archive)))
+	_, err := Check(t.Context(), bytes.NewReader(archive), int64(len(archive)))
+	return err
 }
 
 func TestCheck(t *testing.T) {
@@ -154,7 +155,7 @@ func TestCheckEndsWithItsContext(t *testing.T) {
 	archive := pack(t, part{name: "f", mode: 0o644, body: "x"})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Check(ctx, bytes.NewReader(archive), int64(len(archive))); err != ctx.Err() {
+	if _, err := Check(ctx, bytes.NewReader(archive), int64(len(archive))); err != ctx.Err() {
 		t.Fatal(err)
 	}
 }
@@ -162,7 +163,7 @@ func TestCheckEndsWithItsContext(t *testing.T) {
 func TestReadFailureIsNotTheArchivesFault(t *testing.T) {
 	archive := pack(t, part{name: "f", mode: 0o644, body: strings.Repeat("xyz", 1<<20)})
 	for _, from := range []int64{0, int64(len(archive)) - 30} {
-		err := Check(t.Context(), failing{bytes.NewReader(archive), from}, int64(len(archive)))
+		_, err := Check(t.Context(), failing{bytes.NewReader(archive), from}, int64(len(archive)))
 		if err == nil || thaw.CodeOf(err) == thaw.CodeInvalidParameterValue {
 			t.Errorf("reads fail from %d: %v", from, err)
 		}

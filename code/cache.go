@@ -117,11 +117,18 @@ func OpenCache(dir string, src Source, maxBytes int64) (*Cache, error) {
 // It fails with the source's error, with a *thaw.Error when the package cannot be unpacked, with ErrCacheFull, or with
 // the file system's error.
 func (c *Cache) Dir(ctx context.Context, digest string) (string, error) {
+	return c.get(ctx, digest, c.fetchInSlot)
+}
+
+// maker makes the tree of a digest, which name is in hex.
+type maker func(ctx context.Context, digest, name string) (*unpacked, error)
+
+func (c *Cache) get(ctx context.Context, digest string, unpack maker) (string, error) {
 	for {
 		if path, ok := c.lookup(digest); ok {
 			return path, nil
 		}
-		f, err := c.join(ctx, digest)
+		f, err := c.join(ctx, digest, unpack)
 		if err != nil {
 			return "", err
 		}
@@ -148,7 +155,7 @@ func (c *Cache) lookup(digest string) (string, bool) {
 }
 
 // join gives the flight of a digest, starting it if there is none. The flight outlives ctx: it ends with its last waiter.
-func (c *Cache) join(ctx context.Context, digest string) (*flight, error) {
+func (c *Cache) join(ctx context.Context, digest string, unpack maker) (*flight, error) {
 	sum, err := base64.StdEncoding.Strict().DecodeString(digest)
 	if err != nil || len(sum) != sha256.Size {
 		return nil, fmt.Errorf("package %q: not a SHA-256 digest in base64", digest)
@@ -163,7 +170,7 @@ func (c *Cache) join(ctx context.Context, digest string) (*flight, error) {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		f = &flight{digest: digest, done: make(chan struct{}), cancel: cancel}
 		c.flights[digest] = f
-		c.running.Go(func() { c.fly(ctx, f, hex.EncodeToString(sum)) })
+		c.running.Go(func() { c.fly(ctx, f, hex.EncodeToString(sum), unpack) })
 	}
 	f.waits++
 	return f, nil
@@ -185,18 +192,12 @@ func (c *Cache) leave(f *flight) (early bool) {
 }
 
 // fly runs one flight to its end, whatever that is.
-func (c *Cache) fly(ctx context.Context, f *flight, name string) {
+func (c *Cache) fly(ctx context.Context, f *flight, name string, unpack maker) {
 	defer f.cancel()
 	var t *unpacked
 	var err error
-	select {
-	case c.slot <- struct{}{}:
-		if _, ok := c.trees.Load(f.digest); !ok {
-			t, err = c.fetch(ctx, f.digest, name)
-		}
-		<-c.slot
-	case <-ctx.Done():
-		err = ctx.Err()
+	if _, ok := c.trees.Load(f.digest); !ok {
+		t, err = unpack(ctx, f.digest, name)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,6 +211,21 @@ func (c *Cache) fly(ctx context.Context, f *flight, name string) {
 		c.trees.Store(f.digest, t)
 	}
 	close(f.done)
+}
+
+// inSlot does work that keeps a disk and a processor busy, when one of the slots for such is free.
+func (c *Cache) inSlot(ctx context.Context, work func() (*unpacked, error)) (*unpacked, error) {
+	select {
+	case c.slot <- struct{}{}:
+		defer func() { <-c.slot }()
+		return work()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (c *Cache) fetchInSlot(ctx context.Context, digest, name string) (*unpacked, error) {
+	return c.inSlot(ctx, func() (*unpacked, error) { return c.fetch(ctx, digest, name) })
 }
 
 // fetch brings a package here, checks its digest and unpacks it into trees.
@@ -228,29 +244,40 @@ func (c *Cache) fetch(ctx context.Context, digest, name string) (_ *unpacked, er
 	if err != nil {
 		return nil, err
 	}
-	t := &unpacked{size: a.diskSize()}
+	return c.build(ctx, name, a.diskSize(), func(whole string) error {
+		root, err := os.OpenRoot(whole)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		return a.unpack(ctx, root)
+	})
+}
+
+// build makes room for a tree, has it written into an empty directory, and puts it among the trees.
+func (c *Cache) build(ctx context.Context, name string, size int64, write func(whole string) error) (_ *unpacked, err error) {
+	work, err := os.MkdirTemp(filepath.Join(c.dir, partialDir), name[:8]+"-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	t := &unpacked{size: size, path: treePath(c.dir, name, size)}
 	t.last.Store(time.Now().UnixNano())
-	if err := c.reserve(t.size); err != nil {
+	if err := c.reserve(size); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			c.giveBack(t.size)
+			c.giveBack(size)
 		}
 	}()
 	whole := filepath.Join(work, "tree")
 	if err := os.Mkdir(whole, directoryMode); err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(whole)
-	if err != nil {
+	if err := errors.Join(os.Chmod(whole, directoryMode), write(whole), ctx.Err()); err != nil { // whatever the umask is
 		return nil, err
 	}
-	defer root.Close()
-	if err := a.unpack(ctx, root); err != nil {
-		return nil, err
-	}
-	t.path = treePath(c.dir, name, t.size)
 	return t, os.Rename(whole, t.path)
 }
 
@@ -288,9 +315,11 @@ func (c *Cache) spool(ctx context.Context, work, digest, name string) (_ *os.Fil
 	return out, size, nil
 }
 
+// block is what a file system gives space in, bytes.
+const block = 4096
+
 // diskSize is about what the tree takes on disk: whole blocks.
 func (a *archive) diskSize() int64 {
-	const block = 4096
 	size := int64(len(a.tree.nodes)+1) * block
 	for _, i := range a.items {
 		size += int64(i.zip.UncompressedSize64) / block * block

@@ -1,4 +1,4 @@
-// Package code turns deployment packages into directories. An archive is taken as hostile: Check says before it is
+// Package code turns deployment packages and layers into directories. An archive is taken as hostile: Check says before it is
 // stored whether it can be unpacked, in AWS's words, and Cache unpacks it where environments find it, once per digest.
 //
 // It does not keep the packages themselves (package state does) and does not look at what is in the files.

@@ -15,25 +15,33 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkscaling "github.com/aws/aws-sdk-go-v2/service/applicationautoscaling"
+	sdkcloudwatch "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	sdklogs "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	sdkevents "github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	sdkscheduler "github.com/aws/aws-sdk-go-v2/service/scheduler"
 	sdksqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	sdksts "github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"thaw"
 	"thaw/awsapi"
 	"thaw/control/autoscaling"
+	"thaw/control/cloudwatch"
 	"thaw/control/events"
 	"thaw/control/iam"
 	"thaw/control/lambda"
+	"thaw/control/logs"
 	"thaw/control/scheduler"
 	"thaw/control/sqs"
 	"thaw/control/sts"
 	"thaw/internal/ownbody"
 	"thaw/state"
 	"thaw/state/queues"
+	"thaw/telemetry/groups"
+	"thaw/trigger/alarms"
 	trigger "thaw/trigger/autoscaling"
 	rules "thaw/trigger/events"
 	"thaw/trigger/mapping"
@@ -73,12 +81,12 @@ func TestDocumentedOperations(t *testing.T) {
 	defer store.Close()
 	account := thaw.Account{ID: "000000000000", Region: "us-east-1"}
 	services := map[string]*awsapi.Service{}
-	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling", "sqs", "events", "scheduler"} {
+	for _, name := range []string{"lambda", "iam", "sts", "application-autoscaling", "sqs", "events", "scheduler", "monitoring", "logs"} {
 		if services[name], err = awsapi.New(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	api, err := lambda.New(lambda.Config{Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage, Mappings: mapping.NewRecords(store), Queue: func(string) (queues.Info, bool) { return queues.Info{}, false }})
+	api, err := lambda.New(lambda.Config{Account: account, Architecture: "x86_64", Functions: store, Packages: store, Runtimes: noRuntime{}, CheckPackage: noPackage, Layers: store.Records(thaw.LayerRecords), Mappings: mapping.NewRecords(store), Queue: func(string) (queues.Info, bool) { return queues.Info{}, false }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +101,17 @@ func TestDocumentedOperations(t *testing.T) {
 	sqs.New(account, messages, nil).Register(services["sqs"])
 	events.New(account, rules.NewRecords(store), func(context.Context, []*rules.Event) []error { return nil }).Register(services["events"])
 	scheduler.New(account, schedules.NewRecords(store)).Register(services["scheduler"])
+
+	index, err := groups.New(groups.Config{Store: store, Settings: groups.NewSettings(store)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logsAPI, err := logs.New(logs.Config{Account: account, Groups: index, Functions: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logsAPI.Register(services["logs"])
+	cloudwatch.New(cloudwatch.Config{Account: account, Alarms: alarms.NewRecords(store)}).Register(services["monitoring"])
 
 	for _, c := range []struct {
 		title   string
@@ -121,6 +140,15 @@ func TestDocumentedOperations(t *testing.T) {
 		{"EventBridge Scheduler", services["scheduler"], func(url string) any {
 			return sdkscheduler.New(sdkscheduler.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, true, nil},
+		{"Amazon CloudWatch", services["monitoring"], func(url string) any {
+			return sdkcloudwatch.New(sdkcloudwatch.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
+		}, false, nil}, // the SDK has operations that the model has not
+		{"Amazon CloudWatch Logs", services["logs"], func(url string) any {
+			return sdklogs.New(sdklogs.Options{
+				BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{},
+				APIOptions: []func(*middleware.Stack) error{plainHost},
+			})
+		}, false, nil},
 		{"AWS STS", services["sts"], func(url string) any {
 			return sdksts.New(sdksts.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: aws.AnonymousCredentials{}, RetryMaxAttempts: 1, HTTPClient: ownbody.Client{}})
 		}, false, nil},
@@ -154,6 +182,9 @@ func TestDocumentedOperations(t *testing.T) {
 						state = ""
 					}
 				}
+				if name == "PutIntegration" {
+					continue // it wants a union, which cannot be filled in here
+				}
 				in := reflect.New(method.Type().In(1).Elem())
 				require(in.Elem(), 0)
 				status = 0
@@ -181,6 +212,14 @@ func TestDocumentedOperations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// plainHost keeps the SDK from asking a host of another name, as it does for live tails.
+func plainHost(stack *middleware.Stack) error {
+	plain := func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+		return next.HandleInitialize(smithyhttp.DisableEndpointHostPrefix(ctx, true), in)
+	}
+	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("plainHost", plain), middleware.Before)
 }
 
 // require fills in every member that could be required, so that the SDK sends the request.
@@ -225,4 +264,4 @@ type noRuntime struct{}
 
 func (noRuntime) Check(string) error { return fmt.Errorf("none") }
 
-func noPackage(context.Context, io.ReaderAt, int64) error { return fmt.Errorf("none") }
+func noPackage(context.Context, io.ReaderAt, int64) (int64, error) { return 0, fmt.Errorf("none") }

@@ -14,6 +14,7 @@ import (
 	"thaw"
 	"thaw/invoke"
 	"thaw/invoke/async"
+	"thaw/telemetry/xray"
 )
 
 // Headers in the form in which net/http keeps them, so that setting one needs no canonicalisation.
@@ -75,7 +76,7 @@ func (s *Server) serveInvokeAsync(w http.ResponseWriter, r *http.Request, name s
 		lambda.WriteError(w, r, invalidName(name))
 		return
 	}
-	request.Function, request.TraceID = ref, r.Header.Get(headerTrace)
+	request.Function, request.TraceID = ref, traceOf(r)
 	var err error
 	if request.Payload, err = readBody(r, buffer, kindEvent, maxInvokeAsync); err != nil {
 		lambda.WriteError(w, r, err)
@@ -133,6 +134,7 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	request.Responds = true
 	response, err := s.cfg.Invoker.Invoke(r.Context(), &request)
 	if err != nil {
 		lambda.WriteError(w, r, err)
@@ -156,6 +158,7 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 	header["Content-Length"] = []string{strconv.Itoa(len(response.Payload))}
 	w.WriteHeader(http.StatusOK)
 	w.Write(response.Payload) //nolint:errcheck // the caller has gone; the invocation is over
+	s.cfg.Invoker.Responded(response, responding, time.Now())
 }
 
 var (
@@ -201,7 +204,7 @@ func parseInvoke(r *http.Request, name string, request *invoke.Request, buffer *
 		}
 		request.ClientContext = string(context)
 	}
-	request.TraceID = r.Header.Get(headerTrace)
+	request.TraceID = traceOf(r)
 	switch r.Header.Get("X-Thaw-Start") {
 	case "forced":
 		request.Forced = true
@@ -217,6 +220,17 @@ func parseInvoke(r *http.Request, name string, request *invoke.Request, buffer *
 	}
 	request.Payload, err = readBody(r, buffer, kind, limit)
 	return kind, err
+}
+
+// traceOf is the trace that a request belongs to, by X-Ray's header or else by W3C's.
+func traceOf(r *http.Request) string {
+	if trace := r.Header.Get(headerTrace); trace != "" {
+		return invoke.KeepTrace(trace)
+	}
+	if parent := r.Header.Get("Traceparent"); parent != "" {
+		return xray.FromW3C(parent)
+	}
+	return ""
 }
 
 func invalidName(name string) error {

@@ -4,6 +4,7 @@ package edge
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -76,6 +77,13 @@ type Config struct {
 	Mappings func(ctx context.Context, queue string) ([]QueueMapping, error)
 	// Deliveries tells what became of what rules and schedules sent; nil: nothing is told.
 	Deliveries Deliveries
+	// Records are those of the invocations that have ended; nil: none are kept.
+	Records Records
+	// MeasuresInit: profiles of inits are made.
+	MeasuresInit bool
+	// Metrics answers GET /metrics; nil: there is nothing. MetricsToken is a bearer token that stands for its signature; empty: none does.
+	Metrics      http.Handler
+	MetricsToken string
 	// Download serves deployment packages to holders of a link made by GetFunction.
 	Download http.Handler
 	// Authenticator is nil on a loopback listener without authentication.
@@ -111,6 +119,7 @@ func New(cfg Config) *Server {
 	s.native.HandleFunc("GET /_thaw/functions/{name}", s.serveFunction)
 	s.handleQueues()
 	s.handleEvents()
+	s.handleRecords()
 	s.native.Handle("GET /_thaw/code/", cfg.Download)
 	s.native.HandleFunc(nativePrefix, func(w http.ResponseWriter, r *http.Request) {
 		cfg.Services[lambdaService].WriteError(w, r, thaw.Errorf(thaw.CodeUnknownOperation, "thaw has nothing at %s %s.", r.Method, r.URL.Path))
@@ -127,9 +136,19 @@ const (
 	nativePrefix  = "/_thaw/"
 	healthPath    = nativePrefix + "health"
 	codePrefix    = nativePrefix + "code/"
+	metricsPath   = "/metrics"
 	lambdaService = "lambda"
 	iamService    = "iam"
 )
+
+// mayScrape reports whether a request for the metrics brings the token that stands for its signature.
+func (s *Server) mayScrape(r *http.Request) bool {
+	if s.cfg.MetricsToken == "" || r.URL.Path != metricsPath {
+		return false
+	}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return ok && subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.MetricsToken)) == 1
+}
 
 // ServeHTTP dispatches one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -139,7 +158,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.service(r).WriteError(w, r, err)
 			return
 		}
-	} else if path != healthPath && !strings.HasPrefix(path, codePrefix) {
+	} else if path != healthPath && !strings.HasPrefix(path, codePrefix) && !s.mayScrape(r) {
 		if _, err := s.cfg.Authenticator.Verify(r); err != nil {
 			s.service(r).WriteError(w, r, err)
 			return
@@ -161,6 +180,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
+	case path == metricsPath && r.Method == http.MethodGet && s.cfg.Metrics != nil:
+		s.cfg.Metrics.ServeHTTP(w, r)
 	case strings.HasPrefix(path, nativePrefix):
 		s.native.ServeHTTP(w, r)
 	default:

@@ -3,15 +3,13 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"thaw"
 	"thaw/placement"
@@ -38,6 +36,11 @@ type Request struct {
 	Forced        bool // serve from a new environment that is not kept
 	Spare         bool // serve from a spare, if one is parked, although others may be idle
 	Start         time.Time
+	// Async: it is one attempt of an asynchronous invocation, whose event was accepted EventAge before Start.
+	Async    bool
+	EventAge time.Duration
+	// Responds: the caller writes the response to somebody, and calls Responded then.
+	Responds bool
 }
 
 // Response is how an invocation ended for its caller.
@@ -47,6 +50,9 @@ type Response struct {
 	LogTail         []byte
 	ExecutedVersion string
 	Record          thaw.Invocation
+
+	// later, where extensions go on after the response, takes the phase respond for the record that is made then.
+	later chan<- thaw.Span
 }
 
 // Catalog is the node's view of what is deployed. Function never waits.
@@ -76,12 +82,21 @@ type Config struct {
 	Concurrency int
 	// Scaling bounds how fast one function's environments may become more.
 	Scaling ScalingRate
+	// Record gets the record of each invocation that has ended, one whose init failed included. It must return at once and
+	// must not keep the pointer. Nil: nobody wants them.
+	Record func(*thaw.Invocation)
+	// Throttled gets each invocation that was refused for want of concurrency or room, with the qualifier as the caller gave
+	// it and AWS's name of the limit. As quick as Record; may be nil.
+	Throttled func(function, qualifier, reason string)
+	// Sample decides about traces that their callers have not decided about; nil: none is recorded.
+	Sample Sample
 }
 
 // Invoker runs invocations. Its methods may be called from several goroutines.
 type Invoker struct {
 	cfg     Config
 	permits *permits
+	going   sync.WaitGroup // invocations that only extensions still work on
 }
 
 // New makes an Invoker. It knows what functions claim of the concurrency while Run runs.
@@ -112,12 +127,13 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	run := run{request: r, version: d.Version, arn: d.ARN, response: Response{ExecutedVersion: d.Version.Number}}
 	rec := &run.response.Record
 	rec.RequestID, rec.Function, rec.Version, rec.Alias, rec.Start = r.RequestID, d.Function.Name, d.Version.Number, d.Alias, r.Start
-	rec.MemorySize = d.Version.MemorySize
-	trace, before := descend(TraceHead(r), u.lineage)
+	rec.MemorySize, rec.Async, rec.EventAge = d.Version.MemorySize, r.Async, r.EventAge
+	trace, caller := i.head(r, d.Version)
+	trace, before := descend(trace, u.lineage)
 	if before >= maxRecursion && d.Function.RecursiveLoop != thaw.RecursionAllow {
 		return nil, thaw.Errorf(thaw.CodeRecursiveInvocation, "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation. If the loop is meant, allow it with PutFunctionRecursionConfig.")
 	}
-	rec.TraceID = trace
+	rec.TraceID, rec.Caller = trace, caller
 	u.last.Store(r.Start.Unix())
 	ctx = context.WithoutCancel(ctx)
 
@@ -126,18 +142,56 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	for {
 		held, err := i.acquire(ctx, &d, u, r)
 		if err != nil {
-			return run.notPlaced(err, placed)
+			response, err := run.notPlaced(err, placed)
+			if err != nil {
+				i.noteThrottled(r, d.Function.Name, err)
+				return nil, err
+			}
+			i.ended(r, u, response)
+			return response, nil
 		}
 		rec.Provisioned, rec.SpilledOver = held.provisioned, held.spilled
 		run.describeStart(&held.lease, placed)
 		taken := run.handle(ctx, &held.lease)
+		if taken && held.lease.Extended() {
+			return i.goOn(ctx, &run, &held, u), nil
+		}
 		i.release(&held)
 		if taken {
-			u.counted.count(&run.response)
+			i.ended(r, u, &run.response)
 			return &run.response, nil
 		}
 		// It had died while it was idle. That is nothing this request has to suffer from.
 	}
+}
+
+// ended counts an invocation, and has it recorded unless its response is still to be written.
+func (i *Invoker) ended(r *Request, u *usage, response *Response) {
+	u.counted.count(response)
+	if i.cfg.Record != nil && !r.Responds {
+		i.cfg.Record(&response.Record)
+	}
+}
+
+// Responded ends an invocation whose request has Responds: its response was written between the given instants.
+func (i *Invoker) Responded(response *Response, begin, end time.Time) {
+	response.Record.Phases.Set(thaw.PhaseRespond, response.Record.Start, begin, end)
+	if response.later != nil {
+		response.later <- response.Record.Phases[thaw.PhaseRespond]
+		return
+	}
+	if i.cfg.Record != nil {
+		i.cfg.Record(&response.Record)
+	}
+}
+
+// noteThrottled passes on that an invocation was refused for want of concurrency or room, if that is what err says.
+func (i *Invoker) noteThrottled(r *Request, function string, err error) {
+	refused, ok := errors.AsType[*thaw.Error](err)
+	if i.cfg.Throttled == nil || !ok || refused.Code != thaw.CodeTooManyRequests {
+		return
+	}
+	i.cfg.Throttled(function, cmp.Or(r.Qualifier, r.Function.Qualifier), refused.Reason)
 }
 
 // holding is an environment and the right to use it.
@@ -219,25 +273,44 @@ type run struct {
 	version  *thaw.Version
 	arn      string
 	response Response
+	// begin and deadline are the handler's, for what extensions do after it.
+	begin, deadline time.Time
 }
 
 // describeStart records how the environment came to be. A fork is a restore where SnapStart is set, else an init; what a
 // spare's start took is nobody's, since it was over before the request came.
 func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 	rec := &r.response.Record
-	rec.Kind, rec.Cause, rec.EnvironmentID = l.Kind, l.Cause, l.ID
+	rec.Kind, rec.Cause, rec.EnvironmentID, rec.ProfileID = l.Kind, l.Cause, l.ID, l.ProfileID
 	// Nothing stays of an environment that had died before it took the event.
 	rec.InitDuration, rec.RestoreDuration, rec.BilledRestore = 0, 0, 0
 	clear(rec.Phases[thaw.PhasePlace:thaw.PhaseHandler])
+	rec.NodeFull, rec.FailedInit = false, 0
 	now := time.Now()
 	t := &l.Timing
+	// The start may have begun for another request, which was served otherwise: what was before is nobody's time.
+	set := func(phase thaw.Phase, begin, end time.Time) {
+		if begin.Before(placed) {
+			begin = placed
+		}
+		if end.After(begin) {
+			rec.Phases.Set(phase, rec.Start, begin, end)
+		}
+	}
 	switch l.Kind {
 	case thaw.StartBoot:
 		rec.InitDuration = l.InitDuration
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
-		rec.Phases.Set(thaw.PhaseSandbox, rec.Start, t.Begin, t.Sandboxed)
-		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Sandboxed, t.Runtime)
-		rec.Phases.Set(thaw.PhaseInit, rec.Start, t.Runtime, t.Ready)
+		rec.NodeFull, rec.FailedInit = l.NodeFull, l.FailedInit
+		set(thaw.PhasePlace, placed, l.Begun)
+		set(thaw.PhaseFetch, l.Begun, t.Begin.Add(-l.FailedInit))
+		set(thaw.PhaseSandbox, t.Begin, t.Sandboxed)
+		up := t.Sandboxed
+		if !t.Extended.IsZero() {
+			up = t.Extended
+			set(thaw.PhaseExtensions, t.Sandboxed, up)
+		}
+		set(thaw.PhaseRuntime, up, t.Runtime)
+		set(thaw.PhaseInit, t.Runtime, t.Ready)
 	case thaw.StartFork:
 		if r.version.SnapStarted() {
 			rec.RestoreDuration = l.InitDuration
@@ -245,9 +318,10 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 		} else {
 			rec.InitDuration = l.InitDuration
 		}
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, t.Begin)
-		rec.Phases.Set(thaw.PhaseRuntime, rec.Start, t.Begin, t.Sandboxed)
-		rec.Phases.Set(thaw.PhaseRestore, rec.Start, t.Sandboxed, t.Ready)
+		rec.NodeFull = l.NodeFull
+		set(thaw.PhasePlace, placed, t.Begin)
+		set(thaw.PhaseRuntime, t.Begin, t.Sandboxed)
+		set(thaw.PhaseRestore, t.Sandboxed, t.Ready)
 	default:
 		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
 	}
@@ -264,7 +338,7 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	}
 	var line [512]byte
 	begin := time.Now()
-	l.Stream.Write(begin, rec.RequestID, telemetry.AppendStart(line[:0], rec.RequestID, rec.Version))
+	l.Stream.Write(begin, rec.RequestID, telemetry.LinesOf(r.version).Start(line[:0], begin, rec, r.arn))
 	deadline := begin.Add(time.Duration(r.version.Timeout) * time.Second)
 	event := runtimes.Event{
 		RequestID: rec.RequestID, DeadlineMS: deadline.UnixMilli(), FunctionARN: r.arn, TraceID: rec.TraceID,
@@ -287,6 +361,10 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	if err != nil {
 		r.failed(l.Stream, err, end)
 	}
+	if l.Extended() {
+		r.begin, r.deadline = begin, deadline
+		return true // goOn reports it when the extensions are done
+	}
 	r.report(l.Stream, line[:0])
 	return true
 }
@@ -304,16 +382,24 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 		return nil, err
 	}
 	rec := &r.response.Record
-	rec.Kind, rec.EnvironmentID = thaw.StartBoot, failure.EnvironmentID
+	rec.Kind, rec.Cause, rec.EnvironmentID, rec.ProfileID = thaw.StartBoot, failure.Cause, failure.EnvironmentID, failure.ProfileID
 	now := time.Now()
-	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now.Add(-failure.Length))
-	rec.Phases.Set(thaw.PhaseInit, rec.Start, now.Add(-failure.Length), now)
+	begun, fetched := failure.Begun, failure.Fetched
+	if begun.Before(placed) {
+		begun = placed // for another request, see describeStart
+	}
+	if fetched.Before(begun) {
+		fetched = begun
+	}
+	rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, begun)
+	rec.Phases.Set(thaw.PhaseFetch, rec.Start, begun, fetched)
+	rec.Phases.Set(thaw.PhaseInit, rec.Start, fetched, now) // both attempts, with the sandbox and runtime of each
 	rec.Duration = failure.Length
 	stream := failure.Stream
 	if r.request.LogTail {
 		stream.BeginTail()
 	}
-	stream.Write(now, rec.RequestID, telemetry.AppendStart(nil, rec.RequestID, rec.Version))
+	stream.Write(now, rec.RequestID, telemetry.LinesOf(r.version).Start(nil, now, rec, r.arn))
 	r.failed(stream, &sandbox.Broken{FunctionError: failure.FunctionError, TimedOut: failure.TimedOut}, now)
 	r.report(stream, nil)
 	return &r.response, nil
@@ -322,14 +408,15 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 // failed makes the caller's payload and the log line of an invocation that did not end well.
 func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 	rec := &r.response.Record
-	r.response.FunctionError = true
+	r.response.FunctionError, rec.Failed = true, true
 	var broken *sandbox.Broken
 	var failure *thaw.FunctionError
 	switch {
 	case errors.As(err, &broken) && broken.TimedOut:
 		rec.TimedOut, rec.ErrorType = true, thaw.ErrorTimedOut
 		text := fmt.Sprintf("Task timed out after %d.00 seconds", r.version.Timeout)
-		stream.Write(at, rec.RequestID, fmt.Appendf(nil, "%s %s %s\n\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), rec.RequestID, text))
+		line := fmt.Sprintf("%s %s %s\n\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), rec.RequestID, text)
+		stream.Write(at, rec.RequestID, telemetry.LinesOf(r.version).Fault(nil, at, rec, line))
 		r.response.Payload = errorPayload(thaw.ErrorTimedOut, "RequestId: "+rec.RequestID+" Error: "+text)
 	case errors.As(err, &broken):
 		rec.Crashed, rec.ErrorType = true, broken.Type
@@ -338,7 +425,7 @@ func (r *run) failed(stream *telemetry.Stream, err error, at time.Time) {
 			reason, own = errorMessage(broken.Payload), true // the runtime said itself what was wrong (init)
 		}
 		text := "RequestId: " + rec.RequestID + " Error: " + reason
-		stream.Write(at, rec.RequestID, []byte(text+"\n"+broken.Type+"\n"))
+		stream.Write(at, rec.RequestID, telemetry.LinesOf(r.version).Fault(nil, at, rec, text+"\n"+broken.Type+"\n"))
 		if r.response.Payload = broken.Payload; !own {
 			r.response.Payload = errorPayload(broken.Type, text)
 		}
@@ -356,8 +443,9 @@ func (r *run) report(stream *telemetry.Stream, line []byte) {
 	rec := &r.response.Record
 	rec.Billed = telemetry.Billed(rec.Duration, rec.InitDuration) + rec.BilledRestore
 	now := time.Now()
-	stream.Write(now, rec.RequestID, telemetry.AppendEnd(line, rec.RequestID))
-	stream.Write(now, rec.RequestID, telemetry.AppendReport(line, rec))
+	lines := telemetry.LinesOf(r.version)
+	stream.Write(now, rec.RequestID, lines.End(line, now, rec, len(r.response.Payload)))
+	stream.Write(now, rec.RequestID, lines.Report(line, now, rec))
 	if r.request.LogTail {
 		r.response.LogTail = stream.EndTail()
 	}
@@ -385,29 +473,4 @@ func errorPayload(errorType, message string) []byte {
 func megabytes(bytes uint64, limit int) int {
 	const mb = 1 << 20
 	return min(int((bytes+mb-1)/mb), limit)
-}
-
-// TraceHead is the caller's trace, or a new one that is not sampled.
-func TraceHead(r *Request) string {
-	if r.TraceID != "" {
-		return r.TraceID
-	}
-	id := uuid.New()
-	var b strings.Builder
-	b.Grow(74)
-	b.WriteString("Root=1-")
-	b.WriteString(strconv.FormatInt(r.Start.Unix(), 16))
-	b.WriteByte('-')
-	const digits = "0123456789abcdef"
-	for _, c := range id[:12] {
-		b.WriteByte(digits[c>>4])
-		b.WriteByte(digits[c&15])
-	}
-	b.WriteString(";Parent=")
-	for _, c := range id[8:16] {
-		b.WriteByte(digits[c>>4])
-		b.WriteByte(digits[c&15])
-	}
-	b.WriteString(";Sampled=0")
-	return b.String()
 }

@@ -40,9 +40,13 @@ func (catalog) Watch(ctx context.Context, _ func(state.Change)) error { <-ctx.Do
 
 func (catalog) Retain(string) func() { return func() {} }
 
+func (catalog) RetainLayers([]string) func() { return func() {} }
+
+func (catalog) Layers(context.Context, []string) (string, error) { return "/nowhere", nil }
+
 func (catalog) Dir(context.Context, string) (string, error) { return "/nowhere", nil }
 
-func (catalog) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
+func (catalog) Launch(context.Context, *thaw.Version, string, string) (*runtimes.Launch, error) {
 	return &runtimes.Launch{Args: []string{"/bin/true"}, Channel: true, Version: "fake:1"}, nil
 }
 
@@ -53,7 +57,7 @@ func function(name string) *thaw.Function {
 
 type noLogs struct{}
 
-func (noLogs) PublishLog(string, []byte) error { return nil }
+func (noLogs) PublishLog(string, string, []byte) error { return nil }
 func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time, []byte) error) error {
 	return nil
 }
@@ -61,10 +65,15 @@ func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time,
 // newInvoker runs functions of the catalog as goroutines.
 func newInvoker(t *testing.T, c catalog, runtime sandboxtest.Runtime, concurrency int) *Invoker {
 	t.Helper()
+	return newInvokerOn(t, c, &sandboxtest.Driver{Runtime: runtime}, concurrency)
+}
+
+func newInvokerOn(t *testing.T, c catalog, driver *sandboxtest.Driver, concurrency int) *Invoker {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	placer := placement.New(placement.Config{
 		Store: c, Packages: c, Launcher: c, Logs: telemetry.NewLogs(noLogs{}), Log: log,
-		Sandbox:         &sandbox.Config{Driver: &sandboxtest.Driver{Runtime: runtime}, Account: account},
+		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
 		MaxEnvironments: 10, Starters: 2, KeepAlive: warm.Fixed(time.Hour), FreezeAfter: time.Hour,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -455,17 +464,6 @@ func TestMegabytes(t *testing.T) {
 		if got := megabytes(test.bytes, test.limit); got != test.want {
 			t.Errorf("megabytes(%d, %d) = %d, want %d", test.bytes, test.limit, got, test.want)
 		}
-	}
-}
-
-func TestTraceID(t *testing.T) {
-	if got := TraceHead(&Request{TraceID: "Root=1-5-6"}); got != "Root=1-5-6" {
-		t.Errorf("the caller's trace became %q", got)
-	}
-	r := &Request{Start: time.Unix(0x5759e988, 0)}
-	one, other := TraceHead(r), TraceHead(r)
-	if one == other || len(one) != len("Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0") || !strings.HasPrefix(one, "Root=1-5759e988-") || !strings.HasSuffix(one, ";Sampled=0") {
-		t.Errorf("%q, %q", one, other)
 	}
 }
 

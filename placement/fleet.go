@@ -17,6 +17,12 @@ import (
 type Instance struct {
 	*sandbox.Environment
 	Stream *telemetry.Stream
+	// Begun is when its start began, what it waited for being there.
+	Begun time.Time
+	// FailedInit is what a first init took that failed, zero if none did.
+	FailedInit time.Duration
+	// NodeFull: its start had to wait until the node had room for it.
+	NodeFull bool
 
 	release func() // lets the package go
 	epoch   uint64 // its fleet's when its start began

@@ -24,6 +24,8 @@ type orders struct {
 	kick  chan struct{} // a token whenever the dispatcher should look again
 	// blocked: the order whose turn it is waits for room.
 	blocked atomic.Bool
+	// full is until when some order waited for room, Unix µs.
+	full atomic.Int64
 
 	mu     sync.Mutex
 	lanes  map[string]*list.Element // of *lane, by function
@@ -91,6 +93,9 @@ func (o *orders) freed() {
 		o.look()
 	}
 }
+
+// waitedForRoom reports whether an order of the given instant waited while the node had no room.
+func (o *orders) waitedForRoom(at time.Time) bool { return o.full.Load() > at.UnixMicro() }
 
 // first is the order whose turn it is.
 func (o *orders) first() (s start, ok bool) {

@@ -30,15 +30,17 @@ type Store interface {
 	Watch(ctx context.Context, fn func(state.Change)) error
 }
 
-// Packages gives a version's unpacked code on this node. A tree stays while it is retained.
+// Packages gives a version's unpacked code on this node, and its layers joined. A tree stays while it is retained.
 type Packages interface {
 	Dir(ctx context.Context, sha256 string) (string, error)
 	Retain(sha256 string) (release func())
+	Layers(ctx context.Context, sha256 []string) (string, error)
+	RetainLayers(sha256 []string) (release func())
 }
 
 // Launcher knows how to start a version's runtime.
 type Launcher interface {
-	Launch(ctx context.Context, v *thaw.Version, codeDir string) (*runtimes.Launch, error)
+	Launch(ctx context.Context, v *thaw.Version, codeDir, optDir string) (*runtimes.Launch, error)
 }
 
 // Config is what placement is made of.
@@ -47,6 +49,8 @@ type Config struct {
 	Packages Packages
 	Launcher Launcher
 	Sandbox  *sandbox.Config
+	// Programs is the folder in which what environments need besides their runtime is kept: what starts extensions.
+	Programs string
 	Logs     *telemetry.Logs
 	Log      *slog.Logger
 	// MaxEnvironments bounds the environments of this node, made or being made.
@@ -75,6 +79,9 @@ type Config struct {
 	Recent string
 	// InactiveAfter is how long a version may go without being invoked or changed before it becomes Inactive; 0: it never does.
 	InactiveAfter time.Duration
+	// Profiled, if set, has inits measured, and hears of each that was: one call at a time, after the environment has been handed
+	// over. The profile is its own from then on.
+	Profiled func(*thaw.InitProfile)
 	// AvailableMemory is the share of the machine's memory that is available now, 0 to 1. Nil: always enough.
 	AvailableMemory func() float64
 }
@@ -101,6 +108,9 @@ type Placer struct {
 	exhausted atomic.Bool
 
 	closing chan ending
+
+	profiles     chan toldProfile
+	profilesLost atomic.Uint64
 
 	wishMu sync.Mutex
 	wishes map[fleetKey]time.Time // versions whose template and spares are to be looked after, and their last use
@@ -137,6 +147,9 @@ type ending struct {
 // endingWorkers close environments: mostly waiting for the kernel.
 const endingWorkers = 4
 
+// slowEndings is how many environments with extensions are closed at a time: each may take the 2 s of AWS's Shutdown phase.
+const slowEndings = 64
+
 // New makes a Placer; nothing happens before Run.
 func New(cfg Config) *Placer {
 	return &Placer{
@@ -155,6 +168,7 @@ func New(cfg Config) *Placer {
 		moves:     moves{},
 		began:     time.Now(),
 		closing:   make(chan ending, cfg.MaxEnvironments),
+		profiles:  make(chan toldProfile, profilesWaiting),
 	}
 }
 
@@ -232,6 +246,11 @@ func (p *Placer) wait(ctx context.Context, f *fleet, v *thaw.Version, forced boo
 	cause := p.order(f, v, w)
 	select {
 	case got := <-w.got:
+		if failure, ok := errors.AsType[*InitFailure](got.err); ok {
+			mine := *failure
+			mine.Cause = cause
+			return nil, "", &mine
+		}
 		return got.instance, cause, got.err
 	case <-ctx.Done():
 		if f.leave(w) {
@@ -390,10 +409,15 @@ func (p *Placer) closeNow(e ending) {
 // Run makes, freezes, ages and closes environments and carries out the control API's changes, until ctx ends; then it
 // closes every environment.
 func (p *Placer) Run(ctx context.Context) error {
-	var closers, work errgroup.Group
+	var closers, slow, work errgroup.Group
+	slow.SetLimit(slowEndings)
 	for range endingWorkers {
 		closers.Go(func() error {
 			for e := range p.closing {
+				if e.instance.Extended() {
+					slow.Go(func() error { p.closeNow(e); return nil })
+					continue
+				}
 				p.closeNow(e)
 			}
 			return nil
@@ -407,6 +431,7 @@ func (p *Placer) Run(ctx context.Context) error {
 		work.Go(func() error { p.providing.serve(ctx, p.provide); return nil })
 	}
 	work.Go(func() error { p.waking.serve(ctx, p.awaken); return nil })
+	work.Go(func() error { p.readProfiles(ctx); return nil })
 	p.recollect()
 	work.Go(func() error { p.tend(ctx); return nil })
 	work.Go(func() error { return p.reconcile(ctx) })
@@ -415,6 +440,7 @@ func (p *Placer) Run(ctx context.Context) error {
 	p.closeAll()
 	close(p.closing)
 	_ = closers.Wait() // its functions return nil
+	_ = slow.Wait()    // as above
 	return err
 }
 
@@ -447,6 +473,7 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		p.unreserve(s.fleet)
 		return
 	}
+	full := p.orders.waitedForRoom(s.at)
 	p.urgent.Add(1)
 	instance, err := p.start(ctx, s.fleet, s.version, onDemand)
 	p.urgent.Add(-1)
@@ -455,6 +482,7 @@ func (p *Placer) carryOut(ctx context.Context, s start) {
 		s.fleet.failed(s.waiter, err)
 		return
 	}
+	instance.NodeFull = full
 	s.fleet.started(s.waiter, instance)
 	if s.waiter.alone {
 		if !s.fleet.handTo(s.waiter, instance) {
@@ -477,6 +505,7 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpos
 			f.abandon()
 		}
 	}()
+	begun := time.Now()
 	epoch := f.currentEpoch() // before the template is chosen, so that none of an old template passes for new
 	if h := p.forkable(v); h != nil {
 		instance, err = p.fork(ctx, h.template, v, as)
@@ -493,25 +522,25 @@ func (p *Placer) start(ctx context.Context, f *fleet, v *thaw.Version, as purpos
 			return nil, err
 		}
 	}
-	instance.epoch, instance.fleet = epoch, f
+	instance.epoch, instance.fleet, instance.Begun = epoch, f, begun
 	return instance, nil
 }
 
 // fork makes an environment from a template.
 func (p *Placer) fork(ctx context.Context, t *template.Template, v *thaw.Version, as purpose) (*Instance, error) {
-	release := p.cfg.Packages.Retain(v.Code.SHA256)
+	release := p.retain(v)
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	begin := time.Now()
+	begin, lines := time.Now(), telemetry.LinesOf(v)
 	if v.SnapStarted() {
 		version := t.RuntimeVersion()
-		stream.Write(begin, "", telemetry.AppendRestoreStart(nil, version, p.runtimeARN(version)))
+		stream.Write(begin, "", lines.RestoreStart(nil, begin, &telemetry.Init{Runtime: version, RuntimeARN: p.runtimeARN(version), ID: id}))
 	}
 	env, err := t.Fork(ctx, &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Provisioned: as == provisioned})
 	if v.SnapStarted() {
 		now := time.Now()
 		status, errorType := initStatus(err)
-		stream.Write(now, "", telemetry.AppendRestoreReport(nil, now.Sub(begin), status, errorType))
+		stream.Write(now, "", lines.RestoreReport(nil, now, now.Sub(begin), status, errorType))
 	}
 	if err != nil {
 		release()
@@ -539,49 +568,63 @@ func initStatus(err error) (status, errorType string) {
 // timeout, as AWS does ("suppressed init"); the second failure is the invocation's. That of a provisioned environment has
 // more time, and is not tried again at once.
 func (p *Placer) boot(ctx context.Context, v *thaw.Version, as purpose) (_ *Instance, err error) {
-	release := p.cfg.Packages.Retain(v.Code.SHA256)
+	release := p.retain(v)
 	defer func() {
 		if err != nil {
 			release()
 		}
 	}()
-	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
+	begun := time.Now()
+	trees, err := p.fetch(ctx, v)
 	if err != nil {
 		return nil, err
 	}
+	fetched := time.Now()
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	launch, err := p.cfg.Launcher.Launch(ctx, v, dir)
+	launch, err := p.launch(ctx, v, trees)
 	lacking, ok := errors.AsType[*thaw.FunctionError](err)
 	if err != nil && !ok {
 		return nil, err
 	}
 	plan := &sandbox.Plan{
-		ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir,
+		ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: trees.code,
 		InitLimit: sandbox.InitTimeout, Provisioned: as == provisioned,
 	}
 	if plan.Provisioned {
 		plan.InitLimit = sandbox.AheadLimit(v)
 	}
-	stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
-	phase := "init"
+	p.measure(plan, p.settingsOf(v))
+	plan.RuntimeARN = p.runtimeARN(launch.Version)
+	initialising, lines := time.Now(), telemetry.LinesOf(v)
+	starting := telemetry.Init{
+		Type: runtimes.InitializationType(v, plan.Provisioned), Phase: "init", Runtime: launch.Version, RuntimeARN: plan.RuntimeARN, ID: id,
+	}
+	stream.Write(initialising, "", lines.InitStart(nil, initialising, &starting))
 	for {
 		var env *sandbox.Environment
 		if lacking != nil {
 			err = &sandbox.InitError{FunctionError: lacking}
 		} else if env, err = p.cfg.Sandbox.Boot(ctx, plan); err == nil {
-			return &Instance{Environment: env, Stream: stream, release: release}, nil
+			now := time.Now()
+			stream.Write(now, "", lines.InitReport(nil, now, &starting, env.InitDuration, "", ""))
+			instance := &Instance{Environment: env, Stream: stream, release: release}
+			if plan.Repeated {
+				instance.FailedInit = env.Timing.Begin.Sub(initialising)
+			}
+			return instance, nil
 		}
 		failure, ok := errors.AsType[*sandbox.InitError](err)
 		if !ok {
 			return nil, err
 		}
 		status, errorType := initStatus(err)
-		stream.Write(time.Now(), "", telemetry.AppendInitReport(nil, failure.Length, phase, status, errorType))
-		if phase == "invoke" || plan.Provisioned {
-			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id}
+		now := time.Now()
+		stream.Write(now, "", lines.InitReport(nil, now, &starting, failure.Length, status, errorType))
+		if plan.Repeated || plan.Provisioned {
+			return nil, &InitFailure{InitError: failure, Stream: stream, EnvironmentID: id, Begun: begun, Fetched: fetched}
 		}
-		phase, plan.ID = "invoke", sandbox.NewID()
+		starting.Phase, plan.ID, plan.Repeated = "invoke", sandbox.NewID(), true
 		plan.InitLimit = time.Duration(v.Timeout) * time.Second
 	}
 }
@@ -591,6 +634,10 @@ type InitFailure struct {
 	*sandbox.InitError
 	Stream        *telemetry.Stream
 	EnvironmentID string
+	// Cause is why the request that is told of it needed a start.
+	Cause thaw.Cause
+	// Begun is as in Instance; Fetched is when the code was on the node.
+	Begun, Fetched time.Time
 }
 
 // Unwrap gives the failure itself.

@@ -98,6 +98,12 @@ type fakePackages struct {
 
 func (p *fakePackages) Retain(string) func() { p.retained.Add(1); return func() { p.retained.Add(-1) } }
 
+func (p *fakePackages) RetainLayers([]string) func() { return p.Retain("") }
+
+func (p *fakePackages) Layers(ctx context.Context, digests []string) (string, error) {
+	return p.Dir(ctx, digests[0])
+}
+
 func (p *fakePackages) Dir(context.Context, string) (string, error) {
 	if err := p.err.Load(); err != nil {
 		return "", *err
@@ -107,14 +113,14 @@ func (p *fakePackages) Dir(context.Context, string) (string, error) {
 
 type fakeLauncher struct{}
 
-func (fakeLauncher) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
+func (fakeLauncher) Launch(context.Context, *thaw.Version, string, string) (*runtimes.Launch, error) {
 	return &runtimes.Launch{Args: []string{"/bin/true"}, Channel: true, Version: "fake:1"}, nil
 }
 
 // noLogs drops every batch.
 type noLogs struct{}
 
-func (noLogs) PublishLog(string, []byte) error { return nil }
+func (noLogs) PublishLog(string, string, []byte) error { return nil }
 func (noLogs) ReadLogs(context.Context, string, time.Time, bool, func(time.Time, []byte) error) error {
 	return nil
 }

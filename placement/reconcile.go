@@ -212,13 +212,13 @@ func (p *Placer) settle(ctx context.Context, s slot) {
 	}
 }
 
-// prepare brings to this node what a version needs: its code, and its template if it can have one.
+// prepare brings to this node what a version needs: its code and layers, and its template if it can have one.
 func (p *Placer) prepare(ctx context.Context, f *thaw.Function, v *thaw.Version) error {
-	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
+	trees, err := p.fetch(ctx, v)
 	if err != nil {
 		return err
 	}
-	_, err = p.cfg.Launcher.Launch(ctx, v, dir)
+	_, err = p.launch(ctx, v, trees)
 	if _, ok := errors.AsType[*thaw.FunctionError](err); ok {
 		return nil // the package lacks what the runtime starts: the invocations say so, as on AWS
 	}

@@ -62,7 +62,9 @@ func (p *Placer) next(ctx context.Context) (start, bool) {
 				p.unreserve(s.fleet)
 				continue
 			}
-			if !p.awaitRoom(ctx, making) {
+			more := p.awaitRoom(ctx, making)
+			p.orders.full.Store(time.Now().UnixMicro())
+			if !more {
 				return start{}, false
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"thaw"
+	"thaw/runtimes"
 	"thaw/sandbox"
 	"thaw/telemetry"
 	"thaw/template"
@@ -154,7 +155,7 @@ func (p *Placer) buildTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ve
 		if known != nil {
 			h.attempts, h.release = known.attempts, known.release
 		} else {
-			h.release = p.cfg.Packages.Retain(v.Code.SHA256)
+			h.release = p.retain(v)
 		}
 	}
 	p.templates[key] = h
@@ -190,20 +191,24 @@ func (p *Placer) buildTemplate(ctx context.Context, f *thaw.Function, v *thaw.Ve
 }
 
 func (p *Placer) makeTemplate(ctx context.Context, f *thaw.Function, v *thaw.Version) (*template.Template, template.Report, error) {
-	dir, err := p.cfg.Packages.Dir(ctx, v.Code.SHA256)
+	trees, err := p.fetch(ctx, v)
 	if err != nil {
 		return nil, template.Report{}, err
 	}
-	launch, err := p.cfg.Launcher.Launch(ctx, v, dir)
+	launch, err := p.launch(ctx, v, trees)
 	if err != nil {
 		return nil, template.Report{Reasons: []string{err.Error()}}, nil
 	}
 	id := sandbox.NewID()
 	stream := p.cfg.Logs.Stream(v.LogGroupName(), streamName(v, id))
-	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: dir}
+	plan := &sandbox.Plan{ID: id, LogStream: stream.Name(), Log: stream, Version: v, Launch: launch, CodeDir: trees.code}
 	settings := template.SettingsOf(f.Tags)
+	p.measure(plan, settings)
 	if launch.TemplateArgs != nil && !settings.Off || template.WantsArchive(plan, settings) { // init runs
-		stream.Write(time.Now(), "", telemetry.AppendInitStart(nil, launch.Version, p.runtimeARN(launch.Version)))
+		now := time.Now()
+		stream.Write(now, "", telemetry.LinesOf(v).InitStart(nil, now, &telemetry.Init{
+			Type: runtimes.InitializationType(v, false), Phase: "init", Runtime: launch.Version, RuntimeARN: p.runtimeARN(launch.Version), ID: id,
+		}))
 	}
 	arn := p.cfg.Sandbox.Account.FunctionARN(v.Function, qualifier(v))
 	built, report, err := template.Build(ctx, p.cfg.Sandbox, plan, arn, settings)

@@ -24,7 +24,7 @@ import (
 // forkingLauncher starts a runtime that can be forked.
 type forkingLauncher struct{}
 
-func (forkingLauncher) Launch(context.Context, *thaw.Version, string) (*runtimes.Launch, error) {
+func (forkingLauncher) Launch(context.Context, *thaw.Version, string, string) (*runtimes.Launch, error) {
 	return &runtimes.Launch{Args: []string{"/bin/true"}, TemplateArgs: []string{"/bin/true"}, Channel: true, Version: "fake:1"}, nil
 }
 

@@ -99,7 +99,9 @@ type apiOutcome struct {
 // are not forked, so that the runtime is in the environment which it will serve from the beginning: restore/next is answered
 // at once, and WaitInit ends with the next that follows the after-restore hooks. One that fails is a *thaw.FunctionError of
 // type Runtime.AfterRestoreError, or of the type in AWS's form that the runtime gave.
-func ServeAPI(l net.Listener, credentials *Credentials) Conn {
+//
+// routes, if there is one, adds what else the listener serves: the APIs of extensions.
+func ServeAPI(l net.Listener, credentials *Credentials, routes func(*http.ServeMux)) Conn {
 	a := &runtimeAPI{
 		serving:  make(chan struct{}),
 		closed:   make(chan struct{}),
@@ -113,6 +115,9 @@ func ServeAPI(l net.Listener, credentials *Credentials) Conn {
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/response", a.serveResponse)
 	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/error", a.serveError)
 	mux.HandleFunc("POST /2018-06-01/runtime/init/error", a.serveStartError(stateInitError, thaw.ErrorRuntimeUnknown))
+	if routes != nil {
+		routes(mux)
+	}
 	served := "/2018-06-01/runtime, without restore, which needs SnapStart"
 	if credentials != nil {
 		mux.HandleFunc("GET "+CredentialsPath, credentials.serve)
@@ -122,7 +127,7 @@ func ServeAPI(l net.Listener, credentials *Credentials) Conn {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		apiError(w, http.StatusNotFound, "UnknownPath",
-			r.Method+" "+r.URL.Path+" is not served here: this platform has "+served+", and neither extensions nor telemetry.")
+			r.Method+" "+r.URL.Path+" is not served here: this platform has "+served+", and for extensions /2020-01-01/extension, /2022-07-01/telemetry and /2020-08-15/logs.")
 	})
 	a.server.Handler = mux
 	a.server.ErrorLog = log.New(io.Discard, "", 0) // what a function sends is not the operator's problem
@@ -190,8 +195,11 @@ func (a *runtimeAPI) outcome(ctx context.Context, inv *apiInvocation) ([]byte, e
 	}
 }
 
+// Gone says that the runtime has ended, while the listener is still needed: calls in progress return io.EOF.
+func (a *runtimeAPI) Gone() { a.close.Do(func() { close(a.closed) }) }
+
 func (a *runtimeAPI) Close() error {
-	a.close.Do(func() { close(a.closed) })
+	a.Gone()
 	err := a.server.Close()
 	<-a.serving
 	return err

@@ -40,7 +40,7 @@ func newAPIFor(t *testing.T, snapStart bool) (Conn, *apiClient) {
 	if snapStart {
 		held = &Credentials{accessKeyID: "ASIA", secretAccessKey: "secret", sessionToken: "session", authorization: "token"}
 	}
-	conn := ServeAPI(l, held)
+	conn := ServeAPI(l, held, nil)
 	t.Cleanup(func() { conn.Close() })
 	return conn, &apiClient{t, "http://" + l.Addr().String()}
 }
@@ -425,7 +425,7 @@ func startVersion(t *testing.T, v *thaw.Version, program string, env ...string) 
 	if v.SnapStarted() {
 		cmd.Env, held = HoldCredentials(cmd.Env)
 	}
-	conn := ServeAPI(l, held)
+	conn := ServeAPI(l, held, nil)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

@@ -43,7 +43,7 @@ func TestCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(l, held)
+	conn := ServeAPI(l, held, nil)
 	defer conn.Close()
 	ask := func(token string) *endpointcreds.Provider {
 		return endpointcreds.New("http://"+l.Addr().String()+CredentialsPath, func(o *endpointcreds.Options) { o.AuthorizationToken = token })

@@ -70,7 +70,7 @@ func TestDotnet(t *testing.T) {
 		}
 	}
 	v := &thaw.Version{Function: "fn", Number: thaw.Latest, Runtime: "dotnet8", Handler: "Orders", MemorySize: 512}
-	l, err := r.Launch(t.Context(), v, code)
+	l, err := r.Launch(t.Context(), v, code, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestDotnet(t *testing.T) {
 
 	r.cfg.Nearest = true
 	v.Runtime = "dotnet10"
-	if l, err := r.Launch(t.Context(), v, code); err != nil || !slices.Contains(l.Env, "DOTNET_ROLL_FORWARD=Major") {
+	if l, err := r.Launch(t.Context(), v, code, ""); err != nil || !slices.Contains(l.Env, "DOTNET_ROLL_FORWARD=Major") {
 		t.Errorf("with the nearest version: %+v, %v", l, err)
 	}
 	for handler, want := range map[string]string{
@@ -96,14 +96,14 @@ func TestDotnet(t *testing.T) {
 		"../Orders": "not the name of an assembly", "--version": "not the name of an assembly",
 	} {
 		v.Handler = handler
-		_, err := r.Launch(t.Context(), v, code)
+		_, err := r.Launch(t.Context(), v, code, "")
 		failure, _ := errors.AsType[*thaw.FunctionError](err)
 		if failure == nil || failure.Type != thaw.ErrorInvalidEntry || !strings.Contains(string(failure.Payload), want) {
 			t.Errorf("%s: %v", handler, err)
 		}
 	}
 	v.Handler = "Orders::Orders.Function::Handle"
-	if _, err := r.Launch(t.Context(), v, code); !errors.Is(err, &thaw.Error{Code: thaw.CodeInvalidParameterValue}) || !strings.Contains(err.Error(), "Publish the function as an executable assembly") {
+	if _, err := r.Launch(t.Context(), v, code, ""); !errors.Is(err, &thaw.Error{Code: thaw.CodeInvalidParameterValue}) || !strings.Contains(err.Error(), "Publish the function as an executable assembly") {
 		t.Errorf("a class library: %v", err)
 	}
 }
@@ -131,7 +131,7 @@ func invokeOnce(t *testing.T, l *Launch, v *thaw.Version, code string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := ServeAPI(listener, nil)
+	conn := ServeAPI(listener, nil, nil)
 	defer conn.Close()
 	args := slices.Clone(l.Args)
 	for i := range args {

@@ -72,7 +72,7 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, provisione
 		"AWS_LAMBDA_FUNCTION_NAME=" + v.Function,
 		"AWS_LAMBDA_FUNCTION_VERSION=" + v.Number,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=" + strconv.Itoa(v.MemorySize),
-		"AWS_LAMBDA_INITIALIZATION_TYPE=" + initializationType(v, provisioned),
+		"AWS_LAMBDA_INITIALIZATION_TYPE=" + InitializationType(v, provisioned),
 		"AWS_LAMBDA_LOG_GROUP_NAME=" + v.LogGroupName(),
 		"AWS_LAMBDA_LOG_STREAM_NAME=" + logStream,
 		"LAMBDA_TASK_ROOT=" + TaskRoot,
@@ -82,6 +82,9 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, provisione
 		"AWS_SECRET_ACCESS_KEY=" + (rand.Text() + rand.Text())[:40],
 		"AWS_SESSION_TOKEN=" + rand.Text() + rand.Text(),
 	})
+	if v.LogsJSON() {
+		set([]string{"AWS_LAMBDA_LOG_FORMAT=" + v.LogFormat, "AWS_LAMBDA_LOG_LEVEL=" + v.LogLevel})
+	}
 	out := make([]string, 0, len(env))
 	for _, key := range slices.Sorted(maps.Keys(env)) {
 		out = append(out, key+"="+env[key])
@@ -89,9 +92,9 @@ func Environ(v *thaw.Version, account thaw.Account, logStream string, provisione
 	return out
 }
 
-// initializationType is what a version's environments learn of how they start. The environment that a template is made of
+// InitializationType is what a version's environments learn of how they start. The environment that a template is made of
 // gets the same as its forks, but for those that are provisioned concurrency.
-func initializationType(v *thaw.Version, provisioned bool) string {
+func InitializationType(v *thaw.Version, provisioned bool) string {
 	if provisioned {
 		return "provisioned-concurrency"
 	}

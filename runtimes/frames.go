@@ -1,6 +1,7 @@
 package runtimes
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -24,11 +25,12 @@ import (
 // From the host: P, become a template; it is answered by P, parked, or X. I, one event; meta is request id, deadline in Unix milliseconds, function ARN, trace id, client
 // context and Cognito identity, joined by NUL bytes; body is the event.
 //
-// From the runtime: R, initialised; meta is when the bootstrap began to load the user's module, in Unix microseconds; X, failed to initialise; S, the response (body); F, a function error; D, a function
+// From the runtime: T, at most once and before R or X, where init is measured; meta is as R's, body what ParseProfile reads. R, initialised; meta is when the bootstrap began to load the user's module, in Unix microseconds; X, failed to initialise; S, the response (body); F, a function error; D, a function
 // error after which the runtime ends. X, F and D carry the error's type as meta and the error object as body.
 const (
 	frameInvoke    = 'I'
 	framePark      = 'P'
+	frameProfile   = 'T'
 	frameReady     = 'R'
 	frameInitError = 'X'
 	frameSuccess   = 'S'
@@ -60,8 +62,11 @@ type frames struct {
 	// cancelled gets one value when the current call's context has ended and the deadline was set because of that.
 	cancelled chan struct{}
 	onCancel  func()
-	// up is what the ready frame told; valid after WaitInit.
-	up time.Time
+	// up and profile are what the runtime told of its init; valid after WaitInit.
+	up      time.Time
+	profile []byte
+	// early is what came with a profile and is not yet read.
+	early []byte
 }
 
 // NewFrames speaks frames on one end of a socketpair, whose other end is the descriptor 3 of a runtime that uses one of
@@ -78,19 +83,28 @@ func NewFrames(conn *net.UnixConn) Conn {
 func (f *frames) WaitInit(ctx context.Context) error {
 	return f.during(ctx, func() error {
 		kind, meta, body, err := f.read()
+		if err == nil && kind == frameProfile {
+			f.tellUp(meta)
+			f.profile = body
+			kind, meta, body, err = f.read()
+		}
 		switch {
 		case err != nil:
 			return err
 		case kind == frameReady:
-			if us, err := strconv.ParseInt(meta, 10, 64); err == nil {
-				f.up = time.UnixMicro(us)
-			}
+			f.tellUp(meta)
 			return nil
 		case kind == frameInitError:
 			return functionError(meta, body)
 		}
 		return fmt.Errorf("%w: frame %q during init", ErrProtocol, kind)
 	})
+}
+
+func (f *frames) tellUp(meta string) {
+	if us, err := strconv.ParseInt(meta, 10, 64); err == nil {
+		f.up = time.UnixMicro(us)
+	}
 }
 
 func (f *frames) Invoke(ctx context.Context, event *Event) (response []byte, err error) {
@@ -144,6 +158,13 @@ func (f *frames) Park(ctx context.Context) error {
 
 // RuntimeUp is when the bootstrap began to load the user's module, as it told; zero if it did not.
 func (f *frames) RuntimeUp() time.Time { return f.up }
+
+// TakeProfile is for Profiler.
+func (f *frames) TakeProfile() []byte {
+	told := f.profile
+	f.profile = nil
+	return told
+}
 
 func (f *frames) Close() error { return f.conn.Close() }
 
@@ -211,7 +232,8 @@ func (f *frames) writeInvoke(event *Event) error {
 func (f *frames) read() (kind byte, meta string, body []byte, err error) {
 	buffer := readBuffers.Get().(*[16 * 1024]byte)
 	defer readBuffers.Put(buffer)
-	have := 0
+	have := copy(buffer[:], f.early)
+	f.early = nil
 	for have < frameHeader {
 		n, err := f.conn.Read(buffer[have:])
 		have += n
@@ -232,6 +254,15 @@ func (f *frames) read() (kind byte, meta string, body []byte, err error) {
 		return 0, "", nil, fmt.Errorf("%w: %d bytes of meta", ErrProtocol, metaLen)
 	}
 	rest := buffer[frameHeader:have]
+	if kind == frameProfile {
+		if bodyLen > maxProfile {
+			return 0, "", nil, fmt.Errorf("%w: %d bytes of a profile", ErrProtocol, bodyLen)
+		}
+		if whole := int(metaLen + bodyLen); len(rest) > whole {
+			f.early = bytes.Clone(rest[whole:]) // the frame that follows it at once
+			rest = rest[:whole]
+		}
+	}
 	if int64(len(rest)) > int64(metaLen)+int64(bodyLen) {
 		return 0, "", nil, fmt.Errorf("%w: bytes after a frame", ErrProtocol)
 	}
@@ -276,7 +307,7 @@ func (f *frames) take(rest *[]byte, n uint32) ([]byte, error) {
 
 func knownFrame(kind byte) bool {
 	switch kind {
-	case frameReady, framePark, frameInitError, frameSuccess, frameError, frameLastError:
+	case frameProfile, frameReady, framePark, frameInitError, frameSuccess, frameError, frameLastError:
 		return true
 	}
 	return false

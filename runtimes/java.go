@@ -38,6 +38,8 @@ func (r *Registry) launchJava(ctx context.Context, v *thaw.Version, in *Interpre
 		Binds:   []Bind{{dir, RuntimeDir}},
 		Channel: true,
 		Version: "java:" + in.Version,
+
+		ProfileArgs: []string{profileOption},
 	}
 	if in.Prefix != "" {
 		l.Binds = append(l.Binds, Bind{in.Prefix, in.Prefix})

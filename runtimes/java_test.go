@@ -123,6 +123,9 @@ func TestJava(t *testing.T) {
 					switch {
 					case key == "handler":
 						v.Handler = value
+					case key == "env":
+						name, text, _ := strings.Cut(value, "=")
+						v.Environment[name] = text
 					case key == "min" && compareVersions(in.Version, value) < 0:
 						t.Skipf("%s is for Java %s", in.Version, value)
 					case key == "min":

@@ -30,9 +30,9 @@ var bootstraps embed.FS
 
 // bootstrapFiles are what /var/runtime holds for each language; the first is the program, and native is not among them.
 var bootstrapFiles = map[string][]string{
-	"python": {"bootstrap.py", "park.py", "snapshot_restore_py.py"},
-	"nodejs": {"bootstrap.js", "park.js"},
-	"ruby":   {"bootstrap.rb", "park.rb"},
+	"python": {"bootstrap.py", "park.py", "profile.py", "snapshot_restore_py.py"},
+	"nodejs": {"bootstrap.js", "park.js", "profile.js"},
+	"ruby":   {"bootstrap.rb", "park.rb", "profile.rb"},
 }
 
 // nativeFile is native/fork.c's object in /var/runtime.
@@ -50,6 +50,8 @@ type Launch struct {
 	Args []string
 	// TemplateArgs is the command of an environment that shall become a template; nil for a runtime that cannot be forked.
 	TemplateArgs []string
+	// ProfileArgs, after Args or TemplateArgs, have the bootstrap measure init; nil where it cannot.
+	ProfileArgs []string
 	// ArchiveArgs is the command of an environment that makes the version's class-data archive, which spares its later
 	// starts the parsing and checking of classes; nil for a runtime without such archives, which are all but Java 13 and
 	// later. It takes events like any other, and every class that is loaded until the host's side of its channel is shut
@@ -68,20 +70,26 @@ type Launch struct {
 	Channel, RuntimeAPI bool
 	// Version is what INIT_START shows: "python:3.11.2", "provided:al2023".
 	Version string
+	// Extensions are the names of the files in /opt/extensions, sorted, which Launcher starts before Args; extensions.BindOpt
+	// fills both in.
+	Extensions []string
+	// Launcher is the program on the host that starts the extensions; set where there are some.
+	Launcher string
 }
 
-// Launch says how to start the version's runtime, whose unpacked code is in codeDir. A runtime that this host cannot
+// Launch says how to start the version's runtime, whose unpacked code is in codeDir and whose layers are in optDir, empty where
+// it has none. A runtime that this host cannot
 // run is the *thaw.Error of Check; code without the executable that the runtime needs is a *thaw.FunctionError of type
 // Runtime.InvalidEntrypoint, whose Payload is the message alone, and the Launch then has the Version only. The first
 // Launch of an interpreter prepares its bootstrap, which takes tens of milliseconds, and which the end of ctx ends; the
 // later ones cost a few stats.
-func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) (*Launch, error) {
+func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir, optDir string) (*Launch, error) {
 	id, err := r.resolve(v.Runtime)
 	if err != nil {
 		return nil, err
 	}
 	if id.language == "provided" || id.language == "go" {
-		return launchBinary(v, id, codeDir)
+		return launchBinary(v, id, codeDir, optDir)
 	}
 	interpreter, err := r.choose(id)
 	if err != nil {
@@ -102,6 +110,8 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir string) 
 		Binds:   []Bind{{runtimeDir, RuntimeDir}},
 		Channel: true,
 		Version: id.language + ":" + interpreter.Version,
+
+		ProfileArgs: []string{profileOption},
 	}
 	if interpreter.Prefix != "" {
 		l.Binds = append(l.Binds, Bind{interpreter.Prefix, interpreter.Prefix})
@@ -138,24 +148,31 @@ func templateCommandLine(language string, memoryMB int) []string {
 	return args
 }
 
-// launchBinary is for runtimes whose program comes with the code.
-func launchBinary(v *thaw.Version, id identifier, codeDir string) (*Launch, error) {
+// optRoot is where an environment has its layers.
+const optRoot = "/opt"
+
+// launchBinary is for runtimes whose program comes with the code, or in a layer.
+func launchBinary(v *thaw.Version, id identifier, codeDir, optDir string) (*Launch, error) {
 	name := "bootstrap"
 	if id.language == "go" {
 		name = v.Handler
 	}
-	target := filepath.Join(TaskRoot, name)
+	target, dir := filepath.Join(TaskRoot, name), codeDir
 	version := id.language + ":" + id.version
 	failed := &Launch{Version: version}
 	if !filepath.IsLocal(name) {
 		return failed, invalidEntrypoint("The handler %q is not a path within the code.", name)
 	}
-	info, err := os.Stat(filepath.Join(codeDir, name))
+	info, err := os.Stat(filepath.Join(dir, name))
+	if err != nil && id.language == "provided" && optDir != "" {
+		target, dir = filepath.Join(optRoot, name), optDir
+		info, err = os.Stat(filepath.Join(dir, name))
+	}
 	switch {
 	case err != nil && id.language == "go":
 		return failed, invalidEntrypoint("fork/exec %s: no such file or directory", target)
 	case err != nil:
-		return failed, invalidEntrypoint("Couldn't find valid bootstrap(s): [%s /opt/bootstrap]", target)
+		return failed, invalidEntrypoint("Couldn't find valid bootstrap(s): [%s %s]", filepath.Join(TaskRoot, name), filepath.Join(optRoot, name))
 	case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
 		return failed, invalidEntrypoint("fork/exec %s: permission denied", target)
 	}

@@ -21,7 +21,7 @@ func TestLaunchInterpreter(t *testing.T) {
 		if _, known := parseIdentifier(name); !known {
 			continue
 		}
-		l, err := r.Launch(t.Context(), &thaw.Version{Runtime: name, MemorySize: 1000, Handler: "a.b"}, t.TempDir())
+		l, err := r.Launch(t.Context(), &thaw.Version{Runtime: name, MemorySize: 1000, Handler: "a.b"}, t.TempDir(), "")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -49,7 +49,7 @@ func TestLaunchInterpreter(t *testing.T) {
 		if info, err := os.Stat(l.Binds[0].Source + inside); !ok || err != nil || info.Mode()&0o004 == 0 {
 			t.Errorf("%s: %s is not there for everybody: %v", name, program, err)
 		}
-		if again, err := r.Launch(t.Context(), &thaw.Version{Runtime: name, MemorySize: 1000}, t.TempDir()); err != nil || again.Binds[0] != l.Binds[0] {
+		if again, err := r.Launch(t.Context(), &thaw.Version{Runtime: name, MemorySize: 1000}, t.TempDir(), ""); err != nil || again.Binds[0] != l.Binds[0] {
 			t.Errorf("%s: %+v, %v", name, again, err)
 		}
 	}
@@ -76,7 +76,7 @@ func TestLaunchBinary(t *testing.T) {
 		{"go1.x", "../../../bin/sh", dir, "", "not a path within the code"},
 		{"provided.al2023", "x", t.TempDir(), "", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"},
 	} {
-		l, err := new(Registry).Launch(t.Context(), &thaw.Version{Runtime: test.runtime, Handler: test.handler}, test.dir)
+		l, err := new(Registry).Launch(t.Context(), &thaw.Version{Runtime: test.runtime, Handler: test.handler}, test.dir, "")
 		if test.failure == "" {
 			if err != nil || l.Args[0] != test.want || !l.RuntimeAPI || l.Channel {
 				t.Errorf("%+v: %+v, %v", test, l, err)

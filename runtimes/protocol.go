@@ -34,6 +34,14 @@ type Conn interface {
 	Close() error
 }
 
+// Profiler is a Conn whose runtime may have measured its init (Launch.ProfileArgs).
+type Profiler interface {
+	Conn
+	// TakeProfile gives what the runtime told of its init, for ParseProfile, once: nil if it told nothing. It comes after
+	// WaitInit, whatever that gave.
+	TakeProfile() []byte
+}
+
 // Parker is a Conn whose runtime can become a template that environments are forked from. What NewFrames gives is one.
 type Parker interface {
 	Conn

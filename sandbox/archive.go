@@ -20,6 +20,7 @@ var ErrArchiveSize = errors.New("sandbox: the class-data archive is too large")
 func (c *Config) BootArchive(ctx context.Context, plan *Plan) (*Environment, error) {
 	spec := c.spec(plan)
 	spec.Args = plan.Launch.ArchiveArgs
+	spec.RuntimeAPI = false
 	spec.MemoryMB = max(spec.MemoryMB, archiveMemory)
 	return c.boot(ctx, plan, spec)
 }

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"thaw"
 	"thaw/runtimes"
+	"thaw/runtimes/extensions"
 )
 
 // InitTimeout is how long init may take before it is cut off and tried again within an invocation (AWS: 10 s).
@@ -40,6 +42,9 @@ type Config struct {
 	Driver  Driver
 	Network Network
 	Account thaw.Account
+
+	mu    sync.Mutex
+	alone map[string]bool // versions whose environments do not share a network
 }
 
 // Plan is one environment to be made.
@@ -52,8 +57,15 @@ type Plan struct {
 	CodeDir   string // unpacked package, bound at /var/task
 	// Provisioned: it will be one of the version's provisioned concurrency, and is told so.
 	Provisioned bool
+	// Profiled, if set, has init measured, and hears of it as soon as init has ended, however it did: the profile without modules
+	// and connections, which told has in the form of runtimes.ParseProfile. It must not block.
+	Profiled func(profile thaw.InitProfile, told []byte)
 	// InitLimit bounds init; InitTimeout, or the function's own timeout when init is repeated within an invocation.
 	InitLimit time.Duration
+	// Repeated: init has failed once and is repeated within an invocation. RuntimeARN is what INIT_START shows. Extensions
+	// are told both.
+	Repeated   bool
+	RuntimeARN string
 }
 
 // NewID makes an environment id: 32 hex digits.
@@ -85,6 +97,8 @@ type Environment struct {
 	Served int
 	// Forked says that it was made from a template.
 	Forked bool
+	// ProfileID names the environment or template in which its init was measured, empty if it was not.
+	ProfileID string
 	// InitDuration is how long runtime and user module took; of a forked one, the whole start.
 	InitDuration time.Duration
 	// Timing holds the instants of the start.
@@ -100,12 +114,17 @@ type Environment struct {
 	settled chan struct{} // one token when a Freeze that a Claim waits for has ended
 	dead    atomic.Bool
 	timeout atomic.Bool // dead because of its deadline
+	broken  atomic.Bool // dead because of a failure
+
+	extensions *extensions.Host // nil: it has none
+	answered   time.Time        // when the runtime answered last, where there are extensions
 }
 
 // StartTiming says when each step of a start ended.
 type StartTiming struct {
 	Begin     time.Time
 	Sandboxed time.Time // the process runs
+	Extended  time.Time // the external extensions have registered; zero where there are none
 	Runtime   time.Time // the bootstrap runs; equal to Sandboxed where the runtime does not tell
 	Ready     time.Time // init is over
 }
@@ -124,6 +143,8 @@ type InitError struct {
 	*thaw.FunctionError
 	Length   time.Duration
 	TimedOut bool
+	// ProfileID names the environment if its init was measured as far as it went.
+	ProfileID string
 }
 
 // Unwrap gives the failure that the caller sees.
@@ -139,7 +160,7 @@ func (c *Config) Boot(ctx context.Context, plan *Plan) (*Environment, error) {
 func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment, error) {
 	e := newEnvironment(plan)
 	var held *runtimes.Credentials
-	if spec.RuntimeAPI && plan.Version.SnapStarted() {
+	if plan.Launch.RuntimeAPI && plan.Version.SnapStarted() {
 		spec.Env, held = runtimes.HoldCredentials(spec.Env)
 		spec.CredentialsPath = runtimes.CredentialsPath
 	}
@@ -154,18 +175,9 @@ func (c *Config) boot(ctx context.Context, plan *Plan, spec *Spec) (*Environment
 	}
 	e.process = process
 	e.Timing.Sandboxed = time.Now()
-	e.output = newOutput(process.Output(), plan.Log)
-	if plan.Launch.Channel {
-		e.conn = runtimes.NewFrames(process.Channel())
-	} else {
-		e.conn = runtimes.ServeAPI(process.Listener(), held)
-		// Over HTTP the runtime's end cannot be seen; on the socketpair it can.
-		go func() {
-			<-process.Done()
-			e.conn.Close() //nolint:errcheck // its calls end with io.EOF
-		}()
-	}
-	return e.ready(ctx, plan)
+	e.output = newOutput(process.Output(), plan.Log, plan.Version)
+	e.connect(ctx, c, plan, held)
+	return e.ready(ctx, c, plan)
 }
 
 func newEnvironment(plan *Plan) *Environment {
@@ -175,18 +187,41 @@ func newEnvironment(plan *Plan) *Environment {
 }
 
 // ready waits for the end of a new environment's init and closes what did not get there.
-func (e *Environment) ready(ctx context.Context, plan *Plan) (*Environment, error) {
-	if err := e.waitInit(ctx, plan.InitLimit); err != nil {
+func (e *Environment) ready(ctx context.Context, c *Config, plan *Plan) (*Environment, error) {
+	err := e.waitInit(ctx, plan.InitLimit)
+	e.initialized(c, err)
+	e.tellProfile(plan)
+	if err != nil {
+		if failure, ok := errors.AsType[*InitError](err); ok {
+			failure.ProfileID = e.ProfileID
+		}
 		e.output.drain("")
 		e.Close()
 		return nil, err
 	}
-	if err := e.process.LimitCPU(); err != nil {
+	if err = e.process.LimitCPU(); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("sandbox: limit CPU of %s: %w", plan.ID, err)
 	}
 	e.output.drain("")
 	return e, nil
+}
+
+// tellProfile passes on what the runtime told of its init. A fork's is its template's.
+func (e *Environment) tellProfile(plan *Plan) {
+	profiler, ok := e.conn.(runtimes.Profiler)
+	if !ok || plan.Profiled == nil {
+		return
+	}
+	told := profiler.TakeProfile()
+	if e.Forked || len(told) == 0 {
+		return
+	}
+	e.ProfileID = e.ID
+	plan.Profiled(thaw.InitProfile{
+		ID: e.ID, Function: e.Version.Function, Version: e.Version.Number, Generation: e.Version.Generation,
+		Runtime: plan.Launch.Version, At: e.Timing.Runtime, Length: e.Timing.Ready.Sub(e.Timing.Runtime),
+	}, told)
 }
 
 // cause is the kernel's own word for an error.
@@ -205,9 +240,9 @@ func (c *Config) spec(plan *Plan) *Spec {
 		mounts = append(mounts, Mount(b))
 	}
 	v := plan.Version
-	return &Spec{
+	spec := &Spec{
 		ID:         plan.ID,
-		NetworkKey: fmt.Sprintf("%s:%s:%d", v.Function, v.Number, v.Generation),
+		NetworkKey: c.networkKey(plan),
 		Mounts:     mounts,
 		Args:       launch.Args,
 		Env:        runtimes.Environ(v, c.Account, plan.LogStream, plan.Provisioned, launch.Env...),
@@ -215,7 +250,17 @@ func (c *Config) spec(plan *Plan) *Spec {
 		MemoryMB:   v.MemorySize,
 		TmpMB:      v.TmpSize,
 		Channel:    launch.Channel,
-		RuntimeAPI: launch.RuntimeAPI,
+		RuntimeAPI: true, // for the extensions, if not for the runtime
+	}
+	plan.measure(spec)
+	plan.extend(spec)
+	return spec
+}
+
+// measure has the command of a spec measure init, if that is wanted.
+func (p *Plan) measure(spec *Spec) {
+	if p.Profiled != nil {
+		spec.Args = append(spec.Args[:len(spec.Args):len(spec.Args)], p.Launch.ProfileArgs...)
 	}
 }
 
@@ -225,9 +270,12 @@ type starter interface{ RuntimeUp() time.Time }
 func (e *Environment) waitInit(ctx context.Context, limit time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := e.conn.WaitInit(limited)
+	err := e.initialize(limited)
 	e.Timing.Ready = time.Now()
 	e.Timing.Runtime = e.Timing.Sandboxed
+	if !e.Timing.Extended.IsZero() {
+		e.Timing.Runtime = e.Timing.Extended
+	}
 	if s, ok := e.conn.(starter); ok {
 		if up := s.RuntimeUp(); up.After(e.Timing.Sandboxed) && up.Before(e.Timing.Ready) {
 			e.Timing.Runtime = up
@@ -254,15 +302,18 @@ func (e *Environment) waitInit(ctx context.Context, limit time.Duration) error {
 func (e *Environment) awaitExit() *thaw.FunctionError {
 	timer := time.NewTimer(exitWait)
 	defer timer.Stop()
+	exit := ExitStatus{}
 	select {
 	case <-e.process.Done():
+		exit = e.process.Exit()
+	case <-e.runtimeEnded():
+		exit = e.runtimeStatus()
 	case <-timer.C:
 		// The channel is broken although the process lives: it closed or garbled it.
 		e.process.Kill()
 		<-e.process.Done()
 		return &thaw.FunctionError{Type: thaw.ErrorExit, Payload: []byte("Runtime exited without providing a reason")}
 	}
-	exit := e.process.Exit()
 	failure := &thaw.FunctionError{Type: thaw.ErrorExit}
 	if e.process.OOMKilled() {
 		failure.Type = thaw.ErrorOutOfMemory
@@ -328,7 +379,7 @@ func (e *Environment) Release() { e.state.Store(stateIdle) }
 
 // Usable reports whether the environment can serve: its runtime runs and no invocation has broken it.
 func (e *Environment) Usable() bool {
-	if e.dead.Load() {
+	if e.dead.Load() || e.extensions != nil && e.extensions.Failure() != nil {
 		return false
 	}
 	select {
@@ -378,7 +429,10 @@ func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadlin
 		return response, err
 	}
 	e.dead.Store(true)
+	failure, extended := errors.AsType[*extensionFailure](err)
 	switch {
+	case extended:
+		err = &Broken{FunctionError: failure.failure}
 	case ctx.Err() != nil:
 		err = ctx.Err()
 		e.process.Kill()
@@ -387,18 +441,24 @@ func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadlin
 	case errors.Is(err, context.DeadlineExceeded):
 		e.timeout.Store(true)
 		err = &Broken{FunctionError: &thaw.FunctionError{Type: thaw.ErrorTimedOut}, TimedOut: true}
-		e.process.Kill()
+		if e.extensions == nil { // they have a time to end, which begins with Close
+			e.process.Kill()
+		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = &Broken{FunctionError: e.awaitExit()}
 	default:
 		e.process.Kill()
 		err = &Broken{FunctionError: e.awaitExit()}
 	}
+	e.broken.Store(!e.timeout.Load())
 	e.output.drain(event.RequestID)
 	return nil, err
 }
 
 func (e *Environment) pass(ctx context.Context, event *runtimes.Event, deadline time.Time) ([]byte, error) {
+	if e.extensions != nil {
+		return e.passExtended(ctx, event, deadline)
+	}
 	if e.process.Channel() != nil && ctx.Done() == nil {
 		return e.conn.Invoke(deadlineContext{ctx, deadline}, event)
 	}
@@ -427,12 +487,17 @@ type Broken struct {
 // Unwrap gives the failure that the caller sees.
 func (b *Broken) Unwrap() error { return b.FunctionError }
 
-// Close ends the environment and gives everything back. Idempotent.
+// Close ends the environment and gives everything back. Where there are extensions, they are told and have up to 2 s.
+// Idempotent.
 func (e *Environment) Close() error {
 	e.dead.Store(true)
+	e.shutDown()
 	e.process.Kill()
 	if e.conn != nil {
 		e.conn.Close() //nolint:errcheck // the process behind it is being killed
+	}
+	if e.extensions != nil {
+		e.extensions.Close()
 	}
 	e.output.close()
 	return e.process.Close()

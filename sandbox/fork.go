@@ -18,6 +18,7 @@ const RestoreTimeout = 10 * time.Second
 func (c *Config) BootTemplate(ctx context.Context, plan *Plan) (*Environment, error) {
 	spec := c.spec(plan)
 	spec.Template, spec.Args = true, plan.Launch.TemplateArgs
+	plan.measure(spec)
 	return c.boot(ctx, plan, spec)
 }
 
@@ -29,6 +30,9 @@ func (e *Environment) Park(ctx context.Context) (hazards []string, err error) {
 	parker, canPark := e.conn.(runtimes.Parker)
 	if !isTemplate || !canPark {
 		return nil, fmt.Errorf("sandbox: %s is no template", e.ID)
+	}
+	if hazards := e.extensionHazards(); hazards != nil {
+		return hazards, nil
 	}
 	err = parker.Park(ctx)
 	e.output.drain("")
@@ -61,12 +65,12 @@ func (e *Environment) Fork(ctx context.Context, c *Config, plan *Plan) (*Environ
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: fork %s: %w", plan.ID, err)
 	}
-	child.Forked = true
+	child.Forked, child.ProfileID = true, e.ProfileID
 	child.process = process
 	child.Timing.Sandboxed = time.Now()
-	child.output = newOutput(process.Output(), plan.Log)
+	child.output = newOutput(process.Output(), plan.Log, plan.Version)
 	child.conn = runtimes.NewFrames(process.Channel())
-	if child, err = child.ready(ctx, plan); err != nil {
+	if child, err = child.ready(ctx, c, plan); err != nil {
 		return nil, err
 	}
 	child.InitDuration = child.Timing.Ready.Sub(child.Timing.Begin)

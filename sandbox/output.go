@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"thaw"
 	"thaw/runtimes"
 )
 
@@ -38,14 +39,16 @@ type output struct {
 	done chan struct{}
 
 	mu        sync.Mutex
+	tap       func(at time.Time, message []byte) // nil: only the log hears of messages
 	parser    *runtimes.Output
 	requestID string
 	line      []byte
+	least     level // what the log takes; messages below it are for the tap alone
 }
 
-func newOutput(file *os.File, log Log) *output {
+func newOutput(file *os.File, log Log, v *thaw.Version) *output {
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // ends with close, not with a caller
-	o := &output{log: log, file: file, stop: cancel, done: make(chan struct{})}
+	o := &output{log: log, file: file, stop: cancel, done: make(chan struct{}), least: leastLevel(v)}
 	o.parser = runtimes.NewOutput(o.write)
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -102,10 +105,22 @@ func (o *output) write(message []byte, at time.Time) {
 		at = now
 	}
 	o.line = append(append(o.line[:0], message...), '\n')
-	o.log.Write(at, o.requestID, o.line)
+	if o.least == levelNone || levelOf(message) >= o.least {
+		o.log.Write(at, o.requestID, o.line)
+	}
+	if o.tap != nil {
+		o.tap(at, o.line)
+	}
 	if cap(o.line) > keptLine {
 		o.line = nil
 	}
+}
+
+// listen has fn hear of each message as well; nil ends that. fn must not block.
+func (o *output) listen(fn func(at time.Time, message []byte)) {
+	o.mu.Lock()
+	o.tap = fn
+	o.mu.Unlock()
 }
 
 // begin says which invocation the following output belongs to.

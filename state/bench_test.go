@@ -111,7 +111,7 @@ func BenchmarkPublishLog(b *testing.B) {
 	line := []byte(strings.Repeat("x", 200))
 	busy := 0
 	for b.Loop() {
-		if s.PublishLog("/aws/lambda/f", line) != nil {
+		if s.PublishLog("/aws/lambda/f", "", line) != nil {
 			busy++
 		}
 	}

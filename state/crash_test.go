@@ -99,7 +99,7 @@ func writeUntilKilled(dir string) error {
 	})
 	go func() {
 		for n := 0; ; n++ {
-			if err := s.PublishLog("/aws/lambda/crash", []byte(fillFor(n))); err != nil && !errors.Is(err, ErrBusy) {
+			if err := s.PublishLog("/aws/lambda/crash", "", []byte(fillFor(n))); err != nil && !errors.Is(err, ErrBusy) {
 				failed <- err
 				return
 			}

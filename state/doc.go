@@ -10,6 +10,8 @@
 //	KV  thaw-records     one JSON document per record, key KIND.KEY; also the commit marks of packages
 //	    thaw-code        chunks of packages, subject thaw.code.DIGEST.N
 //	    thaw-logs        log events, subject thaw.log.GROUP, oldest dropped first
+//	    thaw-invocations batches of invocation records, subject thaw.invocation.SHELF, oldest dropped first
+//	    thaw-profiles    profiles of inits, subject thaw.profile.FUNCTION.VERSION, the newest of each
 //
 // Writes go to the stream first and, once acknowledged, into the catalog in memory. The feed of the functions bucket
 // brings the same write again, and those of other nodes; for each name the newest revision wins, so that the two ways

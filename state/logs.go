@@ -2,8 +2,8 @@ package state
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// MaxLogEvent is the largest log event, bytes. AWS's own bound on one event is the same.
-const MaxLogEvent = 1 << 20
+// MaxLogEvent is the largest batch of log events, bytes: the largest one that PutLogEvents may bring, with what is kept of it.
+const MaxLogEvent = 1<<20 + 64<<10
 
 // Bounds of what waits to be stored.
 const (
@@ -29,18 +29,56 @@ const ackTimeout = 10 * time.Second
 // syncPatience is how long a reader waits for what was published before it.
 const syncPatience = 2 * time.Second
 
-// PublishLog hands one event of a log group over to be stored and returns at once; data must not be changed afterwards.
-// It fails with ErrBusy when too many events wait already. An event that is lost later (no room, an engine that failed,
-// a kill) is counted by LogsDropped at most: logs are not acknowledged.
-func (s *Store) PublishLog(group string, data []byte) error {
+// PublishLog hands one batch of a log group over to be stored and returns at once; data must not be changed afterwards.
+// meta is a text without line breaks that describes it to those who read descriptions only. It fails with ErrBusy when too
+// many batches wait already. A batch that is lost later (no room, an engine that failed, a kill) is counted by LogsDropped
+// at most: logs are not acknowledged.
+func (s *Store) PublishLog(group, meta string, data []byte) error {
+	token, err := logToken(group, data)
+	if err != nil {
+		return err
+	}
+	return s.sender.enqueue(logEvent{subject: logSubject + token, meta: meta, data: data})
+}
+
+// AppendLog stores a batch as PublishLog does, behind those that were published before, and returns when it is stored. It
+// fails with ErrBusy or ErrFull too.
+func (s *Store) AppendLog(ctx context.Context, group, meta string, data []byte) (sequence uint64, err error) {
+	token, err := logToken(group, data)
+	if err != nil {
+		return 0, err
+	}
+	stored := make(chan appended, 1)
+	if err := s.sender.enqueue(logEvent{subject: logSubject + token, meta: meta, data: data, stored: stored}); err != nil {
+		return 0, err
+	}
+	var a appended
+	select {
+	case a = <-stored:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-s.sender.done:
+		return 0, ErrClosed
+	}
+	if a.err != nil {
+		return 0, s.storeError("write logs of "+group, a.err)
+	}
+	return a.sequence, nil
+}
+
+// ObserveLogs has fn called after each batch that this Store has stored, in the order of their sequences and without
+// their data, on the goroutine that stores: fn must not wait. There is one observer; nil ends it.
+func (s *Store) ObserveLogs(fn func(LogRecord)) { s.sender.observer.Store(&fn) }
+
+func logToken(group string, data []byte) (string, error) {
 	token, err := escapeName(group)
 	if err != nil {
-		return fmt.Errorf("log group: %w", err)
+		return "", fmt.Errorf("log group: %w", err)
 	}
 	if len(data) > MaxLogEvent {
-		return fmt.Errorf("log event of %d bytes: one has at most %d", len(data), MaxLogEvent)
+		return "", fmt.Errorf("batch of log events of %d bytes: one has at most %d", len(data), MaxLogEvent)
 	}
-	return s.sender.enqueue(logSubject+token, data)
+	return token, nil
 }
 
 // LogsDropped counts the events that PublishLog accepted and that could not be stored.
@@ -57,6 +95,8 @@ type sender struct {
 	dropped atomic.Uint64
 	done    chan struct{} // closed when run has returned
 
+	observer atomic.Pointer[func(LogRecord)]
+
 	mu     sync.Mutex
 	closed bool // queue is closed
 }
@@ -64,15 +104,22 @@ type sender struct {
 // logEvent is an event to be stored, or, with reached, a mark among them.
 type logEvent struct {
 	subject string
+	meta    string
 	data    []byte
+	stored  chan<- appended // nil: nobody waits for it; else with room for one
 	reached chan struct{}
+}
+
+// appended says what became of an event.
+type appended struct {
+	sequence uint64
+	err      error
 }
 
 // sent is an event that waits for its acknowledgement, or a mark that waits for the events before it.
 type sent struct {
-	ack     jetstream.PubAckFuture
-	size    int
-	reached chan struct{}
+	ack jetstream.PubAckFuture
+	logEvent
 }
 
 func newSender(srv *server.Server, cfg Config, room *room) (*sender, error) {
@@ -88,21 +135,22 @@ func newSender(srv *server.Server, cfg Config, room *room) (*sender, error) {
 	return &sender{nc: nc, js: js, room: room, queue: make(chan logEvent, maxLogsWaiting), done: make(chan struct{})}, nil
 }
 
-func (s *sender) enqueue(subject string, data []byte) error {
+func (s *sender) enqueue(event logEvent) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return ErrClosed
 	}
-	if s.bytes.Add(int64(len(data))) > maxLogBytesWaiting {
-		s.bytes.Add(-int64(len(data)))
+	size := int64(len(event.data))
+	if s.bytes.Add(size) > maxLogBytesWaiting {
+		s.bytes.Add(-size)
 		return ErrBusy
 	}
 	select {
-	case s.queue <- logEvent{subject: subject, data: data}:
+	case s.queue <- event:
 		return nil
 	default:
-		s.bytes.Add(-int64(len(data)))
+		s.bytes.Add(-size)
 		return ErrBusy
 	}
 }
@@ -161,18 +209,17 @@ func (s *sender) run(ctx context.Context) {
 			case !open:
 				queue = nil
 			case event.reached != nil:
-				window = append(window, sent{reached: event.reached})
+				window = append(window, sent{logEvent: event})
 			default:
 				if ack := s.send(event); ack != nil {
-					window = append(window, sent{ack: ack, size: len(event.data)})
+					window = append(window, sent{ack, event})
 				}
 			}
-		case <-ok:
-			s.settle(window[0].size)
+		case ack := <-ok:
+			s.settle(&window[0], ack.Sequence, nil)
 			window = window[1:]
-		case <-failed: //nolint:errcheck // the count of what was dropped is what is told of it
-			s.dropped.Add(1)
-			s.settle(window[0].size)
+		case err := <-failed:
+			s.settle(&window[0], 0, err)
 			window = window[1:]
 		}
 	}
@@ -183,19 +230,37 @@ func (s *sender) send(event logEvent) jetstream.PubAckFuture {
 	err := s.room.take(len(event.data))
 	if err == nil {
 		var ack jetstream.PubAckFuture
-		if ack, err = s.js.PublishAsync(event.subject, event.data); err == nil {
+		if ack, err = s.js.PublishMsgAsync(logMessage(event.subject, event.meta, event.data)); err == nil {
 			return ack
 		}
 		s.room.give(len(event.data))
 	}
-	s.dropped.Add(1)
 	s.bytes.Add(-int64(len(event.data)))
+	s.tell(&event, 0, err)
 	return nil
 }
 
-func (s *sender) settle(size int) {
-	s.room.give(size)
-	s.bytes.Add(-int64(size))
+// settle ends what send began.
+func (s *sender) settle(of *sent, sequence uint64, err error) {
+	s.room.give(len(of.data))
+	s.bytes.Add(-int64(len(of.data)))
+	s.tell(&of.logEvent, sequence, err)
+}
+
+// tell says what became of an event: to whom waits for it and to the observer, or, where it was lost, in the count.
+func (s *sender) tell(event *logEvent, sequence uint64, err error) {
+	if event.stored != nil {
+		event.stored <- appended{sequence, err}
+	} else if err != nil {
+		s.dropped.Add(1)
+	}
+	observer := s.observer.Load()
+	if err != nil || observer == nil || *observer == nil {
+		return
+	}
+	if group, err := unescapeName(strings.TrimPrefix(event.subject, logSubject)); err == nil {
+		(*observer)(LogRecord{Group: group, Sequence: sequence, At: time.Now(), Meta: event.meta, Size: len(event.data)})
+	}
 }
 
 // drain accepts no more events and waits, for a bounded time, until those that wait are stored.
@@ -208,71 +273,4 @@ func (s *sender) drain(wait time.Duration) {
 	case <-s.done:
 	case <-time.After(wait):
 	}
-}
-
-// ReadLogs passes the events of a log group that were stored at or after since to fn, oldest first, each with the time
-// at which it was stored; events published before the call are among them, unless a flood is being stored. A zero since means all. Without follow it ends after the newest event there is; with follow it
-// goes on with those to come until ctx ends, and returns ctx's error. An error of fn ends it and is returned as it is.
-func (s *Store) ReadLogs(ctx context.Context, group string, since time.Time, follow bool, fn func(at time.Time, data []byte) error) error {
-	token, err := escapeName(group)
-	if err != nil {
-		return fmt.Errorf("log group: %w", err)
-	}
-	waiting, cancel := context.WithTimeout(ctx, syncPatience)
-	err = s.sender.sync(waiting)
-	cancel()
-	if errors.Is(err, ErrClosed) {
-		return err
-	}
-	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{logSubject + token}}
-	if !since.IsZero() {
-		cfg.DeliverPolicy = jetstream.DeliverByStartTimePolicy
-		cfg.OptStartTime = &since
-	}
-	consumer, err := s.logs.OrderedConsumer(ctx, cfg)
-	if err != nil {
-		return s.storeError("read logs of "+group, err)
-	}
-	if !follow && consumer.CachedInfo().NumPending == 0 {
-		return nil
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(256))
-	if err != nil {
-		return s.storeError("read logs of "+group, err)
-	}
-	defer messages.Stop()
-	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
-			return ErrClosed
-		}
-		if err != nil {
-			return s.storeError("read logs of "+group, err)
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("read logs of %s: %w", group, err)
-		}
-		if err := fn(meta.Timestamp, msg.Data()); err != nil {
-			return err
-		}
-		if !follow && meta.NumPending == 0 {
-			return nil
-		}
-	}
-}
-
-// PurgeLogs deletes the stored events of a log group. Events that still wait to be stored come after it.
-func (s *Store) PurgeLogs(ctx context.Context, group string) error {
-	token, err := escapeName(group)
-	if err != nil {
-		return fmt.Errorf("log group: %w", err)
-	}
-	if err := s.logs.Purge(ctx, jetstream.WithPurgeSubject(logSubject+token)); err != nil {
-		return s.storeError("purge logs of "+group, err)
-	}
-	return nil
 }

@@ -35,7 +35,7 @@ func readLogs(t *testing.T, s *Store, group string, since time.Time, want ...str
 func publish(t *testing.T, s *Store, group string, events ...string) {
 	t.Helper()
 	for _, e := range events {
-		if err := s.PublishLog(group, []byte(e)); err != nil {
+		if err := s.PublishLog(group, "", []byte(e)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,7 +51,7 @@ func TestLogsReadBack(t *testing.T) {
 	readLogs(t, s, "/aws/lambda/f", times[1], "2\nstill 2", "3")
 	readLogs(t, s, "/aws/lambda/f", times[2].Add(time.Hour))
 	readLogs(t, s, "/aws/lambda/f.g", time.Time{}, "other")
-	if err := s.PurgeLogs(t.Context(), "/aws/lambda/f"); err != nil {
+	if err := s.PurgeLogs(t.Context(), "/aws/lambda/f", 0); err != nil {
 		t.Fatal(err)
 	}
 	readLogs(t, s, "/aws/lambda/f", time.Time{})
@@ -59,7 +59,7 @@ func TestLogsReadBack(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PublishLog("/aws/lambda/f", nil); !errors.Is(err, ErrClosed) {
+	if err := s.PublishLog("/aws/lambda/f", "", nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("publish after close: %v", err)
 	}
 	s = open(t, Config{Dir: dir})
@@ -81,7 +81,7 @@ func TestLogsFollow(t *testing.T) {
 		if n++; n == 100 {
 			return done
 		}
-		return s.PublishLog("/aws/lambda/f", fmt.Appendf(nil, "line %d", n))
+		return s.PublishLog("/aws/lambda/f", "", fmt.Appendf(nil, "line %d", n))
 	})
 	if err != done {
 		t.Fatal(err)
@@ -104,10 +104,10 @@ func TestLogsAreBounded(t *testing.T) {
 	publish(t, s, "b", "1")
 	readLogs(t, s, "a", time.Time{}, "3", "4", "5")
 	readLogs(t, s, "b", time.Time{}, "1")
-	if err := s.PublishLog("a", make([]byte, MaxLogEvent+1)); err == nil {
+	if err := s.PublishLog("a", "", make([]byte, MaxLogEvent+1)); err == nil {
 		t.Error("an event over the bound is taken")
 	}
-	if err := s.PublishLog("", nil); err == nil {
+	if err := s.PublishLog("", "", nil); err == nil {
 		t.Error("a group without a name is taken")
 	}
 }
@@ -117,7 +117,7 @@ func TestLogFloodIsRefusedNotQueued(t *testing.T) {
 	event := bytes.Repeat([]byte("x"), MaxLogEvent)
 	refused := 0
 	for range 200 {
-		if err := s.PublishLog("flood", event); errors.Is(err, ErrBusy) {
+		if err := s.PublishLog("flood", "", event); errors.Is(err, ErrBusy) {
 			refused++
 		} else if err != nil {
 			t.Fatal(err)
@@ -145,7 +145,7 @@ func TestLogFloodIsRefusedNotQueued(t *testing.T) {
 func TestReadLogsSeesWhatWasPublishedBefore(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()})
 	for i := range 200 {
-		if err := s.PublishLog("/aws/lambda/f", []byte("event")); err != nil {
+		if err := s.PublishLog("/aws/lambda/f", "", []byte("event")); err != nil {
 			t.Fatal(err)
 		}
 		if i%20 != 0 {
@@ -158,5 +158,26 @@ func TestReadLogsSeesWhatWasPublishedBefore(t *testing.T) {
 		if seen != i+1 {
 			t.Fatalf("%d events read after %d were published", seen, i+1)
 		}
+	}
+}
+
+// What a reader was told of may be deleted before it comes to it; it then ends with what is left.
+func TestReadersEndWhenTheRestIsDeleted(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	const batches = 2000
+	for range batches {
+		if err := s.PublishLog("g", "", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := 0
+	err := s.ReadLogs(t.Context(), "g", time.Time{}, false, func(time.Time, []byte) error {
+		if read++; read > 1 {
+			return nil
+		}
+		return s.PurgeLogs(t.Context(), "g", 0)
+	})
+	if err != nil || read == 0 || read == batches {
+		t.Errorf("%d read, %v", read, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -68,6 +69,17 @@ func (s *Store) PutCode(ctx context.Context, zip []byte) (thaw.Code, error) {
 		return thaw.Code{}, err
 	}
 	return code, nil
+}
+
+// KeepCode makes a package young, so that sweeps spare it for a while whether or not anything refers to it. It fails with
+// ErrNotFound.
+func (s *Store) KeepCode(ctx context.Context, digest string) error {
+	name, err := digestName(digest)
+	if err != nil {
+		return err
+	}
+	_, err = UpdateRecord(ctx, s.Records(codeKind), name, func(*codeMark) error { return nil })
+	return err
 }
 
 // upload stores the chunks and returns when all are acknowledged.
@@ -183,7 +195,7 @@ func (r *codeReader) Close() error {
 	return nil
 }
 
-// SweepCode drops the packages that no function refers to and what uploads left that never ended, sparing both for an
+// SweepCode drops the packages that no function and no layer refers to and what uploads left that never ended, sparing both for an
 // hour. It may run beside everything else, on any number of nodes.
 func (s *Store) SweepCode(ctx context.Context) error {
 	grace := time.Now().Add(-codeGrace)
@@ -209,7 +221,10 @@ func (s *Store) sweepCode(ctx context.Context, marks, uploads time.Time) error {
 	if err != nil {
 		return err
 	}
-	wanted := s.referred()
+	wanted, err := s.referred(ctx)
+	if err != nil {
+		return err
+	}
 
 	for digest, m := range marked {
 		if wanted[digest] || m.created.After(marks) {
@@ -253,22 +268,42 @@ func (s *Store) purgeChunks(ctx context.Context, digest string, until uint64) er
 	return nil
 }
 
-// referred gives the digests, in hex, of all packages that functions refer to.
-func (s *Store) referred() map[string]bool {
+// referred gives the digests, in hex, of all packages that functions and layers refer to. A function has been given what a
+// layer that is going had by the time that the layer's record says so, or within the time that packages are spared.
+func (s *Store) referred(ctx context.Context) (map[string]bool, error) {
 	wanted := map[string]bool{}
 	add := func(c thaw.Code) {
 		if name, err := digestName(c.SHA256); err == nil {
 			wanted[name] = true
 		}
 	}
-	for _, e := range *s.catalog.view.Load() {
-		add(e.f.Config.Code)
-		if e.f.Running != nil {
-			add(e.f.Running.Code)
+	layers, err := s.Records(thaw.LayerRecords).List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, record := range layers {
+		var layer thaw.LayerRecord
+		if err := json.Unmarshal(record.Value, &layer); err != nil {
+			return nil, fmt.Errorf("sweep packages: layer %s: %w", record.Key, err)
 		}
-		for i := range e.f.Published {
-			add(e.f.Published[i].Code)
+		for i := range layer.Versions {
+			add(layer.Versions[i].Code)
 		}
 	}
-	return wanted
+	use := func(v *thaw.Version) {
+		add(v.Code)
+		for i := range v.Layers {
+			add(v.Layers[i].Code)
+		}
+	}
+	for _, e := range *s.catalog.view.Load() {
+		use(&e.f.Config)
+		if e.f.Running != nil {
+			use(e.f.Running)
+		}
+		for i := range e.f.Published {
+			use(&e.f.Published[i])
+		}
+	}
+	return wanted, nil
 }

@@ -170,6 +170,58 @@ func TestSweepDropsWhatNobodyRefersTo(t *testing.T) {
 	readWhole(t, s, put("ef").SHA256)
 }
 
+// TestSweepKeepsLayers drops a layer's package only when neither the layer nor a function has it any more.
+func TestSweepKeepsLayers(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	ctx := t.Context()
+	put := func(text string) thaw.Code {
+		t.Helper()
+		code, err := s.PutCode(ctx, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code
+	}
+	there, used, gone := put("there"), put("used"), put("gone")
+	layers := s.Records(thaw.LayerRecords)
+	err := layers.Create(ctx, "deps", &thaw.LayerRecord{Name: "deps", Last: 3, Versions: []thaw.LayerVersion{{Number: 1, Code: there}, {Number: 3, Code: gone}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := function("f")
+	f.Config.Code, f.Published = put("code"), []thaw.Version{{Number: "1", Layers: []thaw.Layer{{ARN: "deleted", Code: used}}}}
+	if err := s.CreateFunction(ctx, f); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.sweepCode(ctx, time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []thaw.Code{there, used, gone} {
+		readWhole(t, s, code.SHA256)
+	}
+	if _, err := UpdateRecord(ctx, layers, "deps", func(r *thaw.LayerRecord) error { r.Versions = r.Versions[:1]; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	if err := s.KeepCode(ctx, gone.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.sweepCode(ctx, before, before); err != nil {
+		t.Fatal(err)
+	}
+	readWhole(t, s, gone.SHA256)
+	if err := s.sweepCode(ctx, time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.OpenCode(ctx, gone.SHA256); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a package of nobody's is still there: %v", err)
+	}
+	readWhole(t, s, used.SHA256)
+	if err := s.KeepCode(ctx, gone.SHA256); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a package that is not there can be kept: %v", err)
+	}
+}
+
 // TestSweepSparesAnUploadThatCameInBetween holds a sweep between taking a package's mark off and dropping its chunks.
 func TestSweepSparesAnUploadThatCameInBetween(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()})

@@ -2,7 +2,10 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -78,5 +81,28 @@ func (s *Store) closeConns() {
 	defer s.connsMu.Unlock()
 	for _, nc := range s.conns {
 		nc.Close()
+	}
+}
+
+// silence is after how long without a message a reader asks whether there is still one to come.
+const silence = 250 * time.Millisecond
+
+// nextStored gives the next message of a reader that wants what is stored, io.EOF when there is none any more: those that it was
+// told of may have been deleted, or have expired, before it came to them.
+func nextStored(ctx context.Context, consumer jetstream.Consumer, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	for {
+		waiting, cancel := context.WithTimeout(ctx, silence)
+		msg, err := messages.Next(jetstream.NextContext(waiting))
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return msg, err
+		}
+		info, err := consumer.Info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if info.NumPending == 0 {
+			return nil, io.EOF
+		}
 	}
 }

@@ -3,6 +3,9 @@ package telemetry
 import (
 	"encoding/binary"
 	"errors"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,6 +28,107 @@ type batch struct {
 	header int // bytes before the first event
 	lastAt int64
 	lastID string
+	// The earliest and the latest time, µs, and the number of events.
+	from, to int64
+	events   int
+}
+
+// Kind says what an entry of a log group is.
+type Kind byte
+
+// The kinds of entries. The last two end what came before them: a stream's, and all of the group.
+const (
+	Written       Kind = 'w' // events, or none: then a stream was created
+	StreamDeleted Kind = 's'
+	GroupDeleted  Kind = 'g'
+)
+
+// Meta describes a stored batch to readers that need not see its events.
+type Meta struct {
+	Kind     Kind
+	Stream   string    // empty with GroupDeleted
+	From, To time.Time // of the earliest and the latest event; zero without events
+	Events   int
+}
+
+// String is the stored form: kind, times in µs, number of events and, behind a slash, the stream's name, which may hold
+// anything.
+func (m Meta) String() string {
+	var from, to int64
+	if m.Events > 0 {
+		from, to = m.From.UnixMicro(), m.To.UnixMicro()
+	}
+	b := make([]byte, 0, 64+len(m.Stream))
+	b = append(b, byte(m.Kind), ' ')
+	b = append(strconv.AppendInt(b, from, 10), ' ')
+	b = append(strconv.AppendInt(b, to, 10), ' ')
+	b = append(strconv.AppendInt(b, int64(m.Events), 10), ' ', '/')
+	return string(appendEscaped(b, m.Stream))
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// appendEscaped writes every byte that is not a visible ASCII character, and %, as % and two hex digits.
+func appendEscaped(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c > ' ' && c < 0x7f && c != '%' {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	return b
+}
+
+// ParseMeta undoes String.
+func ParseMeta(text string) (Meta, error) {
+	parts := strings.Split(text, " ")
+	if len(parts) != 5 || len(parts[0]) != 1 {
+		return Meta{}, errBatch
+	}
+	m := Meta{Kind: Kind(parts[0][0])}
+	var numbers [3]int64
+	for i := range numbers {
+		var err error
+		if numbers[i], err = strconv.ParseInt(parts[i+1], 10, 64); err != nil {
+			return Meta{}, errBatch
+		}
+	}
+	name, ok := strings.CutPrefix(parts[4], "/")
+	stream, err := url.PathUnescape(name)
+	if err != nil || !ok || numbers[2] < 0 {
+		return Meta{}, errBatch
+	}
+	m.Stream, m.Events = stream, int(numbers[2])
+	if m.Events > 0 {
+		m.From, m.To = time.UnixMicro(numbers[0]), time.UnixMicro(numbers[1])
+	}
+	return m, nil
+}
+
+// EncodeBatch makes a batch of events of one stream, in their order, and its description. Event.Stream is not looked at.
+func EncodeBatch(stream string, events []Event) (meta Meta, data []byte) {
+	var b batch
+	b.reset(stream)
+	for _, e := range events {
+		b.add(e.At, e.RequestID, []byte(e.Message))
+	}
+	return b.meta(stream), b.data
+}
+
+// DecodeBatch calls fn for each event of a batch, in order, and stops at the first error.
+func DecodeBatch(data []byte, fn func(Event) error) error { return decodeBatch(data, fn) }
+
+// BatchMeta describes a batch that was stored without a description.
+func BatchMeta(data []byte) (Meta, error) {
+	stream, _, ok := takeString(data)
+	if !ok {
+		return Meta{}, errBatch
+	}
+	var b batch
+	b.reset(stream)
+	err := decodeBatch(data, func(e Event) error { b.note(e.At.UnixMicro()); return nil })
+	return b.meta(stream), err
 }
 
 var errBatch = errors.New("telemetry: damaged log batch")
@@ -34,12 +138,30 @@ func (b *batch) reset(stream string) {
 	b.data = append(b.data, stream...)
 	b.header = len(b.data)
 	b.lastAt, b.lastID = 0, ""
+	b.from, b.to, b.events = 0, 0, 0
+}
+
+func (b *batch) note(us int64) {
+	if b.events == 0 {
+		b.from, b.to = us, us
+	}
+	b.from, b.to = min(b.from, us), max(b.to, us)
+	b.events++
+}
+
+func (b *batch) meta(stream string) Meta {
+	m := Meta{Kind: Written, Stream: stream, Events: b.events}
+	if b.events > 0 {
+		m.From, m.To = time.UnixMicro(b.from), time.UnixMicro(b.to)
+	}
+	return m
 }
 
 func (b *batch) empty() bool { return len(b.data) == b.header }
 
 func (b *batch) add(at time.Time, requestID string, message []byte) {
 	us := at.UnixMicro()
+	b.note(us)
 	b.data = binary.AppendVarint(b.data, us-b.lastAt)
 	b.lastAt = us
 	if requestID == b.lastID {

@@ -48,3 +48,44 @@ func FuzzDecodeBatch(f *testing.F) {
 		}
 	})
 }
+
+func TestMetaRoundTrip(t *testing.T) {
+	at := time.UnixMicro(1_700_000_000_123_456)
+	for _, want := range []Meta{
+		{Kind: Written, Stream: "2026/01/31/[$LATEST]0123", From: at, To: at.Add(time.Second), Events: 3},
+		{Kind: Written, Stream: "a b\n\r\x00/", From: at, To: at, Events: 1},
+		{Kind: Written, Stream: "empty"},
+		{Kind: StreamDeleted, Stream: "x"},
+		{Kind: GroupDeleted},
+	} {
+		got, err := ParseMeta(want.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	meta, data := EncodeBatch("s", []Event{{At: at.Add(time.Hour), Message: "a"}, {At: at, Message: "b"}})
+	if diff := cmp.Diff(Meta{Kind: Written, Stream: "s", From: at, To: at.Add(time.Hour), Events: 2}, meta); diff != "" {
+		t.Error(diff)
+	}
+	again, err := BatchMeta(data)
+	if diff := cmp.Diff(meta, again); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
+func FuzzParseMeta(f *testing.F) {
+	f.Add("w 1 2 3 /6162")
+	f.Add("g 0 0 0 /")
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := ParseMeta(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseMeta(m.String()); err != nil || again != m {
+			t.Errorf("%q: %v and %v, %v", text, m, again, err)
+		}
+	})
+}

@@ -22,8 +22,8 @@ const (
 
 // Store keeps batches of log events, by log group.
 type Store interface {
-	// PublishLog stores data soon; it does not block, and fails when too much is outstanding.
-	PublishLog(group string, data []byte) error
+	// PublishLog stores data soon, with its description meta; it does not block, and fails when too much is outstanding.
+	PublishLog(group, meta string, data []byte) error
 	// ReadLogs calls fn for each batch stored at or after since, oldest first, and with follow for each new one
 	// until ctx ends.
 	ReadLogs(ctx context.Context, group string, since time.Time, follow bool, fn func(at time.Time, data []byte) error) error
@@ -81,6 +81,9 @@ func (l *Logs) Read(ctx context.Context, group string, since time.Time, follow b
 	l.Flush()
 	// A batch is stored up to a flush interval after its first event.
 	return l.store.ReadLogs(ctx, group, since.Add(-flushEvery), follow, func(_ time.Time, data []byte) error {
+		if len(data) == 0 {
+			return nil // an entry without events, as a deletion is
+		}
 		return decodeBatch(data, func(e Event) error {
 			if e.At.Before(since) {
 				return nil
@@ -115,9 +118,12 @@ func (l *Logs) Stream(group, name string) *Stream {
 // Name is the stream's name as CloudWatch shows it.
 func (s *Stream) Name() string { return s.name }
 
-// Write adds one event. Messages over MaxMessage are cut. It never blocks; above the bound the event is dropped and
-// counted, and a line that says so takes its place later.
+// Write adds one event; an empty message is none. Messages over MaxMessage are cut. It never blocks; above the bound the
+// event is dropped and counted, and a line that says so takes its place later.
 func (s *Stream) Write(at time.Time, requestID string, message []byte) {
+	if len(message) == 0 {
+		return
+	}
 	if len(message) > MaxMessage {
 		message = message[:MaxMessage]
 	}
@@ -209,7 +215,7 @@ func (s *Stream) flush() {
 	s.pending.reset(s.name)
 	s.mu.Unlock()
 
-	err := s.logs.store.PublishLog(s.group, out.data)
+	err := s.logs.store.PublishLog(s.group, out.meta(s.name).String(), out.data)
 
 	s.mu.Lock()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"thaw"
 	"thaw/runtimes"
+	"thaw/runtimes/extensions"
 	"thaw/sandbox"
 )
 
@@ -65,11 +66,16 @@ func initLimit(v *thaw.Version) time.Duration {
 type Settings struct {
 	Off    bool
 	Warmup string // the event; empty: none
+	// Unmeasured: init is not to be measured.
+	Unmeasured bool
 }
 
 // SettingsOf reads a function's tags.
 func SettingsOf(tags map[string]string) Settings {
-	s := Settings{Off: tags[thaw.TagSnapshot] == "off", Warmup: tags[thaw.TagWarmupEvent]}
+	s := Settings{
+		Off: tags[thaw.TagSnapshot] == "off", Warmup: tags[thaw.TagWarmupEvent],
+		Unmeasured: tags[thaw.TagInitProfile] == "off",
+	}
 	if s.Warmup == "" && tags[thaw.TagWarmup] == "true" {
 		s.Warmup = `{"warmup":true}`
 	}
@@ -92,6 +98,8 @@ func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn str
 		return nil, Report{State: StateOff, Reasons: []string{"the tag " + thaw.TagSnapshot + " is off"}}, nil
 	case plan.Launch.TemplateArgs == nil:
 		return nil, Report{State: StateUnsupported, Reasons: []string{"the runtime " + plan.Version.Runtime + " cannot be forked"}}, nil
+	case len(plan.Launch.Extensions) > 0:
+		return nil, Report{State: StateUnsafe, Reasons: []string{extensions.Hazard(plan.Launch.Extensions)}}, nil
 	}
 	bounded := *plan
 	bounded.InitLimit = initLimit(plan.Version)

@@ -171,7 +171,7 @@ func TestBadInput(t *testing.T) {
 			{"no name", set("FunctionName", ""), "ValidationException", ".*at 'functionName' failed.*"},
 			{"a long name", set("FunctionName", strings.Repeat("n", 65)), "InvalidParameterValueException", ".*Member must have length less than or equal to 64"},
 			{"a path as name", set("FunctionName", "../../etc"), "ValidationException", ".*at 'functionName' failed.*"},
-			{"layers", set("Layers", []string{"arn:aws:lambda:us-east-1:000000000000:layer:x:1"}), "InvalidParameterValueException", ".*Layers.*"},
+			{"layers", set("Layers", []string{"arn:aws:lambda:us-east-1:000000000000:layer:x:1"}), "InvalidParameterValueException", "Layer version .*:layer:x:1 does not exist."},
 			{"an image", func(m map[string]any) { m["PackageType"] = "Image" }, "InvalidParameterValueException", ".*PackageType.*"},
 		} {
 			t.Run(test.name, func(t *testing.T) {

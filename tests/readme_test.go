@@ -112,6 +112,21 @@ func TestReadmeEvents(t *testing.T) {
 	}
 }
 
+// TestReadmeTelemetry runs the session about a slow start.
+func TestReadmeTelemetry(t *testing.T) {
+	out := readmeSession(t, "zsh")
+	for _, want := range []string{
+		`(?m)^ 1\. import unittest(\.mock)? took \d+.* ms of init`,
+		`(?s)"SampleCount": 1\.0`,
+		`(?m)^REPORT RequestId: .*\tInit Duration: [0-9.]+ ms`,
+		`(?m)^slow-cold-start\tslow-error-rate\tslow-timeouts$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%s is not in:\n%s", want, out)
+		}
+	}
+}
+
 // TestReadmeProgram runs the README's program.
 func TestReadmeProgram(t *testing.T) {
 	python := findPython(t)
@@ -133,7 +148,8 @@ func TestReadmeProgram(t *testing.T) {
 func TestReadmeLinks(t *testing.T) {
 	text := string(readFile(t, filepath.Join(harness.Root(), "README.md")))
 	for _, link := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(text, -1) {
-		if _, err := os.Stat(filepath.Join(harness.Root(), link[1])); err != nil {
+		path, _, _ := strings.Cut(link[1], "#")
+		if _, err := os.Stat(filepath.Join(harness.Root(), path)); err != nil {
 			t.Error(err)
 		}
 	}

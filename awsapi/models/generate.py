@@ -23,7 +23,8 @@ VERSION = "1.43.11"
 
 SERVICES = {
     "lambda": "2015-03-31", "iam": "2010-05-08", "sts": "2011-06-15", "application-autoscaling": "2016-02-06",
-    "sqs": "2012-11-05", "events": "2015-10-07", "scheduler": "2021-06-30",
+    "sqs": "2012-11-05", "events": "2015-10-07", "scheduler": "2021-06-30", "monitoring": "2010-08-01",
+    "logs": "2014-03-28",
 }
 
 # Operations whose shapes are kept. None stands for all.
@@ -32,6 +33,17 @@ FULL = {
     "application-autoscaling": None,
     "sqs": None,
     "scheduler": None,
+    "monitoring": None,
+    "logs": {
+        "CreateLogGroup", "CreateLogStream", "DeleteLogGroup", "DeleteLogStream", "DeleteMetricFilter",
+        "DeleteQueryDefinition", "DeleteRetentionPolicy", "DeleteSubscriptionFilter", "DescribeLogGroups",
+        "DescribeLogStreams", "DescribeMetricFilters", "DescribeQueries", "DescribeQueryDefinitions",
+        "DescribeSubscriptionFilters", "FilterLogEvents", "GetLogEvents", "GetLogGroupFields", "GetLogRecord",
+        "GetQueryResults", "ListLogGroups", "ListTagsForResource", "ListTagsLogGroup", "PutLogEvents",
+        "PutLogGroupDeletionProtection", "PutMetricFilter", "PutQueryDefinition", "PutRetentionPolicy",
+        "PutSubscriptionFilter", "StartLiveTail", "StartQuery", "StopQuery", "TagLogGroup", "TagResource",
+        "TestMetricFilter", "UntagLogGroup", "UntagResource",
+    },
     "events": {
         "DeleteRule", "DescribeRule", "DisableRule", "EnableRule", "ListRuleNamesByTarget", "ListRules",
         "ListTagsForResource", "ListTargetsByRule", "PutEvents", "PutRule", "PutTargets", "RemoveTargets", "TagResource",
@@ -57,6 +69,14 @@ ADDED = {
             ("PutResourcePolicy", "PUT", 200),
         )
     },
+} | {
+    service: {name: {"method": "POST", "uri": "/", "status": 200} for name in names.split()} for service, names in {
+        "monitoring": "AssociateDatasetKmsKey CreateResourceMetricsConfiguration DeleteResourceMetricsConfiguration "
+                      "DisassociateDatasetKmsKey GetDataset GetResourceMetricsConfiguration PutLogAlarm UpdateOTelEnrichment "
+                      "UpdateResourceMetricsConfiguration",
+        "logs": "DeleteSyslogConfiguration GetStorageTierPolicy ListSyslogConfigurations PutStorageTierPolicy "
+                "PutSyslogConfiguration",
+    }.items()
 }
 
 # Members that aws-sdk-go-v2 has and botocore lacks, of those that do not travel in the body: the codec finds the others.
@@ -66,9 +86,16 @@ ADDED_MEMBERS = {
     ],
 }
 
+# Services are named as Signature Version 4 signs for them; botocore and Smithy name these otherwise.
+NAMES = {"monitoring": "cloudwatch"}
+
+# What the codecs call the protocols that botocore names otherwise.
+PROTOCOLS = {"smithy-rpc-v2-cbor": "cbor"}
+
 # SQS speaks JSON and, as ever, the query protocol, of which botocore has dropped the names since. They are those of the
 # Smithy model that aws-sdk-go-v2 is generated from (codegen/sdk-codegen/aws-models/sqs.json): the traits xmlNamespace,
-# xmlName of members, of map keys and of map values, and awsQueryError. All lists and maps are flattened.
+# xmlName of members, of map keys and of map values, and awsQueryError. All lists and maps are flattened. CloudWatch, which
+# has the query protocol too, has none of this: its names are the members' own, and its errors' codes are in the model.
 QUERY_NAMESPACE = {"sqs": "http://queue.amazonaws.com/doc/2012-11-05/"}
 
 QUERY_NAMES = {
@@ -110,8 +137,9 @@ def compact_shape(name, shape, both):
     if shape["type"] == "structure":
         required = set(shape.get("required", ()))
         payload = shape.get("payload")
-        if shape.get("eventstream"):
-            out["eventstream"] = True
+        for key in ("eventstream", "union"):
+            if shape.get(key):
+                out[key] = True
         out["members"] = members = []
         for member_name, member in shape["members"].items():
             entry = {"name": member_name, "shape": member["shape"]}
@@ -171,24 +199,27 @@ def references(shape):
 
 
 def compact(service):
-    path = pathlib.Path(botocore.__file__).parent / "data" / service / SERVICES[service] / "service-2.json.gz"
+    path = pathlib.Path(botocore.__file__).parent / "data" / NAMES.get(service, service) / SERVICES[service] / "service-2.json.gz"
     model = json.loads(gzip.decompress(path.read_bytes()))
     meta = model["metadata"]
     out = {
         "service": service,
         "version": meta["apiVersion"],
-        "protocol": meta["protocol"],
+        "protocol": PROTOCOLS.get(meta["protocol"], meta["protocol"]),
         "namespace": meta.get("xmlNamespace", ""),
         "operations": {},
         "shapes": {},
         "errors": {},
     }
+    if service in NAMES:
+        out["smithy"] = NAMES[service]
     if "targetPrefix" in meta:
         out["target"] = meta["targetPrefix"]
         out["json"] = meta["jsonVersion"]
-    both = "awsQueryCompatible" in meta
-    if both:
+    if "awsQueryCompatible" in meta:
         out["queryCompatible"] = True
+    both = service in QUERY_NAMESPACE
+    if both:
         out["namespace"] = QUERY_NAMESPACE[service]
     wanted = []
     for name, op in sorted(model["operations"].items()):
@@ -218,7 +249,7 @@ def compact(service):
             error = shape.get("error", {})
             message = next((m for m in shape["members"] if m.lower() == "message"), "")
             entry = {"status": error.get("httpStatusCode", 500 if shape.get("fault") else 400), "message": message}
-            if both and not message:
+            if "awsQueryCompatible" in meta and not message:
                 entry["message"] = "message"  # the modeled error has no text; the answers have it all the same
             if error.get("code", name) != name:
                 entry["code"] = error["code"]

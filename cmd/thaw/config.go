@@ -17,6 +17,9 @@ import (
 	"thaw"
 	"thaw/code"
 	"thaw/sandbox"
+	"thaw/telemetry/exposition"
+	"thaw/telemetry/metrics"
+	"thaw/telemetry/traces"
 )
 
 // config is everything that can be set, from the file given by --config, with the command line on top. thaw.sample.yaml
@@ -44,6 +47,10 @@ type config struct {
 	Queues       queuesConfig      `yaml:"queues"`
 	Schedules    schedulesConfig   `yaml:"schedules"`
 	Logs         logsConfig        `yaml:"logs"`
+	Invocations  invocationsConfig `yaml:"invocations"`
+	Metrics      metricsConfig     `yaml:"metrics"`
+	Telemetry    telemetryConfig   `yaml:"telemetry"`
+	Traces       tracesConfig      `yaml:"traces"`
 }
 
 // fidelity says whether the platform is as slow as AWS where it could be quicker.
@@ -131,6 +138,15 @@ type eventsConfig struct {
 	MaxBackoff time.Duration `yaml:"max_backoff"`
 }
 
+type tracesConfig struct {
+	// Endpoint is the OTLP/HTTP address of the collector; empty: no traces are made.
+	Endpoint string `yaml:"endpoint"`
+	// Headers are sent with each request to it.
+	Headers map[string]string `yaml:"headers"`
+	// Sample is the share of those invocations that is traced whose callers have not decided.
+	Sample float64 `yaml:"sample"`
+}
+
 type queuesConfig struct {
 	// MaxBytes bounds the messages of all queues and the waiting events together; 0: the disk does.
 	MaxBytes int64 `yaml:"max_bytes"`
@@ -145,6 +161,31 @@ type logsConfig struct {
 	// MaxBytes and MaxAge bound what is kept of all functions' logs.
 	MaxBytes int64         `yaml:"max_bytes"`
 	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+type metricsConfig struct {
+	// MaxBytes and MaxAge bound what is kept of all metrics.
+	MaxBytes int64         `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+	// MaxSeries bounds how many metrics there are.
+	MaxSeries int `yaml:"max_series"`
+	// MaxFunctions bounds how many functions /metrics names; the others are counted together.
+	MaxFunctions int `yaml:"max_functions"`
+	// Token is what GET /metrics must bring as Authorization: Bearer where requests must be signed; empty: it must be signed too.
+	Token string `yaml:"token"`
+}
+
+type invocationsConfig struct {
+	// MaxBytes and MaxAge bound what is kept of all invocations' records and init profiles.
+	MaxBytes int64         `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+type telemetryConfig struct {
+	// Invocations has a record kept of every invocation, and metrics and traces made from it.
+	Invocations bool `yaml:"invocations"`
+	// InitProfile has every init measured: what it imports and connects to.
+	InitProfile bool `yaml:"init_profile"`
 }
 
 // defaults is the configuration of a start without a file.
@@ -169,6 +210,13 @@ func defaults() config {
 		Events:    eventsConfig{RetryWait: time.Minute, MaxBackoff: 5 * time.Minute},
 		Schedules: schedulesConfig{CatchUp: 5 * time.Minute},
 		Logs:      logsConfig{MaxBytes: 1 << 30, MaxAge: 7 * 24 * time.Hour},
+
+		Invocations: invocationsConfig{MaxBytes: 256 << 20, MaxAge: 7 * 24 * time.Hour},
+		Metrics: metricsConfig{
+			MaxBytes: metrics.DefaultMaxBytes, MaxAge: metrics.DefaultMaxAge, MaxSeries: metrics.DefaultMaxSeries, MaxFunctions: exposition.DefaultMaxFunctions,
+		},
+		Telemetry: telemetryConfig{Invocations: true, InitProfile: true},
+		Traces:    tracesConfig{Headers: map[string]string{}, Sample: 0.05},
 	}
 }
 
@@ -177,6 +225,12 @@ const minMemory = 128 << 20
 
 // minQueues is the least bound of all queues, bytes: some of the largest messages.
 const minQueues = 16 << 20
+
+// minMetrics is the least bound of what is kept of metrics, bytes: the store's own log takes some of it.
+const minMetrics = 64 << 20
+
+// minInvocations is the least bound of what is kept of invocations, bytes: some hours of a function that is used.
+const minInvocations = 1 << 20
 
 // loadConfig reads a file over the defaults. Unknown keys, keys without a value and values of another type are errors
 // that name the place.
@@ -325,6 +379,35 @@ func (c *config) validate() error {
 	}
 	if c.Logs.MaxAge < time.Minute {
 		bad("logs.max_age", "%v is less than 1m", c.Logs.MaxAge)
+	}
+	if c.Metrics.MaxBytes < minMetrics {
+		bad("metrics.max_bytes", "%d is less than %d", c.Metrics.MaxBytes, minMetrics)
+	}
+	if a := c.Metrics.MaxAge; a < 24*time.Hour || a > 456*24*time.Hour {
+		bad("metrics.max_age", "%v is not between 24h and 10944h, which is 15 months", a)
+	}
+	if c.Metrics.MaxSeries < 100 {
+		bad("metrics.max_series", "%d is less than 100", c.Metrics.MaxSeries)
+	}
+	if c.Metrics.MaxFunctions < 0 {
+		bad("metrics.max_functions", "%d is less than 0", c.Metrics.MaxFunctions)
+	}
+	if c.Invocations.MaxBytes < minInvocations {
+		bad("invocations.max_bytes", "%d is less than %d", c.Invocations.MaxBytes, minInvocations)
+	}
+	if e := c.Traces.Endpoint; e != "" {
+		if _, err := traces.New(traces.Config{Endpoint: e}); err != nil {
+			bad("traces.endpoint", "%v", err)
+		}
+	}
+	if c.Traces.Endpoint != "" && !c.Telemetry.Invocations {
+		bad("traces.endpoint", "traces are made from the records of invocations; set telemetry.invocations to true as well")
+	}
+	if c.Traces.Sample < 0 || c.Traces.Sample > 1 {
+		bad("traces.sample", "%v is not between 0 and 1", c.Traces.Sample)
+	}
+	if c.Invocations.MaxAge < time.Minute {
+		bad("invocations.max_age", "%v is less than 1m", c.Invocations.MaxAge)
 	}
 	for id, secret := range c.Auth.AccessKeys {
 		if len(id) < 16 || len(secret) < 16 {

@@ -35,6 +35,7 @@ type eventSide struct {
 	services   map[string]func(*awsapi.Service)
 	// stopWaiting ends the requests that wait for messages.
 	stopWaiting func()
+	bus         *events.Bus
 }
 
 // eventParts are what the event side stands on.
@@ -45,6 +46,7 @@ type eventParts struct {
 	queues  *queues.Queues
 	invoker *invoke.Invoker
 	placer  *placement.Placer
+	count   func(metric, function, qualifier string, n int)
 	log     *slog.Logger
 }
 
@@ -56,7 +58,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 	s.async, err = async.New(async.Config{
 		Queues: async.NewEngine(p.queues), Invoker: p.invoker, Catalog: p.store, Account: p.account,
 		MaxInFlight: p.cfg.Environments.Concurrency, RetryWait: p.cfg.Events.RetryWait, MaxBackoff: p.cfg.Events.MaxBackoff,
-		Drain: drainTime, Log: p.log,
+		Drain: drainTime, Count: p.count, Log: p.log,
 	})
 	if err != nil {
 		return nil, err
@@ -85,6 +87,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 	g.run(ctx, "schedules", clock.Run)
 	rules := events.NewRecords(p.store)
 	bus := events.New(p.account, rules, s.deliveries.Deliver, nil, p.log)
+	s.bus = bus
 	messages := sqs.New(p.account, p.queues, p.log)
 	g.run(ctx, "redrives", messages.Run)
 	s.stopWaiting = messages.StopWaiting

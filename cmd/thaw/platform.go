@@ -154,11 +154,16 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 
-	logs := telemetry.NewLogs(store)
+	watching, err := startTelemetry(ctx, &telemetryParts{cfg: cfg, account: account, store: store, log: log}, g)
+	if err != nil {
+		return err
+	}
+	logs := telemetry.NewLogs(watching.embedded.Watch(store))
 	g.run(ctx, "logs", logs.Run)
 	placer := placement.New(placement.Config{
 		Store: store, Packages: packages, Launcher: registry, Logs: logs, Log: log,
 		Sandbox:         &sandbox.Config{Driver: driver, Account: account},
+		Programs:        filepath.Join(cfg.Data, "runtimes"),
 		MaxEnvironments: cfg.Environments.Max, Starters: cfg.Environments.Starters,
 		Queue: cfg.Environments.Queue, Memory: memoryBudget(cfg.Environments.Memory), MaxAge: cfg.Environments.MaxAge,
 		KeepAlive: warm.Fixed(cfg.Environments.KeepAlive), FreezeAfter: cfg.Environments.FreezeAfter,
@@ -166,24 +171,40 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		Spares:          cfg.Environments.Spares, MaxVersionSpares: cfg.Environments.MaxVersionSpares, MaxSpares: cfg.Environments.MaxSpares,
 		InactiveAfter: cfg.Environments.InactiveAfter,
 		MaxTemplates:  cfg.Environments.Templates, Recent: filepath.Join(cfg.Data, "recent.json"),
+		Profiled: watching.profiled(cfg),
 	})
 	g.run(ctx, "placement", placer.Run)
 	g.run(ctx, "archive sweep", func(ctx context.Context) error { return sweepArchives(ctx, store, registry, log) })
 	invoker := invoke.New(invoke.Config{
 		Catalog: store, Placer: placer, Account: account, Concurrency: cfg.Environments.Concurrency,
 		Scaling: invoke.ScalingRate{Environments: cfg.Environments.ScaleOut, Per: 10 * time.Second},
+		Record:  watching.record(cfg), Throttled: watching.throttled, Sample: watching.sample,
 	})
 	g.run(ctx, "limits", invoker.Run)
+	watching.gauges.Store(&gaugeSource{functions: store.Functions, invoker: invoker, placer: placer})
+	exposePlatform(watching.scraped, invoker, placer, logs, watching.recorder)
+	g.onStop("extensions", func() error {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		invoker.Drain(drain)
+		return nil
+	})
 
 	events, err := startEvents(ctx, &eventParts{
-		cfg: cfg, account: account, store: store, queues: messages, invoker: invoker, placer: placer, log: log,
+		cfg: cfg, account: account, store: store, queues: messages, invoker: invoker, placer: placer,
+		count: watching.metrics.Count, log: log,
 	}, g)
+	if err != nil {
+		return err
+	}
+	logging, err := startLogs(ctx, &logParts{cfg: cfg, account: account, store: store, logs: logs, async: events.async, metrics: watching.metrics, embedded: watching.embedded, log: log}, g)
 	if err != nil {
 		return err
 	}
 	functions, err := lambda.New(lambda.Config{
 		Account: account, Architecture: architecture(), BaseURL: "http://" + listener.Addr().String(),
 		Functions: store, Packages: store, Runtimes: registry, CheckPackage: code.Check, Log: log,
+		Layers: store.Records(thaw.LayerRecords), Traces: cfg.Traces.Endpoint != "",
 		Capacity: placer.Capacity, HasQueue: hasQueue(messages), Mappings: events.mappings, Queue: describeQueue(messages),
 		Limits: lambda.Limits{ConcurrentExecutions: int32(cfg.Environments.Concurrency)},
 	})
@@ -199,12 +220,18 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 	g.run(ctx, "automatic scaling", scaling.Run)
+	monitoring, err := startAlarms(ctx, &alarmParts{account: account, store: store, metrics: watching.metrics, queues: messages, events: events, log: log}, g)
+	if err != nil {
+		return err
+	}
 	register := map[string]func(*awsapi.Service){
-		"lambda": functions.Register, "iam": iam.New(account, store).Register,
+		"monitoring": monitoring,
+		"lambda":     functions.Register, "iam": iam.New(account, store).Register,
 		"sts":                     func(s *awsapi.Service) { sts.Register(s, account) },
 		"application-autoscaling": autoscaling.New(account, scaled, store).Register,
 	}
 	maps.Copy(register, events.services)
+	maps.Copy(register, logging.services)
 	services, err := newServices(log, register)
 	if err != nil {
 		return err
@@ -212,6 +239,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	handler, err := newEdge(cfg, edge.Config{
 		Services: services, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
 		Events: events.async, Queues: messages, Mappings: events.readers, Deliveries: events.deliveries,
+		Records: watching.kept(cfg), MeasuresInit: cfg.Telemetry.InitProfile, Metrics: watching.scraped.Handler(), MetricsToken: cfg.Metrics.Token,
 		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
 	})
 	if err != nil {
@@ -222,6 +250,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	server.RegisterOnShutdown(events.stopWaiting)
+	server.RegisterOnShutdown(logging.stopTails)
 	g.run(ctx, "server", func(ctx context.Context) error { return serve(ctx, server, listener) })
 
 	log.Info("thaw is up", "url", "http://"+listener.Addr().String(), "data", cfg.Data, "version", version, "took", time.Since(begin).Round(time.Millisecond))

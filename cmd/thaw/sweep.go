@@ -44,6 +44,9 @@ func packagesInUse(store *state.Store) map[string]bool {
 	wanted := map[string]bool{}
 	for _, v := range versionsInUse(store) {
 		wanted[v.Code.SHA256] = true
+		if len(v.Layers) > 0 {
+			wanted[code.LayersDigest(v.LayerDigests())] = true
+		}
 	}
 	return wanted
 }

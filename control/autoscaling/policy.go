@@ -56,7 +56,7 @@ func checkPolicy(in *sdk.PutScalingPolicyInput) error {
 	case c == nil:
 		return nil
 	case c.CustomizedMetricSpecification != nil:
-		return invalid("CustomizedMetricSpecification is not supported: there are no metrics of CloudWatch here. Send PredefinedMetricSpecification with %s.", types.MetricTypeLambdaProvisionedConcurrencyUtilization)
+		return invalid("CustomizedMetricSpecification is not supported: target tracking follows the provisioned concurrency alone. Send PredefinedMetricSpecification with %s.", types.MetricTypeLambdaProvisionedConcurrencyUtilization)
 	case c.PredefinedMetricSpecification == nil:
 		return invalid("PredefinedMetricSpecification is required. Send it with %s.", types.MetricTypeLambdaProvisionedConcurrencyUtilization)
 	case c.PredefinedMetricSpecification.PredefinedMetricType != types.MetricTypeLambdaProvisionedConcurrencyUtilization:

@@ -107,7 +107,11 @@ func (a *API) unclaimed(except string) int {
 func (a *API) floor() int { return min(minUnreserved, int(a.cfg.Limits.ConcurrentExecutions)) }
 
 // getAccountSettings shows what is used and what is left. A limit that was lowered below what is reserved leaves nothing.
-func (a *API) getAccountSettings(context.Context, *sdk.GetAccountSettingsInput) (*sdk.GetAccountSettingsOutput, error) {
+func (a *API) getAccountSettings(ctx context.Context, _ *sdk.GetAccountSettingsInput) (*sdk.GetAccountSettingsOutput, error) {
 	count, size := a.usage("")
-	return accountSettings(a.cfg.Limits, max(a.unclaimed(""), 0), count, size), nil
+	layers, err := a.layerUsage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return accountSettings(a.cfg.Limits, max(a.unclaimed(""), 0), count, size+layers), nil
 }

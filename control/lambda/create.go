@@ -34,6 +34,9 @@ func (a *API) createFunction(ctx context.Context, in *sdk.CreateFunctionInput) (
 	if err != nil {
 		return nil, err
 	}
+	if v.Layers, err = a.useLayers(ctx, in.Layers); err != nil {
+		return nil, err
+	}
 	if err := checkTags(nil, in.Tags); err != nil {
 		return nil, err
 	}
@@ -41,6 +44,9 @@ func (a *API) createFunction(ctx context.Context, in *sdk.CreateFunctionInput) (
 		return nil, alreadyExists(name)
 	}
 	if v.Code, err = a.store(ctx, name, in.Code.ZipFile); err != nil {
+		return nil, err
+	}
+	if err := v.CheckUnzipped(); err != nil {
 		return nil, err
 	}
 	f := &thaw.Function{Name: name, Config: *v}
@@ -85,8 +91,8 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	}
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
-		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
-		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn,
+		VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -131,10 +137,15 @@ func (a *API) newVersion(name string, in *sdk.CreateFunctionInput) (*thaw.Versio
 	if err := setEnvironment(v, in.Environment); err != nil {
 		return nil, err
 	}
+	if err := a.setTracing(v, in.TracingConfig); err != nil {
+		return nil, err
+	}
 	if err := a.setDeadLetter(v, in.DeadLetterConfig); err != nil {
 		return nil, err
 	}
-	setLogging(v, in.LoggingConfig)
+	if err := setLogging(v, in.LoggingConfig); err != nil {
+		return nil, err
+	}
 	setSnapStart(v, in.SnapStart)
 	return v, nil
 }
@@ -150,24 +161,31 @@ func (a *API) architecture(asked []types.Architecture) (string, error) {
 	return a.cfg.Architecture, nil
 }
 
-// store checks a package and keeps it. A package that no function comes to name is dropped by the store's sweep.
+// store checks the package of a function or of a layer, whose function is empty, and keeps it. A package that nothing comes to
+// name is dropped by the store's sweep.
 func (a *API) store(ctx context.Context, function string, zip []byte) (thaw.Code, error) {
-	if err := a.checkZip(ctx, function, zip); err != nil {
+	unzipped, err := a.checkZip(ctx, function, zip)
+	if err != nil {
 		return thaw.Code{}, err
 	}
 	code, err := a.cfg.Packages.PutCode(ctx, zip)
+	code.Unzipped = unzipped
 	return code, storeError(err)
 }
 
-func (a *API) checkZip(ctx context.Context, function string, zip []byte) error {
+func (a *API) checkZip(ctx context.Context, function string, zip []byte) (unzipped int64, err error) {
 	if zip == nil {
-		return errNoCode
+		return 0, errNoCode
 	}
 	if len(zip) > thaw.MaxZip {
-		return thaw.Errorf(thaw.CodeRequestEntityTooLarge, "Zipped size must be smaller than %d bytes", thaw.MaxZip)
+		return 0, thaw.Errorf(thaw.CodeRequestEntityTooLarge, "Zipped size must be smaller than %d bytes", thaw.MaxZip)
 	}
-	if _, used := a.usage(function); used+int64(len(zip)) > a.cfg.Limits.TotalCodeSize {
-		return errCodeStorage
+	layers, err := a.layerUsage(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if _, used := a.usage(function); used+layers+int64(len(zip)) > a.cfg.Limits.TotalCodeSize {
+		return 0, errCodeStorage
 	}
 	return a.cfg.CheckPackage(ctx, bytes.NewReader(zip), int64(len(zip)))
 }

@@ -143,13 +143,6 @@ func TestSettingsRefusedOnCreateAndUpdate(t *testing.T) {
 			in.ImageConfig = &types.ImageConfig{Command: []string{"x"}}
 		}},
 		{"KMSKeyArn", func(in *sdk.UpdateFunctionConfigurationInput) { in.KMSKeyArn = ptr("arn:aws:kms:x") }},
-		{"Layers", func(in *sdk.UpdateFunctionConfigurationInput) { in.Layers = []string{"arn"} }},
-		{"LoggingConfig.LogFormat", func(in *sdk.UpdateFunctionConfigurationInput) {
-			in.LoggingConfig = &types.LoggingConfig{LogFormat: "JSON"}
-		}},
-		{"LoggingConfig.ApplicationLogLevel", func(in *sdk.UpdateFunctionConfigurationInput) {
-			in.LoggingConfig = &types.LoggingConfig{SystemLogLevel: "WARN"}
-		}},
 		{"TracingConfig", func(in *sdk.UpdateFunctionConfigurationInput) {
 			in.TracingConfig = &types.TracingConfig{Mode: "Active"}
 		}},

@@ -41,7 +41,7 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 		FunctionName:     aws.String(v.Function),
 		Handler:          aws.String(v.Handler),
 		LastModified:     aws.String(v.LastModified.UTC().Format(timeFormat)),
-		LoggingConfig:    &types.LoggingConfig{LogFormat: types.LogFormatText, LogGroup: aws.String(v.LogGroupName())},
+		LoggingConfig:    logging(v),
 		MemorySize:       aws.Int32(int32(v.MemorySize)),
 		PackageType:      types.PackageTypeZip,
 		RevisionId:       aws.String(v.RevisionID),
@@ -54,6 +54,9 @@ func (a *API) list(v *thaw.Version, qualifier string) *types.FunctionConfigurati
 	}
 	if v.DeadLetter != "" {
 		c.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: aws.String(v.DeadLetter)}
+	}
+	for i := range v.Layers {
+		c.Layers = append(c.Layers, types.Layer{Arn: &v.Layers[i].ARN, CodeSize: v.Layers[i].Code.Size})
 	}
 	if len(v.Environment) > 0 {
 		c.Environment = &types.EnvironmentResponse{Variables: v.Environment}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"thaw"
@@ -23,10 +24,13 @@ const DownloadPath = "/_thaw/code/"
 const linkLife = 10 * time.Minute
 
 // location makes a link to the package of v. Whoever has the link may fetch that package and no other until it expires.
-func (a *API) location(v *thaw.Version) string {
-	digest, expires := v.Code.SHA256, strconv.FormatInt(a.now().Add(linkLife).Unix(), 10)
-	q := url.Values{"sha256": {digest}, "expires": {expires}, "token": {a.token(v.Function, digest, expires)}}
-	return a.cfg.BaseURL + DownloadPath + v.Function + "?" + q.Encode()
+func (a *API) location(v *thaw.Version) string { return a.link(v.Function, v.Code.SHA256) }
+
+// link is location for the package of what has this name: a function, or a layer behind "layer:".
+func (a *API) link(name, digest string) string {
+	expires := strconv.FormatInt(a.now().Add(linkLife).Unix(), 10)
+	q := url.Values{"sha256": {digest}, "expires": {expires}, "token": {a.token(name, digest, expires)}}
+	return a.cfg.BaseURL + DownloadPath + name + "?" + q.Encode()
 }
 
 func (a *API) token(function, digest, expires string) string {
@@ -71,7 +75,7 @@ func (a *API) download(w http.ResponseWriter, r *http.Request) {
 	defer body.Close()
 	h := w.Header()
 	h.Set("Content-Type", "application/zip")
-	h.Set("Content-Disposition", `attachment; filename="`+function+`.zip"`)
+	h.Set("Content-Disposition", `attachment; filename="`+strings.TrimPrefix(function, "layer:")+`.zip"`)
 	if f, ok := a.cfg.Functions.Function(function); ok {
 		for _, v := range versions(f) {
 			if v.Code.SHA256 == digest {

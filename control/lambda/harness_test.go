@@ -70,11 +70,15 @@ func settleMappings(t testing.TB, store *state.Store) []string {
 	return ids
 }
 
-func checkZip(_ context.Context, r io.ReaderAt, size int64) error {
-	if _, err := zip.NewReader(r, size); err != nil {
-		return thaw.Errorf(thaw.CodeInvalidParameterValue, "Could not unzip uploaded file. Please check your file, then try to upload again.")
+func checkZip(_ context.Context, r io.ReaderAt, size int64) (unzipped int64, err error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return 0, thaw.Errorf(thaw.CodeInvalidParameterValue, "Could not unzip uploaded file. Please check your file, then try to upload again.")
 	}
-	return nil
+	for _, f := range z.File {
+		unzipped += int64(f.UncompressedSize64)
+	}
+	return unzipped, nil
 }
 
 func newAPI(t testing.TB, change ...func(*Config)) (*API, *state.Store) {
@@ -82,7 +86,7 @@ func newAPI(t testing.TB, change ...func(*Config)) (*API, *state.Store) {
 	store := apitest.Store(t)
 	cfg := Config{
 		Account: account, Architecture: "x86_64", BaseURL: "http://thaw.test", Functions: store, Packages: store,
-		Runtimes: knownRuntimes{"python3.11", "nodejs20.x"}, CheckPackage: checkZip,
+		Runtimes: knownRuntimes{"python3.11", "nodejs20.x"}, CheckPackage: checkZip, Layers: store.Records(thaw.LayerRecords),
 		Mappings: mapping.NewRecords(store), Queue: knownQueue,
 	}
 	for _, c := range change {

@@ -46,6 +46,7 @@ import (
 	"thaw"
 	"thaw/awsapi"
 	"thaw/control/internal/operation"
+	"thaw/state"
 	"thaw/state/queues"
 	"thaw/trigger/mapping"
 )
@@ -64,6 +65,8 @@ type Functions interface {
 type Packages interface {
 	PutCode(ctx context.Context, zip []byte) (thaw.Code, error)
 	OpenCode(ctx context.Context, sha256 string) (io.ReadCloser, error)
+	// KeepCode spares a package for an hour more, whether or not anything refers to it.
+	KeepCode(ctx context.Context, sha256 string) error
 }
 
 // Runtimes knows which runtime identifiers this machine can run. Check's error is a *thaw.Error that lists them.
@@ -77,7 +80,8 @@ type Limits struct {
 	TotalCodeSize        int64 // bytes of all packages, default 75 GiB; a function that would exceed it is refused
 }
 
-// Config is what an API needs. All fields but Limits, Capacity, HasQueue, Mappings, Queue and Log are required.
+// Config is what an API needs. All fields but Limits, Capacity, HasQueue, Layers, Mappings, Queue and Log are
+// required.
 type Config struct {
 	Account      thaw.Account
 	Architecture string // the host's, as AWS names it: x86_64 or arm64; no other can run
@@ -85,8 +89,9 @@ type Config struct {
 	Functions    Functions
 	Packages     Packages
 	Runtimes     Runtimes
-	// CheckPackage judges a deployment package without unpacking it; its errors are *thaw.Error in AWS's words.
-	CheckPackage func(ctx context.Context, zip io.ReaderAt, size int64) error
+	// CheckPackage judges a deployment package or a layer without unpacking it, and tells how many bytes its files have; its
+	// errors are *thaw.Error in AWS's words.
+	CheckPackage func(ctx context.Context, zip io.ReaderAt, size int64) (unzipped int64, err error)
 	Limits       Limits
 	// Capacity tells what this node has of a qualifier's provisioned concurrency. Nil: nothing is known, and IN_PROGRESS
 	// is shown.
@@ -94,10 +99,15 @@ type Config struct {
 	// HasQueue reports whether there is an SQS queue of a name, for dead-letter queues and destinations. Nil: they are judged
 	// by the form of their ARNs.
 	HasQueue func(name string) bool
+	// Layers keeps layers: records of the kind thaw.LayerRecords. Nil: the operations of layers are not there, and functions
+	// with layers are refused.
+	Layers *state.Records
 	// Mappings keeps event source mappings, and Queue describes a queue of this platform by the name that package queues
 	// knows it by. Nil: the operations of event source mappings are not there.
 	Mappings *mapping.Records
 	Queue    func(name string) (queues.Info, bool)
+	// Traces says that there is a collector that traces are sent to. Without one, the tracing mode Active is refused.
+	Traces bool
 	// Log gets the failures of downloads, which have no other way out. Nil means slog.Default().
 	Log *slog.Logger
 }
@@ -181,6 +191,9 @@ func (a *API) Register(s *awsapi.Service) {
 	awsapi.Handle(s, "GetRuntimeManagementConfig", a.getRuntimeManagementConfig)
 	if a.cfg.Mappings != nil {
 		a.registerMappings(s)
+	}
+	if a.cfg.Layers != nil {
+		a.registerLayers(s)
 	}
 }
 

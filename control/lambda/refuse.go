@@ -15,9 +15,6 @@ type settings struct {
 	FileSystemConfigs      []types.FileSystemConfig
 	ImageConfig            *types.ImageConfig
 	KMSKeyArn              *string
-	Layers                 []string
-	LoggingConfig          *types.LoggingConfig
-	TracingConfig          *types.TracingConfig
 	VpcConfig              *types.VpcConfig
 }
 
@@ -33,20 +30,8 @@ func refuseSettings(s *settings) error {
 		return refused("ImageConfig", "container images cannot run; leave it out")
 	case operation.Value(s.KMSKeyArn) != "":
 		return refused("KMSKeyArn", "environment variables are not encrypted with keys of KMS; leave it out")
-	case len(s.Layers) > 0:
-		return refused("Layers", "layers are not mounted; put their content into the package")
-	case s.TracingConfig != nil && s.TracingConfig.Mode != "" && s.TracingConfig.Mode != types.TracingModePassThrough:
-		return refused("TracingConfig", "there is no X-Ray to send traces to; set Mode to PassThrough")
 	case s.VpcConfig != nil && (len(s.VpcConfig.SubnetIds) > 0 || len(s.VpcConfig.SecurityGroupIds) > 0 || operation.Value(s.VpcConfig.Ipv6AllowedForDualStack)):
 		return refused("VpcConfig", "there are no VPCs, functions reach the network through this host; leave it out")
-	}
-	if l := s.LoggingConfig; l != nil {
-		switch {
-		case l.LogFormat != "" && l.LogFormat != types.LogFormatText:
-			return refused("LoggingConfig.LogFormat", "logs are written as text; set it to Text")
-		case l.ApplicationLogLevel != "" || l.SystemLogLevel != "":
-			return refused("LoggingConfig.ApplicationLogLevel and SystemLogLevel", "levels need the JSON log format, and logs are written as text; leave them out")
-		}
 	}
 	return nil
 }

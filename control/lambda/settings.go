@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"slices"
@@ -111,6 +112,18 @@ func measure(variables map[string]string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// setTracing takes the tracing mode; a nil t, or one without a mode, leaves what v has.
+func (a *API) setTracing(v *thaw.Version, t *types.TracingConfig) error {
+	if t == nil || t.Mode == "" {
+		return nil
+	}
+	if t.Mode == types.TracingModeActive && !a.cfg.Traces {
+		return refused("TracingConfig", "there is nowhere to send traces to; set Mode to PassThrough, or traces.endpoint in thaw's configuration")
+	}
+	v.TracingMode = string(t.Mode)
+	return nil
+}
+
 // setDeadLetter takes where events go that were not dealt with; a nil d leaves what v has, and an empty ARN takes it away.
 func (a *API) setDeadLetter(v *thaw.Version, d *types.DeadLetterConfig) error {
 	if d == nil {
@@ -145,15 +158,44 @@ func (a *API) checkQueue(arn string) string {
 	return ""
 }
 
-// setLogging takes the log group; members that are left out keep what v has.
-func setLogging(v *thaw.Version, l *types.LoggingConfig) {
-	if l == nil || l.LogGroup == nil {
-		return
+// setLogging takes the log group, the format and the levels; members that are left out keep what v has. A change to Text takes
+// the levels away.
+func setLogging(v *thaw.Version, l *types.LoggingConfig) error {
+	if l == nil {
+		return nil
 	}
-	v.LogGroup = *l.LogGroup
-	if v.LogGroup == "/aws/lambda/"+v.Function {
-		v.LogGroup = ""
+	if l.LogGroup != nil {
+		v.LogGroup = *l.LogGroup
+		if v.LogGroup == "/aws/lambda/"+v.Function {
+			v.LogGroup = ""
+		}
 	}
+	switch l.LogFormat {
+	case "":
+	case types.LogFormatJson:
+		v.LogFormat = thaw.LogFormatJSON
+	default:
+		v.LogFormat, v.LogLevel, v.SystemLevel = "", "", ""
+	}
+	if !v.LogsJSON() {
+		if l.ApplicationLogLevel != "" || l.SystemLogLevel != "" {
+			return invalid("LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"Json\" and try again.")
+		}
+		return nil
+	}
+	v.LogLevel = cmp.Or(string(l.ApplicationLogLevel), v.LogLevel, string(types.ApplicationLogLevelInfo))
+	v.SystemLevel = cmp.Or(string(l.SystemLogLevel), v.SystemLevel, string(types.SystemLogLevelInfo))
+	return nil
+}
+
+// logging is how LoggingConfig is shown.
+func logging(v *thaw.Version) *types.LoggingConfig {
+	l := &types.LoggingConfig{LogFormat: types.LogFormatText, LogGroup: operation.Optional(v.LogGroupName())}
+	if v.LogsJSON() {
+		l.LogFormat = types.LogFormatJson
+		l.ApplicationLogLevel, l.SystemLogLevel = types.ApplicationLogLevel(v.LogLevel), types.SystemLogLevel(v.SystemLevel)
+	}
+	return l
 }
 
 // setSnapStart takes when SnapStart applies. The model admits no other values than these two.

@@ -60,6 +60,11 @@ func statement(arn string, in *sdk.AddPermissionInput) (string, error) {
 	if len(c.StringEquals)+len(c.Bool)+len(c.ArnLike) > 0 {
 		s.Condition = &c
 	}
+	return s.text()
+}
+
+// text is the statement as compact JSON.
+func (s *statementDocument) text() (string, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)

@@ -39,11 +39,14 @@ func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCode
 		return nil, err
 	}
 	if in.DryRun {
-		if err := a.checkZip(ctx, t.name, in.ZipFile); err != nil {
-			return nil, err
-		}
 		v := f.Config
 		v.Code, v.Architecture = digest(in.ZipFile), architecture
+		if v.Code.Unzipped, err = a.checkZip(ctx, t.name, in.ZipFile); err != nil {
+			return nil, err
+		}
+		if err := v.CheckUnzipped(); err != nil {
+			return nil, err
+		}
 		return fill(&sdk.UpdateFunctionCodeOutput{}, a.describe(&v, "")), nil
 	}
 	code, err := a.store(ctx, t.name, in.ZipFile)
@@ -53,6 +56,9 @@ func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCode
 	var published *thaw.Version
 	f, err = a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
 		f.Config.Code, f.Config.Architecture = code, architecture
+		if err := f.Config.CheckUnzipped(); err != nil {
+			return err
+		}
 		a.begin(f)
 		if !in.Publish {
 			return nil
@@ -86,8 +92,8 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 	}
 	if err := refuseSettings(&settings{
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
-		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn, Layers: in.Layers,
-		LoggingConfig: in.LoggingConfig, TracingConfig: in.TracingConfig, VpcConfig: in.VpcConfig,
+		FileSystemConfigs: in.FileSystemConfigs, ImageConfig: in.ImageConfig, KMSKeyArn: in.KMSKeyArn,
+		VpcConfig: in.VpcConfig,
 	}); err != nil {
 		return nil, err
 	}
@@ -101,8 +107,21 @@ func (a *API) updateFunctionConfiguration(ctx context.Context, in *sdk.UpdateFun
 			return nil, err
 		}
 	}
+	layers, err := a.useLayers(ctx, in.Layers)
+	if err != nil {
+		return nil, err
+	}
 	f, err := a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
+		if in.Layers != nil { // an empty list takes all layers away
+			f.Config.Layers = layers
+			if err := f.Config.CheckUnzipped(); err != nil {
+				return err
+			}
+		}
 		if err := a.setDeadLetter(&f.Config, in.DeadLetterConfig); err != nil {
+			return err
+		}
+		if err := a.setTracing(&f.Config, in.TracingConfig); err != nil {
 			return err
 		}
 		if err := configure(&f.Config, in); err != nil {
@@ -134,7 +153,9 @@ func configure(v *thaw.Version, in *sdk.UpdateFunctionConfigurationInput) error 
 	if in.Role != nil {
 		v.Role = *in.Role
 	}
-	setLogging(v, in.LoggingConfig)
+	if err := setLogging(v, in.LoggingConfig); err != nil {
+		return err
+	}
 	setSnapStart(v, in.SnapStart)
 	if err := setNumbers(v, in.Timeout, in.MemorySize, in.EphemeralStorage); err != nil {
 		return err

@@ -90,11 +90,21 @@ type Config struct {
 	MaxBackoff time.Duration
 	// Drain is how long a stop waits for attempts that are under way. 0: not at all.
 	Drain time.Duration
+	// Count adds to a metric of a function, of the names below, by the qualifier that the caller gave. May be nil.
+	Count func(metric, function, qualifier string, n int)
 	// Now is the clock, nil for the machine's.
 	Now func() time.Time
 	// Log gets what no caller is told. Nil means slog.Default().
 	Log *slog.Logger
 }
+
+// Metrics of AWS/Lambda that are counted here, in AWS's words. Those of attempts come from their records.
+const (
+	metricReceived      = "AsyncEventsReceived"         // accepted for a function
+	metricDropped       = "AsyncEventsDropped"          // ended without success, wherever they went then
+	metricDeadLetter    = "DeadLetterErrors"            // not taken by the dead-letter queue
+	metricUndeliverable = "DestinationDeliveryFailures" // not taken by a destination
+)
 
 // Dispatcher takes events in and delivers them. Its methods may be called from several goroutines.
 type Dispatcher struct {
@@ -165,7 +175,14 @@ func (d *Dispatcher) Enqueue(ctx context.Context, e *Event) (requestID string, e
 		}
 		return "", fmt.Errorf("store an event of function %s: %w", e.Function.Name, err)
 	}
+	d.count(metricReceived, e.Function.Name, env.Qualifier)
 	return r.RequestID, nil
+}
+
+func (d *Dispatcher) count(metric, function, qualifier string) {
+	if d.cfg.Count != nil {
+		d.cfg.Count(metric, function, qualifier, 1)
+	}
 }
 
 // TooLarge is AWS's recorded text for an asynchronous payload over a limit of so many bytes.

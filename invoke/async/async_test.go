@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -237,6 +238,18 @@ func TestNowhere(t *testing.T) {
 				if !ok || f.Dead != 1 || f.Died != 1 || f.Failed != 1 || (f.DeliveryFailures > 0) != (test.failure+test.letter != "") || (f.Problem != "") != (f.DeliveryFailures > 0) {
 					t.Errorf("%+v", f)
 				}
+				want := map[string]int{"AsyncEventsReceived f": 1, "AsyncEventsDropped f": 1}
+				if test.failure != "" {
+					want["DestinationDeliveryFailures f"] = 1
+				}
+				if test.letter != "" {
+					want["DeadLetterErrors f"] = 1
+				}
+				p.mu.Lock()
+				if !maps.Equal(p.counted, want) {
+					t.Errorf("counted %v, want %v", p.counted, want)
+				}
+				p.mu.Unlock()
 				after(7 * time.Hour) // it would be too old if its age did not begin again
 				p.handles(func(*invoke.Request) (string, bool, error) { return "1", false, nil })
 				if n, err := p.dispatcher.Redrive(t.Context(), "f"); n != 1 || err != nil {

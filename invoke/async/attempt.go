@@ -65,9 +65,10 @@ const (
 // invoke is one attempt.
 func (d *Dispatcher) invoke(ctx context.Context, l *lane, q Queue, m *queues.Received, f *flight, env *envelope, h *handling, before *progress) {
 	l.counted.attempts.Add(1)
+	begin := d.cfg.Now()
 	response, err := d.cfg.Invoker.Invoke(ctx, &invoke.Request{
 		Function: thaw.FunctionRef{Name: l.function}, Qualifier: env.Qualifier, Payload: m.Body,
-		TraceID: env.Trace, RequestID: env.RequestID, Start: d.cfg.Now(),
+		TraceID: env.Trace, RequestID: env.RequestID, Start: begin, Async: true, EventAge: begin.Sub(time.UnixMilli(env.Accepted)),
 	})
 	now := d.cfg.Now()
 	result := ending{attempts: before.Attempts + 1, trace: env.Trace}

@@ -28,6 +28,7 @@ func (d *Dispatcher) end(ctx context.Context, l *lane, q Queue, m *queues.Receiv
 		return
 	}
 	l.counted.failed.Add(1)
+	d.count(metricDropped, l.function, env.Qualifier)
 	taken, reasons := false, []string{}
 	if h.onFailure != "" {
 		whole, err := d.sendRecord(ctx, l, h.onFailure, env, m.Body, end)
@@ -42,7 +43,7 @@ func (d *Dispatcher) end(ctx context.Context, l *lane, q Queue, m *queues.Receiv
 	}
 	if h.deadLetter != "" {
 		if err := d.sendDeadLetter(ctx, h.deadLetter, env, m.Body, end); err != nil {
-			d.undelivered(l, env, "DeadLetterConfig", h.deadLetter, err)
+			d.undelivered(l, env, toDeadLetter, h.deadLetter, err)
 			reasons = append(reasons, "dead-letter queue: "+err.Error())
 		} else {
 			taken = true
@@ -92,9 +93,17 @@ func (d *Dispatcher) die(ctx context.Context, l *lane, q Queue, f *flight, env *
 	}))
 }
 
+// toDeadLetter is where a dead-letter queue is named.
+const toDeadLetter = "DeadLetterConfig"
+
 // undelivered notes a delivery that failed: counted, shown, and logged at most once a second for each function.
 func (d *Dispatcher) undelivered(l *lane, env *envelope, kind, arn string, err error) {
 	l.counted.deliveryFailures.Add(1)
+	if kind == toDeadLetter {
+		d.count(metricDeadLetter, l.function, env.Qualifier)
+	} else {
+		d.count(metricUndeliverable, l.function, env.Qualifier)
+	}
 	now := d.cfg.Now()
 	l.problem.Lock()
 	defer l.problem.Unlock()

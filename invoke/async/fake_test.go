@@ -339,6 +339,17 @@ type platform struct {
 	tries     []try
 	running   int
 	most      int // that ran at the same time
+	counted   map[string]int
+}
+
+// count takes the metrics.
+func (p *platform) count(metric, function, qualifier string, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.counted == nil {
+		p.counted = map[string]int{}
+	}
+	p.counted[strings.TrimSpace(metric+" "+function+" "+qualifier)] += n
 }
 
 // newPlatform has a function f that gives back what it gets, and g.
@@ -354,7 +365,7 @@ func newPlatform(t *testing.T, change ...func(*Config)) *platform {
 }
 
 func (p *platform) start(change ...func(*Config)) {
-	cfg := Config{Queues: p.queues, Invoker: p, Catalog: p, Account: account, Log: slog.New(slog.DiscardHandler)}
+	cfg := Config{Queues: p.queues, Invoker: p, Catalog: p, Account: account, Count: p.count, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -16,6 +16,8 @@ const FRAME_MAGIC = 0xa55a0003;
 const EXIT_UNHANDLED_REJECTION = 128;
 const EXIT_UNCAUGHT_EXCEPTION = 129;
 const EXIT_UNSETTLED_AWAIT = 13;
+const LARGEST_PROFILE = 1024 * 1024;
+const PROFILE = path.join(__dirname, 'profile.js');
 
 const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId');
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
@@ -59,9 +61,43 @@ function sendFrame(type, meta, body) {
 
 // --- Logs ---------------------------------------------------------------------------------------------------------
 
+// Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat).
+const jsonLog = (process.env.AWS_LAMBDA_LOG_FORMAT || '').toUpperCase() === 'JSON';
+
+// AWS's shape of an error within a message.
+function shape(_, value) {
+  if (!(value instanceof Error)) return value;
+  const errorType = (value.constructor && value.constructor.name) || 'UnknownError';
+  const stackTrace = typeof value.stack === 'string' ? stackOf(value) : [];
+  return { errorType, errorMessage: value.message, stackTrace, ...value };
+}
+
+// One message as AWS writes it in JSON: a single value as it is, several as text with the first error's members.
+function jsonText(now, level, args) {
+  const line = { timestamp: now.toISOString(), level, requestId: global[REQUEST_ID] };
+  if (args.length === 1) {
+    line.message = args[0];
+    try {
+      return JSON.stringify(line, shape);
+    } catch (_) {
+      line.message = util.format(args[0]); // a circle, or a BigInt
+      return JSON.stringify(line);
+    }
+  }
+  line.message = util.format(...args);
+  const error = args.find((arg) => arg instanceof Error);
+  if (error) {
+    const { errorType, errorMessage, stackTrace } = shape('', error);
+    Object.assign(line, { errorType, errorMessage, stackTrace });
+  }
+  return JSON.stringify(line);
+}
+
 function log(level, args) {
   const now = new Date();
-  const text = `${now.toISOString()}\t${global[REQUEST_ID]}\t${level}\t${util.format(...args)}\n`;
+  const text = jsonLog
+    ? `${jsonText(now, level, args)}\n`
+    : `${now.toISOString()}\t${global[REQUEST_ID]}\t${level}\t${util.format(...args)}\n`;
   const size = Buffer.byteLength(text);
   const frame = Buffer.allocUnsafe(16 + size);
   frame.writeUInt32BE(FRAME_MAGIC, 0);
@@ -73,8 +109,10 @@ function log(level, args) {
 
 function replaceConsole() {
   const levels = { trace: 'TRACE', debug: 'DEBUG', info: 'INFO', log: 'INFO', warn: 'WARN', error: 'ERROR', fatal: 'FATAL' };
+  const order = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
+  const least = jsonLog ? order.indexOf(process.env.AWS_LAMBDA_LOG_LEVEL) : 0;
   for (const name of Object.keys(levels)) {
-    console[name] = (...args) => log(levels[name], args);
+    console[name] = order.indexOf(levels[name]) < least ? () => {} : (...args) => log(levels[name], args);
   }
 }
 
@@ -88,11 +126,16 @@ function fault(name, message, cause) {
   return error;
 }
 
+// The lines of an error's stack, without what measures init.
+function stackOf(error) {
+  return error.stack.split('\n').filter((line) => !line.includes(PROFILE));
+}
+
 // The error object that the caller gets.
 function describe(error) {
   try {
     if (util.types.isNativeError(error) || (error && error.name && error.message && error.stack)) {
-      return { errorType: error.name, errorMessage: error.message, trace: error.stack.split('\n') };
+      return { errorType: error.name, errorMessage: error.message, trace: stackOf(error) };
     }
     return { errorType: typeof error, errorMessage: error.toString(), trace: [] };
   } catch (_) {
@@ -106,12 +149,16 @@ function describe(error) {
 
 function logError(title, error) {
   const shown = error instanceof Error ? error : new Error(error);
+  if (jsonLog) {
+    console.error(shown);
+    return;
+  }
   let text;
   try {
     text = JSON.stringify(shown, (_, value) => {
       if (!(value instanceof Error)) return value;
       const whole = { errorType: value.name, errorMessage: value.message, code: value.code, ...value };
-      if (typeof value.stack === 'string') whole.stack = value.stack.split('\n');
+      if (typeof value.stack === 'string') whole.stack = stackOf(value);
       return whole;
     });
   } catch (_) {
@@ -195,7 +242,8 @@ async function loadModule(root, folder, name) {
     const file = base + extension;
     if (!fs.existsSync(file)) continue;
     if (extension === '' && fs.statSync(file).isDirectory() && !hasEntry(file)) continue;
-    return way === 'import' ? import(file) : require(file);
+    if (way === 'require') return require(file);
+    return profile ? profile.importModule(file, () => import(file)) : import(file);
   }
   return require(require.resolve(name, { paths: [root, path.resolve(root, folder)] }));
 }
@@ -267,6 +315,8 @@ function provideGlobals() {
 
 let traceId = process.env._X_AMZN_TRACE_ID;
 let initialising = true;
+let profile = null; // what measures init
+let up = 0; // when the loading of the function's code began, microseconds
 let invoking = false;
 let rehearsing = false; // an invocation goes on that neither host nor function know of
 let whenLoopIsEmpty = null; // what to do when nothing could wake the process any more
@@ -453,10 +503,24 @@ async function runStreaming(handler, meta, body) {
 
 // Ends the process because of an error that nothing caught, telling the host if it waits for something.
 function die(title, error, status) {
+  if (initialising) endProfile();
   logError(title, error);
   if (initialising) sendError('X', error);
   else if (invoking) sendError('D', error);
   process.exit(status);
+}
+
+// Tells the host what init spent its time on, if it has been measured.
+function endProfile() {
+  if (!profile) return;
+  let body = '';
+  try {
+    body = profile.end();
+  } catch (_) {
+    // No profile, then.
+  }
+  profile = null;
+  sendFrame('T', String(up), Buffer.byteLength(body) <= LARGEST_PROFILE ? body : '');
 }
 
 function watchProcess() {
@@ -474,11 +538,14 @@ function watchProcess() {
 }
 
 async function main() {
-  const park = process.argv[2] === '--template' ? require(path.join(__dirname, 'park.js')).prepare(sendFrame) : null;
+  const options = process.argv.splice(2);
+  const park = options.includes('--template') ? require(path.join(__dirname, 'park.js')).prepare(sendFrame) : null;
+  if (options.includes('--profile')) profile = require(PROFILE);
   replaceConsole();
   watchProcess();
   provideGlobals();
-  const up = Math.round((performance.timeOrigin + performance.now()) * 1000);
+  up = Math.round((performance.timeOrigin + performance.now()) * 1000);
+  if (profile) profile.begin();
   let handler;
   try {
     handler = await loadHandler(process.env.LAMBDA_TASK_ROOT || '/var/task', process.env._HANDLER || '');
@@ -486,6 +553,7 @@ async function main() {
     die('Uncaught Exception', error, EXIT_UNCAUGHT_EXCEPTION);
   }
   initialising = false;
+  endProfile();
   sendFrame('R', String(up), '');
   const run = handler[STREAMING] ? runStreaming : runBuffered;
   serveNext = () => {

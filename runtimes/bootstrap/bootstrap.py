@@ -15,12 +15,14 @@ PARK = ord("P")
 BUFFER_SIZE = 64 * 1024
 FRAME_MAGIC = b"\xa5\x5a\x00\x03"
 MAX_LENGTH = 0xFFFFFFFF
+LARGEST_PROFILE = 1024 * 1024
 NO_BREAK_SPACE = "\u00a0"
 TRACE_ID = b"_X_AMZN_TRACE_ID"
 
 request_id = None
 tenant_id = None
 park = None  # the names of park.py, in a process that was started as a template
+profile = None  # the names of profile.py, while init is measured
 
 
 class Fault(Exception):
@@ -157,7 +159,23 @@ def write_message(text):
             time.sleep(0.001)
 
 
+# Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat).
+JSON_LOG = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+
+
+def json_line(values):
+    """A JSON object for the log. What has no JSON is shown as text: a log line shall not be lost."""
+    try:
+        return serialize(values)
+    except (TypeError, ValueError, RecursionError):
+        return serialize({key: value if type(value) in (str, int, float, bool) else str(value) for key, value in values.items()})
+
+
 def log_error(error):
+    if JSON_LOG:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_message(json_line({"timestamp": at, "log_level": "ERROR", **error}))
+        return
     head = "[ERROR]"
     if error["errorType"]:
         head += " " + error["errorType"]
@@ -184,12 +202,51 @@ def set_up_logging(logging):
 
     logging.Formatter.converter = time.gmtime
     handler = LambdaLoggerHandler()
-    handler.setFormatter(
-        logging.Formatter(
-            "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", "%Y-%m-%dT%H:%M:%S"
+    root = logging.getLogger()
+    if JSON_LOG:
+        handler.setFormatter(json_formatter(logging))
+        level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "INFO")
+        root.setLevel(logging.NOTSET if level == "TRACE" else logging.getLevelName(level))
+    else:
+        handler.setFormatter(
+            logging.Formatter(
+                "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", "%Y-%m-%dT%H:%M:%S"
+            )
         )
-    )
-    logging.getLogger().addHandler(handler)
+    root.addHandler(handler)
+
+
+def json_formatter(logging):
+    # What every record has; the rest is what the function gave as extra.
+    common = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "aws_request_id", "tenant_id"}
+
+    class JSONFormatter(logging.Formatter):
+        def format(self, record):
+            values = {
+                "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+                # AWS knows no levels between these.
+                "level": logging.getLevelName(min(50, max(10, record.levelno // 10 * 10))),
+                "message": record.getMessage(),
+                "logger": record.name,
+            }
+            if record.exc_info and record.exc_info[0]:
+                import traceback
+
+                kind, error, trace = record.exc_info
+                values["stackTrace"] = traceback.format_tb(trace)
+                values["errorType"] = kind.__name__
+                values["errorMessage"] = str(error)
+                values["location"] = "%s:%s:%d" % (record.pathname, record.funcName, record.lineno)
+            if record.aws_request_id:
+                values["requestId"] = record.aws_request_id
+            if record.tenant_id is not None:
+                values["tenantId"] = record.tenant_id
+            for key, value in vars(record).items():
+                if key not in common and key not in values and value is not None:
+                    values[key] = value
+            return json_line(values) + "\n"
+
+    return JSONFormatter()
 
 
 class ImportWatch:
@@ -329,6 +386,8 @@ def describe(error, invoke_id=""):
         frames = traceback.extract_tb(error.__traceback__)
         while len(frames) > 1 and frames[0].filename == main.__code__.co_filename:
             del frames[0]
+        measuring = main.__code__.co_filename.replace("bootstrap.py", "profile.py")
+        frames = [frame for frame in frames if frame.filename != measuring]
         kind, message = type(error).__name__, str(error)
         trace = traceback.format_list([(f.filename, f.lineno, f.name, f.line) for f in frames])
     return {"errorMessage": message, "errorType": kind, "requestId": invoke_id, "stackTrace": trace}
@@ -404,12 +463,26 @@ def encode(text):
     return text.encode("utf-8", "backslashreplace")
 
 
-def load_park():
+def load_part(name):
+    """The names of a part of the bootstrap that not every process needs."""
     from _frozen_importlib_external import SourcelessFileLoader
 
-    space = {"__file__": __file__}
-    exec(SourcelessFileLoader("park", os.path.join(os.path.dirname(__file__), "park.pyc")).get_code("park"), space)
+    space = {"__file__": __file__, "__name__": name}
+    exec(SourcelessFileLoader(name, os.path.join(os.path.dirname(__file__), name + ".pyc")).get_code(name), space)
     return space
+
+
+def end_profile(channel, up):
+    """Tells the host what init spent its time on, if it has been measured."""
+    global profile
+    if profile is None:
+        return
+    try:
+        body = encode(serialize(profile["end"]()))
+    except Exception:
+        body = b""
+    profile = None
+    channel.send(b"T", b"%d" % up, body if len(body) <= LARGEST_PROFILE else b"")
 
 
 def become_template(channel):
@@ -482,10 +555,12 @@ def set_up_process():
     first = [root, site_packages, "/opt/python", os.path.dirname(__file__)]
     sys.path[:] = first + [entry for entry in sys.path if entry not in first]
     sys.meta_path.insert(0, ImportWatch)
-    if len(sys.argv) > 1:  # --template
-        global park
-        park = load_park()
+    global park, profile
+    if "--template" in sys.argv:
+        park = load_part("park")
         ImportWatch.waiting.update(park["AFTER_IMPORT"])
+    if "--profile" in sys.argv:
+        profile = load_part("profile")
     sys.argv = [main.__code__.co_filename]
 
 
@@ -503,13 +578,17 @@ def main():
     set_up_process()
     channel = Channel()
     up = time.time_ns() // 1000
+    if profile is not None:
+        profile["begin"]()
     try:
         handler = load(os.environ.get("_HANDLER", ""))
     except Exception as error:
+        end_profile(channel, up)
         error = describe(error)
         log_error(error)
         channel.send_error(b"X", error)
         sys.exit(1)
+    end_profile(channel, up)
     LambdaContext.read_environment()
     os.environ.pop("_X_AMZN_TRACE_ID", None)
     channel.send(b"R", b"%d" % up)

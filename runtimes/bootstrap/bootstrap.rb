@@ -67,6 +67,21 @@ module LambdaLog
     end
   end
 
+  # Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat): what a Logger writes, as on AWS.
+  JSON_LOG = ENV['AWS_LAMBDA_LOG_FORMAT'].to_s.casecmp?('JSON')
+
+  class JSONFormatter < Logger::Formatter
+    def call(severity, time, progname, msg)
+      line = { timestamp: time.getutc.strftime('%Y-%m-%dT%H:%M:%S.%LZ'), level: severity == 'ANY' ? 'INFO' : severity, message: msg2str(msg) }
+      line[:logger] = progname if progname
+      line[:requestId] = $_global_aws_request_id if $_global_aws_request_id
+      if msg.is_a?(Exception)
+        line.update(message: msg.message, errorType: msg.class.to_s, errorMessage: msg.message, stackTrace: msg.backtrace || [])
+      end
+      "#{JSON.generate(line)}\n"
+    end
+  end
+
   class Formatter < Logger::Formatter
     def call(severity, time, progname, msg)
       format("%s, [%s #%d] %5s %s -- %s: %s\n", severity[0], format_datetime(time), Process.pid, severity,
@@ -78,7 +93,11 @@ module LambdaLog
     def initialize(logdev, *args, **options)
       standard = logdev.nil? || logdev == $stdout || logdev == $stderr
       super(standard ? Device.new : logdev, *args, **options)
-      @default_formatter = Formatter.new if standard
+      return unless standard
+
+      @default_formatter = JSON_LOG ? JSONFormatter.new : Formatter.new
+      # Logger has nothing below DEBUG.
+      self.level = ENV['AWS_LAMBDA_LOG_LEVEL'].to_s.sub('TRACE', 'DEBUG') if JSON_LOG && !options.key?(:level)
     end
   end
 end
@@ -122,6 +141,8 @@ class LambdaRuntime
   CHANNEL = 3
   HEADER = 9
   MAX_LENGTH = 0xffffffff
+  LARGEST_PROFILE = 1024 * 1024
+  PROFILE = File.join(__dir__, 'profile.rb')
   # The types that AWS's client names to the platform; all others are one.
   KNOWN_ERRORS = %w[ArgumentError NoMethodError Exception StandardError NameError LoadError SystemExit
                     SystemStackError].freeze
@@ -138,13 +159,30 @@ class LambdaRuntime
     root = ENV.fetch('LAMBDA_TASK_ROOT', '/var/task')
     $LOAD_PATH.unshift(root) unless $LOAD_PATH.include?(root)
     LambdaGems.load if LambdaGems.brought?
-    up = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
+    @profile = load_profile if ARGV.delete('--profile')
+    @up = Process.clock_gettime(Process::CLOCK_REALTIME, :microsecond)
+    @profile&.begin
     load_handler(ENV.fetch('_HANDLER', ''))
-    send_frame('R', up.to_s)
+    end_profile
+    send_frame('R', @up.to_s)
     loop { serve(*receive) }
   end
 
   private
+
+  def load_profile
+    Kernel.require(PROFILE)
+    LambdaProfile
+  end
+
+  # Tells the host what init spent its time on, if it has been measured.
+  def end_profile
+    return unless @profile
+
+    body = @profile.end
+    @profile = nil
+    send_frame('T', @up.to_s, body.bytesize <= LARGEST_PROFILE ? body : '')
+  end
 
   # file.method or file.Class.method, where file may have a path and Class may be Outer::Inner.
   def load_handler(name)
@@ -161,6 +199,7 @@ class LambdaRuntime
   rescue SystemExit
     raise
   rescue Exception => e # rubocop:disable Lint/RescueException -- also what is not a StandardError fails the init
+    end_profile
     report('X', 'Init', "Init error when loading handler #{name}", e)
     leave(-4)
   end
@@ -214,7 +253,7 @@ class LambdaRuntime
 
   def trace(error)
     own = __FILE__
-    (error.backtrace || []).first(100).map { |line| text(line) }.reject { |line| line.start_with?(own, '<internal:') }
+    (error.backtrace || []).first(100).map { |line| text(line) }.reject { |line| line.start_with?(own, PROFILE, '<internal:') }
   end
 
   def text(string)

@@ -61,7 +61,6 @@ function setVariables(variables) {
 }
 
 function prepare(sendFrame) {
-  process.argv.splice(2, 1);
   process.execArgv = process.execArgv.filter((option) => option !== '--single-threaded');
   const setGenerator = replaceMathRandom();
   return function park(rehearse) {

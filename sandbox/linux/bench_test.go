@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"thaw/runtimes/extensions"
 	"thaw/sandbox"
 )
 
@@ -103,4 +104,21 @@ func BenchmarkFreeze(b *testing.B) {
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]
+}
+
+// BenchmarkInitListener is what every boot pays so that init may register an extension: the listener, the API on it, and
+// their end. Nothing of it is left when init is over.
+func BenchmarkInitListener(b *testing.B) {
+	for b.Loop() {
+		l, err := listenIn(hostNetwork{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		h := extensions.New(b.Context(), extensions.Config{Log: (&heard{}).Write})
+		h.Serve(l)
+		if err := h.Ready(b.Context()); err != nil || !h.Empty() {
+			b.Fatal(err)
+		}
+		h.Close()
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,12 +60,12 @@ func specOf(t testing.TB, f function) *sandbox.Spec {
 			t.Fatal(err)
 		}
 	}
-	l, err := r.Launch(t.Context(), f.version(), code)
+	l, err := r.Launch(t.Context(), f.version(), code, "")
 	if err != nil {
 		t.Skip(err)
 	}
 	spec := &sandbox.Spec{
-		Args: l.TemplateArgs, Env: runtimes.Environ(f.version(), testAccount, "stream", false, l.Env...), Dir: "/var/task", Channel: true, Template: true,
+		Args: slices.Concat(l.TemplateArgs, l.ProfileArgs), Env: runtimes.Environ(f.version(), testAccount, "stream", false, l.Env...), Dir: "/var/task", Channel: true, Template: true,
 		MemoryMB: f.version().MemorySize, TmpMB: 64, Mounts: append([]sandbox.Mount{{Source: code, Target: "/var/task"}}, f.mounts...),
 	}
 	for _, b := range l.Binds {

@@ -66,7 +66,9 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 				s.listener = nil
 				return nil
 			}
-			p.listener, err = listenIn(p.ns)
+			if p.listener, err = listenIn(p.ns); err == nil {
+				p.listener = s.guarded(p.listener)
+			}
 			return err
 		}); err != nil {
 			return err

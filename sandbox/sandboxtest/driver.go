@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +21,10 @@ import (
 type Runtime struct {
 	// Init runs before the process is ready. Its error ends the process with exit status 1.
 	Init func(spec *sandbox.Spec, output io.Writer) error
+	// Profile is what a process tells of its init, nil for nothing. Failure, if not empty, is the type of the error that it
+	// then says it failed to initialise with.
+	Profile func(spec *sandbox.Spec) []byte
+	Failure string
 	// Handle answers one event. Its error ends the process with exit status 1.
 	Handle func(spec *sandbox.Spec, event []byte, output io.Writer) ([]byte, error)
 	// Last runs when the host has shut its side of the channel for writing, and gives the exit status; nil is a process that
@@ -32,6 +37,8 @@ type Runtime struct {
 // Driver counts what it starts.
 type Driver struct {
 	Runtime Runtime
+	// Listen gives processes that ask for it a listener on the loopback interface, with its address in their variables.
+	Listen  bool
 	Started atomic.Int64 // starts so far
 	Open    atomic.Int64 // processes that have not been closed
 	Frozen  atomic.Int64 // processes that are frozen now
@@ -60,7 +67,7 @@ func (t *template) Park() error                { return nil }
 
 func (t *template) Fork(_ context.Context, spec *sandbox.ForkSpec) (sandbox.Process, error) {
 	runtime := t.driver.Runtime
-	runtime.Init = nil
+	runtime.Init, runtime.Profile, runtime.Failure = nil, nil, ""
 	if runtime.Fork != nil {
 		if err := runtime.Fork(); err != nil {
 			return nil, err
@@ -84,6 +91,16 @@ func (d *Driver) start(runtime Runtime, spec *sandbox.Spec) (*process, error) {
 		return nil, errors.Join(err, host.Close(), inside.Close())
 	}
 	p := &process{driver: d, host: host, inside: inside, output: r, writer: w, done: make(chan struct{})}
+	if d.Listen && spec.RuntimeAPI {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
+		if err != nil {
+			return nil, errors.Join(err, host.Close(), inside.Close(), r.Close(), w.Close())
+		}
+		p.listener = l
+		own := *spec
+		own.Env = slices.Concat(spec.Env, []string{"AWS_LAMBDA_RUNTIME_API=" + l.Addr().String()})
+		spec = &own
+	}
 	d.Started.Add(1)
 	d.Open.Add(1)
 	go p.run(runtime, spec)
@@ -96,6 +113,9 @@ type process struct {
 	inside *net.UnixConn
 	output *os.File
 	writer *os.File
+	// listener may be nil
+	listener net.Listener
+
 	done   chan struct{}
 	exit   sandbox.ExitStatus
 	frozen atomic.Bool
@@ -111,6 +131,16 @@ func (p *process) run(r Runtime, spec *sandbox.Spec) {
 			p.exit.Code = 1
 			return
 		}
+	}
+	if r.Profile != nil {
+		if told := r.Profile(spec); told != nil && p.send('T', told) != nil {
+			return
+		}
+	}
+	if r.Failure != "" {
+		_ = p.sendMeta('X', r.Failure, []byte(`{"errorType":"`+r.Failure+`"}`)) // the host that does not hear it sees the end
+		p.exit.Code = 1
+		return
 	}
 	if p.send('R', nil) != nil {
 		p.exit.Signal = syscall.SIGKILL.String()
@@ -146,11 +176,14 @@ func (p *process) run(r Runtime, spec *sandbox.Spec) {
 	}
 }
 
-func (p *process) send(kind byte, body []byte) error {
-	frame := make([]byte, 9, 9+len(body))
+func (p *process) send(kind byte, body []byte) error { return p.sendMeta(kind, "", body) }
+
+func (p *process) sendMeta(kind byte, meta string, body []byte) error {
+	frame := make([]byte, 9, 9+len(meta)+len(body))
 	frame[0] = kind
+	binary.BigEndian.PutUint32(frame[1:], uint32(len(meta)))
 	binary.BigEndian.PutUint32(frame[5:], uint32(len(body)))
-	_, err := p.inside.Write(append(frame, body...))
+	_, err := p.inside.Write(append(append(frame, meta...), body...))
 	return err
 }
 
@@ -168,7 +201,7 @@ func (p *process) receive() (kind byte, body []byte, err error) {
 }
 
 func (p *process) Channel() *net.UnixConn   { return p.host }
-func (p *process) Listener() net.Listener   { return nil }
+func (p *process) Listener() net.Listener   { return p.listener }
 func (p *process) Output() *os.File         { return p.output }
 func (p *process) LimitCPU() error          { return nil }
 func (p *process) MemoryPeak() uint64       { return 10 << 20 }
@@ -199,6 +232,9 @@ func (p *process) Close() error {
 		<-p.done
 		p.Thaw()       //nolint:errcheck // cannot fail
 		p.host.Close() //nolint:errcheck // the other end is gone
+		if p.listener != nil {
+			p.listener.Close()
+		}
 		p.driver.Open.Add(-1)
 	})
 	return nil

@@ -135,6 +135,8 @@ var masks = []struct {
 	{regexp.MustCompile(`token=[0-9a-f]{64}`), "token=TOKEN"},
 	{regexp.MustCompile(`scalable-target/[0-9a-f]{36}`), "scalable-target/ID"},
 	{regexp.MustCompile(`(Timestamp(": "?|</Name>\n<Value>|>))\d{10,13}\b`), "${1}EPOCH"},
+	{regexp.MustCompile(`("(creation|ingestion|lastIngestion|create)Time": )\d{13}\b`), "${1}EPOCH"},
+	{regexp.MustCompile(`("uploadSequenceToken": ")\d{56}`), "${1}TOKEN"},
 	{regexp.MustCompile(`((Receipt|Task)Handle(": "|>))[\w+/=-]{12,}`), "${1}HANDLE"},
 	{regexp.MustCompile(`Value [\w-]{12,} for parameter ReceiptHandle`), "Value HANDLE for parameter ReceiptHandle"},
 	{regexp.MustCompile(`(SequenceNumber(": "|</Name>\n<Value>|>))\d{20}`), "${1}SEQUENCE"},

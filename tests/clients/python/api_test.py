@@ -316,7 +316,7 @@ class Others(Case):
 
     def test_unknown_service(self):
         for service, operation, code, status in (
-            ("logs", "describe_log_groups", "UnknownOperationException", 404),
+            ("dynamodb", "list_tables", "UnknownOperationException", 404),
             ("sns", "list_topics", "InvalidAction", 400),
         ):
             message = re.compile(f"^thaw does not know the service {service}")

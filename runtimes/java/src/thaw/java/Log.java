@@ -1,32 +1,98 @@
 package thaw.java;
 
 import com.amazonaws.services.lambda.runtime.LambdaLogger;
+import com.amazonaws.services.lambda.runtime.logging.LogLevel;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.time.Instant;
+import java.time.ZoneOffset;
+import java.time.format.DateTimeFormatter;
+import java.util.LinkedHashMap;
+import java.util.Locale;
+import java.util.Map;
 
 /** Messages to the log, each whole however many lines it has: framed in the output pipe, see Output on the host. */
 public final class Log {
+    /** Whether the function's log is to consist of JSON objects (LoggingConfig's LogFormat), and from which level on. */
+    private static final boolean JSON = "JSON".equalsIgnoreCase(System.getenv("AWS_LAMBDA_LOG_FORMAT"));
+
+    private static final LogLevel LEAST = least();
+
     public static final LambdaLogger LOGGER =
             new LambdaLogger() {
                 @Override
                 public void log(String message) {
-                    message(String.valueOf(message));
+                    log(message, LogLevel.UNDEFINED);
                 }
 
                 @Override
                 public void log(byte[] message) {
-                    write(message == null ? "null".getBytes(StandardCharsets.UTF_8) : message);
+                    log(message, LogLevel.UNDEFINED);
+                }
+
+                @Override
+                public void log(String message, LogLevel level) {
+                    if (!JSON) {
+                        message(String.valueOf(message));
+                    } else if (wanted(level)) {
+                        message(line(String.valueOf(message), level));
+                    }
+                }
+
+                @Override
+                public void log(byte[] message, LogLevel level) {
+                    if (!JSON || wanted(level)) { // bytes are what a logging library has laid out itself
+                        write(message == null ? "null".getBytes(StandardCharsets.UTF_8) : message);
+                    }
                 }
             };
+
+    /** The request that is served, for the lines in JSON. */
+    private static volatile String requestId;
 
     private static final int HEADER = 16;
     private static final FileOutputStream OUT = new FileOutputStream(FileDescriptor.out);
 
     private Log() {}
 
-    static void message(String text) {
+    static void serving(String id) {
+        requestId = id;
+    }
+
+    private static LogLevel least() {
+        String name = JSON ? System.getenv("AWS_LAMBDA_LOG_LEVEL") : null;
+        return name == null ? LogLevel.UNDEFINED : LogLevel.fromString(name);
+    }
+
+    private static boolean wanted(LogLevel level) {
+        return level == LogLevel.UNDEFINED || level.compareTo(LEAST) >= 0;
+    }
+
+    private static String line(String message, LogLevel level) {
+        Map<String, Object> line = new LinkedHashMap<>();
+        line.put("timestamp", Clock.FORMAT.format(Instant.now()));
+        line.put("level", (level == LogLevel.UNDEFINED ? LogLevel.INFO : level).name());
+        line.put("message", message.endsWith("\n") ? message.substring(0, message.length() - 1) : message);
+        if (requestId != null) {
+            line.put("AWSRequestId", requestId);
+        }
+        return Json.write(line);
+    }
+
+    /** Loaded only where lines are in JSON: it costs a start some milliseconds. */
+    private static final class Clock {
+        static final DateTimeFormatter FORMAT =
+                DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss.SSS'Z'", Locale.ROOT).withZone(ZoneOffset.UTC);
+    }
+
+    /** What went wrong in the function, as AWS's client tells it. */
+    static void error(String text) {
+        LOGGER.log(text, LogLevel.ERROR);
+    }
+
+    private static void message(String text) {
         write(text.getBytes(StandardCharsets.UTF_8));
     }
 

@@ -4,6 +4,7 @@ import com.amazonaws.services.lambda.runtime.LambdaRuntimeInternal;
 import java.io.ByteArrayOutputStream;
 import java.io.IOError;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.util.Map;
 
 /**
@@ -12,6 +13,7 @@ import java.util.Map;
  *
  * <p>With the argument "archive" it is a dry run for a class-data archive: it loads what a start and an invocation need,
  * and ends normally, so that the JVM writes the archive, when the host closes the channel; at once without a handler.
+ * With the argument "--profile" it tells what the init loaded.
  */
 public final class Main {
     static final String TRACE_PROPERTY = "com.amazonaws.xray.traceHeader";
@@ -33,7 +35,11 @@ public final class Main {
             loader.remember();
         }
         Thread.currentThread().setContextClassLoader(loader);
-        Handler handler = load(loader, channel);
+        if (args.length > 0 && args[0].equals("--profile")) {
+            loader.measure();
+        }
+        Handler handler = load(loader, channel, up);
+        tellProfile(loader, channel, up);
         channel.send('R', Long.toString(up), new byte[0], 0);
         while (serve(handler, channel, loader)) {}
         if (archive) {
@@ -43,15 +49,24 @@ public final class Main {
         Runtime.getRuntime().halt(0);
     }
 
-    private static Handler load(TaskLoader loader, Channel channel) throws IOException {
+    private static Handler load(TaskLoader loader, Channel channel, long up) throws IOException {
         try {
             return Handlers.load(System.getenv("_HANDLER"), loader);
         } catch (Fault fault) {
-            Log.message(fault.text());
+            tellProfile(loader, channel, up);
+            Log.error(fault.text());
             Log.flush();
             channel.send('X', Fault.BAD_CODE, fault.json());
             System.exit(1);
             return null;
+        }
+    }
+
+    private static void tellProfile(TaskLoader loader, Channel channel, long up) throws IOException {
+        Packages packages = loader.measured();
+        if (packages != null) {
+            byte[] json = packages.json().getBytes(StandardCharsets.UTF_8);
+            channel.send('T', Long.toString(up), json, json.length);
         }
     }
 
@@ -70,6 +85,7 @@ public final class Main {
         try {
             Response response = new Response();
             InvocationContext context = new InvocationContext(invocation);
+            Log.serving(invocation.requestId);
             if (LambdaRuntimeInternal.getUseLog4jAppender()) {
                 Log.tellLog4j(loader, invocation.requestId);
             }
@@ -95,7 +111,7 @@ public final class Main {
 
     private static void fail(Channel channel, boolean last, String type, String text, Map<String, Object> error)
             throws IOException {
-        Log.message(text);
+        Log.error(text);
         Log.flush();
         channel.send(last ? 'D' : 'F', type, error);
     }

@@ -26,6 +26,7 @@ final class TaskLoader extends URLClassLoader {
 
     private final ClassLoader own;
     private volatile Queue<Class<?>> found; // null: nobody wants to know
+    private volatile Packages packages; // null: it is not measured
 
     TaskLoader(String root, ClassLoader own) throws MalformedURLException {
         super(urls(root), own.getParent());
@@ -46,12 +47,41 @@ final class TaskLoader extends URLClassLoader {
 
     @Override
     protected Class<?> findClass(String name) throws ClassNotFoundException {
+        Packages packages = this.packages;
+        if (packages == null || !packages.measuresThis()) {
+            return find(name);
+        }
+        long outer = packages.enter();
+        long start = System.nanoTime();
+        boolean there = false;
+        try {
+            Class<?> type = find(name);
+            there = true;
+            return type;
+        } finally {
+            packages.leave(name, start, outer, there);
+        }
+    }
+
+    private Class<?> find(String name) throws ClassNotFoundException {
         Class<?> type = super.findClass(name);
         Queue<Class<?>> found = this.found;
         if (found != null) {
             found.add(type);
         }
         return type;
+    }
+
+    /** From now on it measures what this thread has it load. */
+    void measure() {
+        packages = new Packages();
+    }
+
+    /** What it has measured, null for nothing. From now on it does not. */
+    Packages measured() {
+        Packages measured = packages;
+        packages = null;
+        return measured;
     }
 
     /** From now on it remembers what it loads, for linkAll. */

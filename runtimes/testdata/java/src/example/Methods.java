@@ -124,6 +124,18 @@ public class Methods {
         return out;
     }
 
+    public void logs(Object event, Context context) {
+        com.amazonaws.services.lambda.runtime.LambdaLogger logger = context.getLogger();
+        logger.log("plain \"text\"\n");
+        logger.log("hidden", com.amazonaws.services.lambda.runtime.logging.LogLevel.INFO);
+        logger.log("warned", com.amazonaws.services.lambda.runtime.logging.LogLevel.WARN);
+        logger.log("{\"own\":1}".getBytes(java.nio.charset.StandardCharsets.UTF_8));
+        System.out.println("printed");
+        if ("fail".equals(event)) {
+            throw new IllegalStateException("no");
+        }
+    }
+
     public List<Object> values() {
         Map<Object, Object> map = new LinkedHashMap<>();
         map.put(1, null);

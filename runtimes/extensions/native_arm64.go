@@ -1,0 +1,8 @@
+package extensions
+
+import _ "embed"
+
+// launcher is built from launcher/launch.c by launcher/build.sh.
+//
+//go:embed launcher/launch_arm64
+var launcher []byte

@@ -1,0 +1,413 @@
+package extensions
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// earlyEvents and earlyBytes bound what is kept of init for who subscribes later in it.
+	earlyEvents = 1000
+	earlyBytes  = 256 << 10
+	// maxHeld bounds what all subscribers of an environment have waiting and on its way, bytes.
+	maxHeld = 4 << 20
+	// attempts is how often a batch is sent before it is dropped, with pauses that double from firstPause.
+	attempts   = 5
+	firstPause = 50 * time.Millisecond
+	// answerBytes is how much of a subscriber's answer is read.
+	answerBytes = 64 << 10
+
+	reasonSlow   = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs."
+	reasonFailed = "Some logs were dropped because the consumer did not take them: "
+)
+
+// telemetry are the subscribers of one environment. Its lock is held for copying only.
+type telemetry struct {
+	host      *Host
+	listening atomic.Bool // somebody takes events, or may yet
+	held      atomic.Int64
+
+	mu          sync.Mutex
+	subscribers []*subscriber
+	early       []*event
+	earlySize   int
+	closed      bool // to subscriptions
+	over        bool
+	work        sync.WaitGroup
+}
+
+func (t *telemetry) init(h *Host) {
+	t.host = h
+	t.listening.Store(true)
+}
+
+// emit gives an event to who takes it. It never waits.
+func (t *telemetry) emit(e *event) {
+	if !t.listening.Load() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.subscribers {
+		s.take(e)
+	}
+	if t.closed {
+		return
+	}
+	size := e.size + 128
+	if len(t.early) < earlyEvents && t.earlySize+size <= earlyBytes {
+		t.early = append(t.early, e)
+		t.earlySize += size
+	}
+}
+
+// errSubscriptionClosed says that init is over.
+var errSubscriptionClosed = errors.New("extensions: the subscription is closed")
+
+// subscribe enters a subscriber, which gets what there was of init first. A second subscription of an extension changes
+// its buffering and types, and no more.
+func (t *telemetry) subscribe(name string, s *subscription) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.over {
+		return errSubscriptionClosed
+	}
+	for _, known := range t.subscribers {
+		if known.name == name {
+			known.mu.Lock()
+			known.subscription = *s
+			known.mu.Unlock()
+			return nil
+		}
+	}
+	subscriber := newSubscriber(t.host, name, s)
+	for _, e := range t.early {
+		subscriber.take(e)
+	}
+	t.subscribers = append(t.subscribers, subscriber)
+	t.work.Add(1)
+	go func() {
+		defer t.work.Done()
+		subscriber.run(t.host.ctx)
+	}()
+	return nil
+}
+
+func (t *telemetry) closeSubscription() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	t.early = nil
+	t.listening.Store(len(t.subscribers) > 0)
+}
+
+// hold counts bytes that are about to wait, unless there would be too many.
+func (t *telemetry) hold(size int) bool {
+	if t.held.Add(int64(size)) > maxHeld {
+		t.held.Add(-int64(size))
+		return false
+	}
+	return true
+}
+
+// flush has everything delivered that is buffered, without waiting for it.
+func (t *telemetry) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.subscribers {
+		s.flush()
+	}
+}
+
+// close waits for the deliverers, whose context has ended.
+func (t *telemetry) close() {
+	t.mu.Lock()
+	t.over = true
+	t.listening.Store(false)
+	t.mu.Unlock()
+	t.work.Wait()
+}
+
+// serveSubscribe is the Subscribe operation of either API.
+func (h *Host) serveSubscribe(api string) func(http.ResponseWriter, *http.Request, *extension) {
+	prefix := ""
+	if api == logsAPI {
+		prefix = "Logs."
+	}
+	return func(w http.ResponseWriter, r *http.Request, x *extension) {
+		body, err := readBody(r)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, prefix+"ValidationError", err.Error())
+			return
+		}
+		s, problems := parseSubscription(api, body)
+		if h.cfg.Dial == nil {
+			problems = append(problems, "telemetry cannot be delivered into this sandbox: its network cannot be entered without root")
+		}
+		h.mu.Lock()
+		if x.subscribed != "" && x.subscribed != api {
+			problems = append(problems, "the extension takes telemetry by the "+x.subscribed+" API already")
+		}
+		if len(problems) == 0 {
+			x.subscribed = api
+		}
+		h.mu.Unlock()
+		if len(problems) > 0 {
+			refuse(w, http.StatusBadRequest, prefix+"ValidationError", strings.Join(problems, "; "))
+			return
+		}
+		if err := h.telemetry.subscribe(x.name, &s); err != nil {
+			refuse(w, http.StatusForbidden, api+".SubscriptionClosed", api+" API subscription is closed already")
+			return
+		}
+		now := time.Now()
+		line, kind := "TELEMETRY", "platform.telemetrySubscription"
+		if api == logsAPI {
+			line, kind = "LOGS", "platform.logsSubscription"
+		}
+		record := subscribed{x.name, "Subscribed", s.categories}
+		e := &event{at: now, category: categoryPlatform, kind: kind}
+		if e.telemetry = record; api == logsAPI {
+			e.telemetry, e.logs = nil, record
+		}
+		h.tell(fmt.Sprintf("%s\tName: %s\tState: Subscribed\tTypes: [%s]", line, printable(x.name), strings.Join(s.categories, ", ")), e)
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `"OK"`)
+	}
+}
+
+// subscriber buffers one extension's telemetry and delivers it: at most one buffer on its way and one that fills.
+type subscriber struct {
+	host *Host
+	name string
+	wake chan struct{}
+
+	mu           sync.Mutex
+	subscription subscription
+	pending      [][]byte
+	bytes        int
+	since        time.Time // when the first of pending came
+	urgent       bool
+	dropped      dropped
+
+	client *http.Client
+	conn   net.Conn
+}
+
+func newSubscriber(h *Host, name string, s *subscription) *subscriber {
+	return &subscriber{host: h, name: name, subscription: *s, wake: make(chan struct{}, 1)}
+}
+
+// take buffers an event, or drops and counts it.
+func (s *subscriber) take(e *event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.subscription.wants(e.category) {
+		return
+	}
+	encoded := e.encode(&s.subscription)
+	if encoded == nil {
+		return
+	}
+	// One event may be larger than the whole buffer.
+	full := len(s.pending) > 0 && s.bytes+len(encoded) > s.subscription.bytes || len(s.pending) >= s.subscription.items
+	if full || !s.host.telemetry.hold(len(encoded)) {
+		s.drop(1, len(encoded), reasonSlow)
+		return
+	}
+	if len(s.pending) == 0 {
+		s.since = time.Now()
+	}
+	s.pending = append(s.pending, encoded)
+	s.bytes += len(encoded)
+	if len(s.pending) == 1 || s.full() {
+		s.signal()
+	}
+}
+
+func (s *subscriber) drop(records, size int, reason string) {
+	s.dropped.Records += records
+	s.dropped.Bytes += size
+	s.dropped.Reason = reason
+}
+
+// full says whether the buffer is delivered without waiting for its time: at half of what it may hold, so that there is
+// room for what comes meanwhile.
+func (s *subscriber) full() bool {
+	return s.bytes >= s.subscription.bytes/2 || len(s.pending) >= s.subscription.items/2
+}
+
+func (s *subscriber) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *subscriber) flush() {
+	s.mu.Lock()
+	s.urgent = true
+	s.mu.Unlock()
+	s.signal()
+}
+
+// due gives the batch to deliver now, or how long to wait for it; 0 and no batch: until something comes.
+func (s *subscriber) due(now time.Time) (batch [][]byte, size int, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pending) == 0 {
+		s.urgent = false
+		return nil, 0, 0
+	}
+	if left := s.subscription.timeout - now.Sub(s.since); left > 0 && !s.urgent && !s.full() {
+		return nil, 0, left
+	}
+	batch, size = s.pending, s.bytes
+	if s.dropped.Records > 0 && s.subscription.wants(categoryPlatform) {
+		e := event{at: now, category: categoryPlatform, kind: "platform.logsDropped", telemetry: s.dropped, logs: s.dropped}
+		batch = append(batch, e.encode(&s.subscription))
+		s.dropped = dropped{}
+	}
+	s.pending, s.bytes, s.urgent = nil, 0, false
+	return batch, size, 0
+}
+
+// run delivers until ctx ends.
+func (s *subscriber) run(ctx context.Context) {
+	defer s.disconnect()
+	for ctx.Err() == nil {
+		batch, size, wait := s.due(time.Now())
+		if batch != nil {
+			err := s.send(ctx, batch)
+			s.host.telemetry.held.Add(-int64(size))
+			if err != nil && ctx.Err() == nil {
+				s.mu.Lock()
+				s.drop(len(batch), size, reasonFailed+err.Error())
+				s.mu.Unlock()
+			}
+			continue
+		}
+		var timer <-chan time.Time
+		if wait > 0 {
+			timer = time.After(wait)
+		}
+		select {
+		case <-s.wake:
+		case <-timer:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// send delivers a batch, again after growing pauses where the consumer does not take it.
+func (s *subscriber) send(ctx context.Context, batch [][]byte) (err error) {
+	s.mu.Lock()
+	to := s.subscription
+	s.mu.Unlock()
+	for attempt, pause := 0, firstPause; attempt < attempts; attempt, pause = attempt+1, 2*pause {
+		if attempt > 0 {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if to.tcp {
+			err = s.stream(ctx, &to, batch)
+		} else {
+			err = s.post(ctx, &to, batch)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// stream writes the batch as lines of JSON. The connection is kept.
+func (s *subscriber) stream(ctx context.Context, to *subscription, batch [][]byte) (err error) {
+	if s.conn == nil {
+		if s.conn, err = s.host.cfg.Dial(ctx, to.port); err != nil {
+			return brief(err)
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
+	defer stop()
+	if _, err = s.conn.Write(append(bytes.Join(batch, []byte("\n")), '\n')); err != nil {
+		s.conn.Close()
+		s.conn = nil
+	}
+	return brief(err)
+}
+
+// post sends the batch as an array. There is no limit of time: the environment may be frozen meanwhile, and what the
+// consumer keeps waiting is its own buffer.
+func (s *subscriber) post(ctx context.Context, to *subscription, batch [][]byte) error {
+	if s.client == nil {
+		s.client = s.newClient()
+	}
+	var body bytes.Buffer
+	body.WriteByte('[')
+	body.Write(bytes.Join(batch, []byte(",")))
+	body.WriteByte(']')
+	r, err := http.NewRequestWithContext(ctx, to.method, to.url, &body)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	response, err := s.client.Do(r)
+	if err != nil {
+		return brief(err)
+	}
+	defer response.Body.Close()
+	io.CopyN(io.Discard, response.Body, answerBytes) //nolint:errcheck // the status is what counts
+	if response.StatusCode/100 != 2 {
+		return fmt.Errorf("it answered with status %d", response.StatusCode)
+	}
+	return nil
+}
+
+// newClient makes a client that can reach nothing but ports inside the sandbox, wherever an answer points.
+func (s *subscriber) newClient() *http.Client {
+	return &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				s.mu.Lock()
+				port := s.subscription.port
+				s.mu.Unlock()
+				return s.host.cfg.Dial(ctx, port)
+			},
+			DisableCompression: true, MaxIdleConns: 1, MaxIdleConnsPerHost: 1, MaxResponseHeaderBytes: 16 << 10,
+		},
+	}
+}
+
+func (s *subscriber) disconnect() {
+	if s.client != nil {
+		s.client.CloseIdleConnections()
+	}
+	if s.conn != nil {
+		s.conn.Close()
+	}
+}
+
+// brief is an error's inmost cause, without the address that the function does not know.
+func brief(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}

@@ -1,0 +1,292 @@
+package extensions
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"thaw"
+	"thaw/runtimes"
+)
+
+// received is one event as a consumer gets it.
+type received struct {
+	Time, Type string
+	Record     json.RawMessage
+}
+
+// consumer is a listener for telemetry: what comes is in events. answer gives the status of each request.
+func consumer(t *testing.T, answer func() int) (port int, events <-chan received) {
+	t.Helper()
+	got := make(chan received, 10000)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var batch []received
+		body, _ := io.ReadAll(r.Body)
+		if status := answer(); status != 200 {
+			http.Redirect(w, r, "http://example.com/", status)
+			return
+		}
+		if err := json.Unmarshal(body, &batch); err != nil {
+			t.Errorf("%v: %s", err, body)
+		}
+		for _, e := range batch {
+			got <- e
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().(*net.TCPAddr).Port, got
+}
+
+func (e *environment) subscribeTo(id, path, schema, types, destination string) {
+	e.t.Helper()
+	e.expect(200, `"OK"`, "PUT", path, fmt.Sprintf(`{"schemaVersion":%q,"types":%s,"buffering":{"timeoutMs":25},"destination":%s}`, schema, types, destination),
+		headerIdentifier, id)
+}
+
+// play is one invocation as the environment tells of it.
+func (e *environment) play() {
+	at := time.UnixMilli(1700000000123)
+	e.FunctionLog(at, []byte("a line\n"))
+	event := &runtimes.Event{RequestID: "one", TraceID: "Root=1"}
+	e.Begin(event, at)
+	e.RuntimeDone(event, at, at.Add(1500*time.Microsecond), 16, "success", "")
+	e.Report(at.Add(2*time.Millisecond), at.Add(1500*time.Microsecond), &thaw.Invocation{
+		RequestID: "one", TraceID: "Root=1", Duration: 2 * time.Millisecond, Billed: 125 * time.Millisecond, InitDuration: 123 * time.Millisecond, MemorySize: 128, MaxMemoryUsed: 30,
+	})
+}
+
+func TestTelemetryEvents(t *testing.T) {
+	e := serve(t)
+	e.InitDone(time.UnixMilli(1700000000000), 123456*time.Microsecond, "", false)
+	for _, c := range []struct {
+		name, path, schema string
+		want               []string
+	}{
+		{"telemetry", "/2022-07-01/telemetry", "2022-12-13", []string{
+			`platform.initStart {"initializationType":"on-demand","phase":"init","runtimeVersion":"python:3.11","runtimeVersionArn":"arn","functionName":"f","functionVersion":"$LATEST","instanceId":"e","instanceMaxMemory":134217728}`,
+			`platform.initRuntimeDone {"initializationType":"on-demand","phase":"init","status":"success"}`,
+			`platform.initReport {"initializationType":"on-demand","phase":"init","status":"success","metrics":{"durationMs":123.456}}`,
+			`platform.telemetrySubscription {"name":"telemetry","state":"Subscribed","types":["platform","function"]}`,
+			`function "a line\n"`,
+			`platform.start {"requestId":"one","version":"$LATEST","tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1"}}`,
+			`platform.runtimeDone {"requestId":"one","status":"success","metrics":{"durationMs":1.5,"producedBytes":16},"spans":[{"name":"responseLatency","start":"2023-11-14T22:13:20.123Z","durationMs":1.5},{"name":"responseDuration","start":"2023-11-14T22:13:20.124Z","durationMs":0}],"tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1"}}`,
+			`platform.report {"requestId":"one","status":"success","metrics":{"durationMs":2,"billedDurationMs":125,"memorySizeMB":128,"maxMemoryUsedMB":30,"initDurationMs":123},"spans":[{"name":"extensionOverhead","start":"2023-11-14T22:13:20.124Z","durationMs":0.5}],"tracing":{"type":"X-Amzn-Trace-Id","value":"Root=1"}}`,
+		}},
+		{"logs", "/2020-08-15/logs", "2021-03-18", []string{
+			`platform.logsSubscription {"name":"logs","state":"Subscribed","types":["platform","function"]}`,
+			`function "a line\n"`,
+			`platform.start {"requestId":"one","version":"$LATEST"}`,
+			`platform.runtimeDone {"requestId":"one","status":"success"}`,
+			`platform.end {"requestId":"one"}`,
+			`platform.report {"requestId":"one","metrics":{"durationMs":2,"billedDurationMs":125,"memorySizeMB":128,"maxMemoryUsedMB":30,"initDurationMs":123}}`,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := serve(t)
+			e.InitDone(time.UnixMilli(1700000000000), 123456*time.Microsecond, "", false)
+			id := e.mustRegister(c.name)
+			port, events := consumer(t, func() int { return 200 })
+			e.subscribeTo(id, c.path, c.schema, `["platform","function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox.localdomain:%d/x"}`, port))
+			e.play()
+			for _, want := range c.want {
+				got := within(t, events)
+				if text := got.Type + " " + string(got.Record); text != want {
+					t.Errorf("got  %s\nwant %s", text, want)
+				}
+				if _, err := time.Parse(time.RFC3339, got.Time); err != nil {
+					t.Error(err)
+				}
+			}
+			want := map[string]string{"telemetry": "TELEMETRY", "logs": "LOGS"}[c.name] + "\tName: " + c.name + "\tState: Subscribed\tTypes: [platform, function]\n"
+			if e.log.String() != want {
+				t.Errorf("log %q, want %q", e.log, want)
+			}
+		})
+	}
+}
+
+func TestTelemetryOverTCP(t *testing.T) {
+	e := serve(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["function"]`, fmt.Sprintf(`{"protocol":"TCP","port":%d}`, l.Addr().(*net.TCPAddr).Port))
+	e.FunctionLog(time.Now(), []byte("one\n"))
+	e.FunctionLog(time.Now(), []byte("two\n"))
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(patience))
+	scanner := bufio.NewScanner(c)
+	for _, want := range []string{`"one\n"`, `"two\n"`} {
+		var got received
+		if !scanner.Scan() || json.Unmarshal(scanner.Bytes(), &got) != nil || string(got.Record) != want {
+			t.Errorf("got %q, want %s", scanner.Text(), want)
+		}
+	}
+}
+
+// Where logs are JSON, lines that are objects are records as they are, and the platform's lines are objects.
+func TestJSONLogs(t *testing.T) {
+	e := serve(t)
+	e.cfg.JSON = true
+	port, events := consumer(t, func() int { return 200 })
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+	e.FunctionLog(time.Now(), []byte(`{"level": "INFO"}`+"\n"))
+	e.FunctionLog(time.Now(), []byte(`{"level"`+"\n"))
+	for _, want := range []string{`{"level":"INFO"}`, `"{\"level\"\n"`} {
+		if got := within(t, events); string(got.Record) != want {
+			t.Errorf("got %s, want %s", got.Record, want)
+		}
+	}
+	var line received
+	if err := json.Unmarshal([]byte(e.log.String()), &line); err != nil || line.Type != "platform.telemetrySubscription" || line.Time == "" {
+		t.Errorf("log %q: %v", e.log, err)
+	}
+}
+
+// A consumer that refuses for a while gets everything; where its answer points is not followed.
+func TestTelemetryIsSentAgain(t *testing.T) {
+	e := serve(t)
+	refusals := 2
+	port, events := consumer(t, func() int {
+		if refusals > 0 {
+			refusals--
+			return http.StatusTemporaryRedirect
+		}
+		return 200
+	})
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+	e.FunctionLog(time.Now(), []byte("kept\n"))
+	if got := within(t, events); string(got.Record) != `"kept\n"` {
+		t.Errorf("got %s", got.Record)
+	}
+}
+
+// A consumer that is not there, and one that does not answer, cost no more than their buffers; what they miss is counted.
+func TestTelemetryIsBounded(t *testing.T) {
+	e := serve(t)
+	release, first := make(chan struct{}), make(chan struct{}, 100)
+	port, events := consumer(t, func() int {
+		first <- struct{}{}
+		<-release
+		return 200
+	})
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["platform","function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox.localdomain:%d"}`, port))
+	within(t, first)
+	line := []byte(strings.Repeat("x", 1000) + "\n")
+	const written = 5000
+	for range written {
+		e.FunctionLog(time.Now(), line)
+	}
+	s := e.telemetry.subscribers[0]
+	s.mu.Lock()
+	held, dropped := s.bytes, s.dropped.Records
+	s.mu.Unlock()
+	if held > 256<<10 || dropped < written-2*260 {
+		t.Errorf("%d bytes are held, %d records dropped", held, dropped)
+	}
+	close(release)
+	got := 0
+	for {
+		event := within(t, events)
+		if event.Type == "function" {
+			got++
+			continue
+		}
+		if event.Type != "platform.logsDropped" {
+			continue
+		}
+		var lost struct {
+			Records int    `json:"droppedRecords"`
+			Bytes   int    `json:"droppedBytes"`
+			Reason  string `json:"reason"`
+		}
+		if err := json.Unmarshal(event.Record, &lost); err != nil || lost.Records+got != written || lost.Bytes < 1000*lost.Records || lost.Reason != reasonSlow {
+			t.Errorf("%s after %d events: %v", event.Record, got, err)
+		}
+		return
+	}
+}
+
+func TestSubscriptionRefusals(t *testing.T) {
+	e := serve(t)
+	id := e.mustRegister("a")
+	e.expect(400, refused("ValidationError", "schemaVersion is not provided; destination is not provided; types should not be empty"), "PUT", "/2022-07-01/telemetry", "{}", headerIdentifier, id)
+	e.expect(400, refused("Logs.ValidationError", "destination is not provided; types should not be empty"), "PUT", "/2020-08-15/logs", "{}", headerIdentifier, id)
+	const telemetry = `{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"TCP","port":1}}`
+	const logs = `{"types":["function"],"destination":{"protocol":"TCP","port":1}}`
+	e.expect(200, `"OK"`, "PUT", "/2022-07-01/telemetry", telemetry, headerIdentifier, id)
+	e.expect(200, `"OK"`, "PUT", "/2022-07-01/telemetry/", telemetry, headerIdentifier, id)
+	if n := len(e.telemetry.subscribers); n != 1 {
+		t.Errorf("%d subscribers", n)
+	}
+	e.expect(400, refused("Logs.ValidationError", "the extension takes telemetry by the Telemetry API already"), "PUT", "/2020-08-15/logs", logs, headerIdentifier, id)
+	e.next(id)
+	if err := e.Ready(timeout(t)); err != nil {
+		t.Fatal(err)
+	}
+	e.expect(403, refused("Telemetry.SubscriptionClosed", "Telemetry API subscription is closed already"), "PUT", "/2022-07-01/telemetry", telemetry, headerIdentifier, id)
+
+	e.cfg.Dial = nil
+	_, _, text := e.do("PUT", "/2022-07-01/telemetry", telemetry, headerIdentifier, id)
+	if !strings.Contains(text, "without root") {
+		t.Error(text)
+	}
+}
+
+// However many subscribe, what an environment has the platform hold is bounded.
+func TestSubscribersAreBoundedTogether(t *testing.T) {
+	e := serve(t)
+	block := make(chan struct{})
+	port, _ := consumer(t, func() int { <-block; return 200 })
+	defer close(block)
+	for n := range MaxExtensions {
+		e.expect(200, `"OK"`, "PUT", "/2022-07-01/telemetry", fmt.Sprintf(`{"schemaVersion":"2022-07-01","types":["function"],"buffering":{"maxBytes":1048576},"destination":{"protocol":"HTTP","URI":"http://sandbox:%d"}}`, port),
+			headerIdentifier, e.mustRegister(fmt.Sprint(n)))
+	}
+	line := []byte(strings.Repeat("x", 100<<10) + "\n")
+	for range 100 {
+		e.FunctionLog(time.Now(), line)
+	}
+	waiting := 0
+	for _, s := range e.telemetry.subscribers {
+		s.mu.Lock()
+		waiting += s.bytes
+		s.mu.Unlock()
+	}
+	if held := e.telemetry.held.Load(); held > maxHeld || waiting > maxHeld || held < maxHeld/2 {
+		t.Errorf("%d bytes are held, %d of them wait", held, waiting)
+	}
+}
+
+// Nobody who listens costs nothing.
+func TestNobodyListens(t *testing.T) {
+	e := serve(t)
+	if err := e.Ready(timeout(t)); err != nil {
+		t.Fatal(err)
+	}
+	line := []byte("a line\n")
+	if n := testing.AllocsPerRun(100, func() { e.FunctionLog(time.Now(), line) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestBrief(t *testing.T) {
+	inner := errors.New("connection refused")
+	if got := brief(fmt.Errorf("a: %w", fmt.Errorf("b: %w", inner))); !errors.Is(got, inner) || got.Error() != "connection refused" || brief(nil) != nil {
+		t.Error(got)
+	}
+}

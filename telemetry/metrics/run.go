@@ -1,0 +1,251 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// endTime is how long the last flush may take.
+const endTime = 10 * time.Second
+
+// Run reads what is stored, then flushes, compacts and deletes what is too old until ctx ends, and closes the store.
+func (m *Metrics) Run(ctx context.Context) (err error) {
+	defer close(m.ended)
+	st, err := m.open(ctx)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	m.store = st
+	if err := m.resume(ctx); err != nil {
+		return errors.Join(fmt.Errorf("metrics: %w", err), st.close())
+	}
+	close(m.ready)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	now := m.cfg.Now()
+	flushed, expired := now.Add(-slack).Truncate(time.Minute), now
+	for {
+		select {
+		case <-ctx.Done():
+			return m.end(context.WithoutCancel(ctx))
+		case <-m.early:
+			m.flush(ctx, m.cfg.Now().Add(MaxFuture+time.Hour))
+		case <-tick.C:
+		}
+		now := m.cfg.Now()
+		m.second(now)
+		if minute := now.Add(-slack).Truncate(time.Minute); minute.After(flushed) {
+			flushed = minute
+			m.flush(ctx, minute)
+		}
+		if now.Sub(expired) >= expireEvery {
+			expired = now
+			m.mu.Lock()
+			m.memory.catalog.expire(now.Add(-listedFor).Unix())
+			m.lambda = newLambdaSeries()
+			m.mu.Unlock()
+		}
+	}
+}
+
+// open opens the store. One that cannot be read is put aside: metrics are not worth a platform that does not start.
+func (m *Metrics) open(ctx context.Context) (*store, error) {
+	dir := filepath.Join(m.cfg.Dir, storeDir)
+	st, err := openStore(ctx, dir, &m.cfg)
+	if err == nil || ctx.Err() != nil {
+		return st, err
+	}
+	aside := filepath.Join(m.cfg.Dir, "damaged-"+m.cfg.Now().UTC().Format("20060102T150405"))
+	if renamed := os.Rename(dir, aside); renamed != nil {
+		return nil, errors.Join(err, renamed)
+	}
+	m.cfg.Log.Error("the metrics could not be read and were put aside", "because", err, "kept", aside)
+	return openStore(ctx, dir, &m.cfg)
+}
+
+// resume learns the series that are stored, stores what the journal of a killed platform holds, and begins a journal.
+func (m *Metrics) resume(ctx context.Context) error {
+	now := m.cfg.Now()
+	for _, window := range []struct{ from, to time.Duration }{{0, recentlyFor}, {recentlyFor, listedFor}} {
+		ids, err := m.store.known(ctx, now.Add(-window.to), now.Add(-window.from))
+		if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		for _, id := range ids {
+			m.learn(id, now.Add(-window.from).Unix())
+		}
+		m.mu.Unlock()
+	}
+	dir := filepath.Join(m.cfg.Dir, journalDir)
+	left := memory{catalog: newCatalog(), max: m.cfg.MaxSeries}
+	number, err := recoverJournal(dir, left.restore)
+	if err != nil {
+		return err
+	}
+	m.journal = journal{dir: dir, number: number}
+	if number > 0 {
+		if err := m.replay(ctx, &left); err != nil {
+			return err
+		}
+	}
+	// Numbers never come back, not even after a stop that left no journal.
+	m.journal.number = max(number, uint64(max(now.Unix(), 1)))
+	if err := m.carry(); err != nil {
+		return err
+	}
+	if number > 0 {
+		os.Remove(m.journal.path(number))
+	}
+	return nil
+}
+
+// replay stores what a journal held under the number of the flush that did not come, or did not come to its end: what it had stored
+// is not stored twice.
+func (m *Metrics) replay(ctx context.Context, left *memory) error {
+	left.settle(func(*series, int64, *summary) {})
+	detached := left.detach(m.cfg.Now().Add(MaxFuture + time.Hour).Unix())
+	m.mu.Lock()
+	for _, s := range detached {
+		if known := m.learn(s.id, s.lastSeen); known != nil {
+			s.refs = known.refs
+		}
+	}
+	m.mu.Unlock()
+	commit, err := m.store.append(ctx, m.journal.number, detached)
+	if err == nil {
+		err = commit()
+	}
+	return err
+}
+
+// learn makes a stored series known; nil where its id cannot be read or there are too many. The caller holds mu.
+func (m *Metrics) learn(id string, seen int64) *series {
+	s := m.memory.catalog.series[id]
+	if s == nil {
+		d := decoder{data: []byte(id)}
+		of := d.identity()
+		if d.err != nil || len(d.data) > 0 || len(m.memory.catalog.series) >= m.memory.max {
+			return nil
+		}
+		s = m.memory.catalog.add(id, of)
+	}
+	s.lastSeen = max(s.lastSeen, seen)
+	return s
+}
+
+// second brings what came in the last second into the journal.
+func (m *Metrics) second(now time.Time) {
+	m.poll(now)
+	m.journal.begin()
+	m.mu.Lock()
+	cells := uint64(len(m.memory.dirty))
+	m.memory.settle(m.journal.add)
+	m.mu.Unlock()
+	if err := m.journal.write(); err != nil {
+		m.mu.Lock()
+		if m.memory.refused[reasonJournal] == 0 {
+			m.cfg.Log.Error("what is counted now will be lost if the platform is killed in this minute", "because", err)
+		}
+		m.memory.refused[reasonJournal] += cells
+		m.mu.Unlock()
+	}
+}
+
+// poll adds the gauges and the counts that were taken on the request path.
+func (m *Metrics) poll(now time.Time) {
+	var gauges []Gauge
+	if m.cfg.Gauges != nil {
+		gauges = m.cfg.Gauges()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range gauges {
+		g := &gauges[i]
+		id := identity{Metric: g.Sorted(), Unit: g.Unit, Resolution: 60}
+		s := m.memory.find(&id, m.buffer)
+		if s == nil || m.memory.full() {
+			m.memory.refuse(s)
+			continue
+		}
+		m.memory.add(s, slotOf(now, 60), g.Value, 1)
+	}
+	m.addCounts(now)
+}
+
+// flush stores what is in slots before a time, and begins a new journal with the rest.
+func (m *Metrics) flush(ctx context.Context, before time.Time) {
+	m.second(m.cfg.Now())
+	m.mu.Lock()
+	detached := m.memory.detach(before.Unix())
+	m.mu.Unlock()
+	if err := m.storeAll(ctx, detached); err != nil {
+		m.mu.Lock()
+		m.memory.attach(detached)
+		m.memory.refused[reasonStore]++
+		m.mu.Unlock()
+		m.cfg.Log.Error("metrics could not be stored; they are tried again in a minute", "because", err)
+		return
+	}
+	if err := m.carry(); err != nil {
+		m.cfg.Log.Error("the metrics' journal cannot be written", "because", err)
+	}
+}
+
+func (m *Metrics) storeAll(ctx context.Context, detached []*series) error {
+	if len(detached) == 0 {
+		return nil
+	}
+	commit, err := m.store.append(ctx, m.journal.number, detached)
+	if err != nil {
+		return err
+	}
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	if err := commit(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.memory.release(detached)
+	m.mu.Unlock()
+	return nil
+}
+
+// carry begins the next journal with what stays in memory.
+func (m *Metrics) carry() error {
+	m.journal.forget()
+	m.journal.begin()
+	m.mu.Lock()
+	m.memory.settle(func(*series, int64, *summary) {})
+	for _, s := range m.memory.active {
+		for _, c := range s.cells {
+			m.journal.add(s, c.slot, &c.total)
+		}
+	}
+	m.mu.Unlock()
+	return m.journal.rotate()
+}
+
+// end stores everything and closes the store. What comes later is refused.
+func (m *Metrics) end(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	m.second(m.cfg.Now())
+	m.mu.Lock()
+	m.stopped = true
+	m.mu.Unlock()
+	m.flush(ctx, m.cfg.Now().Add(MaxFuture+time.Hour))
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	m.mu.Lock()
+	safe := m.memory.held == 0
+	m.mu.Unlock()
+	m.journal.end(safe)
+	err := m.store.close()
+	m.store = nil
+	return err
+}

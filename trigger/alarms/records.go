@@ -1,0 +1,245 @@
+package alarms
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"thaw/state"
+)
+
+// How much of an alarm's history is kept: CloudWatch shows 30 days.
+const (
+	historyAge   = 30 * 24 * time.Hour
+	historyItems = 100
+	historyBytes = 256 << 10
+)
+
+// Records keeps alarms and their history, by the alarm's name. The errors of its methods are those of package state.
+type Records struct {
+	alarms  *state.Records
+	history *state.Records
+}
+
+// NewRecords makes the records "alarm" and "alarm-history" of the store.
+func NewRecords(store *state.Store) *Records {
+	return &Records{alarms: store.Records("alarm"), history: store.Records("alarm-history")}
+}
+
+// List gives all alarms, sorted by name.
+func (r *Records) List(ctx context.Context) ([]*Alarm, error) {
+	records, err := r.alarms.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Alarm, len(records))
+	for i, record := range records {
+		list[i] = new(Alarm)
+		if err := json.Unmarshal(record.Value, list[i]); err != nil {
+			return nil, fmt.Errorf("alarm %s: %w", record.Key, err)
+		}
+	}
+	return list, nil
+}
+
+// Get gives one alarm.
+func (r *Records) Get(ctx context.Context, name string) (*Alarm, error) {
+	a := new(Alarm)
+	return a, r.alarms.Get(ctx, name, a)
+}
+
+// Create stores a new alarm.
+func (r *Records) Create(ctx context.Context, a *Alarm) error {
+	a.Change = 1
+	return r.alarms.Create(ctx, a.Name, a)
+}
+
+// Update passes an alarm to change, as often as it takes, and stores what became of it.
+func (r *Records) Update(ctx context.Context, name string, change func(*Alarm) error) (*Alarm, error) {
+	return state.UpdateRecord(ctx, r.alarms, name, func(a *Alarm) error {
+		a.Change++
+		return change(a)
+	})
+}
+
+// Delete deletes an alarm. What of its history waits is written before, and last behind it; actions that wait are dropped.
+func (r *Records) Delete(ctx context.Context, name string, last func(*Alarm) Item) error {
+	a, err := r.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := r.record(ctx, a, append(a.unwritten(), last(a)), last(a).At); err != nil {
+		return err
+	}
+	return r.alarms.Delete(ctx, name)
+}
+
+// unwritten are the items of the history that wait.
+func (a *Alarm) unwritten() []Item {
+	var items []Item
+	for i := range a.Outbox {
+		if item := a.Outbox[i].Item; item != nil {
+			items = append(items, *item)
+		}
+	}
+	return items
+}
+
+// Journal is the stored history of one alarm, which outlives it.
+type Journal struct {
+	Name      string `json:"name"`
+	Composite bool   `json:"composite,omitempty"`
+	Items     []Item `json:"items"` // the oldest first
+}
+
+// History gives the histories of all alarms, by name, items of before the last 30 days left out.
+func (r *Records) History(ctx context.Context, now time.Time) (map[string]*Journal, error) {
+	records, err := r.history.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*Journal{}
+	for _, record := range records {
+		j := new(Journal)
+		if err := json.Unmarshal(record.Value, j); err != nil {
+			return nil, fmt.Errorf("history of alarm %s: %w", record.Key, err)
+		}
+		all[j.Name] = j
+	}
+	alarms, err := r.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range alarms {
+		j := all[a.Name]
+		if j == nil {
+			j = &Journal{Name: a.Name, Composite: a.Composite != nil}
+			all[a.Name] = j
+		}
+		j.add(a.unwritten(), now)
+	}
+	for name, j := range all {
+		if j.add(nil, now); len(j.Items) == 0 {
+			delete(all, name)
+		}
+	}
+	return all, nil
+}
+
+// add appends items that are not there yet and takes out what is too old or too much.
+func (j *Journal) add(items []Item, now time.Time) {
+	for _, item := range items {
+		if !slices.ContainsFunc(j.Items, func(i Item) bool { return i.ID == item.ID }) {
+			j.Items = append(j.Items, item)
+		}
+	}
+	size, from := 0, len(j.Items)
+	for from > 0 && len(j.Items)-from < historyItems && now.Sub(j.Items[from-1].At) <= historyAge {
+		if size += len(j.Items[from-1].Data) + len(j.Items[from-1].Summary); size > historyBytes {
+			break
+		}
+		from--
+	}
+	j.Items = j.Items[from:]
+}
+
+// record writes items to the history, each once.
+func (r *Records) record(ctx context.Context, a *Alarm, items []Item, now time.Time) error {
+	if len(items) == 0 {
+		return nil
+	}
+	for {
+		_, err := state.UpdateRecord(ctx, r.history, a.Name, func(j *Journal) error {
+			j.Composite = a.Composite != nil
+			j.add(items, now)
+			return nil
+		})
+		if !errors.Is(err, state.ErrNotFound) {
+			return err
+		}
+		j := &Journal{Name: a.Name, Composite: a.Composite != nil}
+		j.add(items, now)
+		if err = r.history.Create(ctx, a.Name, j); !errors.Is(err, state.ErrExists) {
+			return err
+		}
+	}
+}
+
+// forget deletes the histories of which nothing is left.
+func (r *Records) forget(ctx context.Context, now time.Time) error {
+	records, err := r.history.List(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, record := range records {
+		j := new(Journal)
+		if json.Unmarshal(record.Value, j) == nil {
+			if j.add(nil, now); len(j.Items) > 0 {
+				continue
+			}
+		}
+		if err := r.history.Delete(ctx, record.Key); err != nil && !errors.Is(err, state.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Set puts the alarm into a state, with what has to follow: history, an event and, where actions are enabled, the actions
+// of the state. A state that the alarm is in already changes nothing but the reason.
+func (a *Alarm) Set(value State, reason, data string, now time.Time) {
+	old := a.Status
+	a.Status.Value, a.Status.Reason, a.Status.Data, a.Status.Updated = value, reason, data, now
+	if value == old.Value {
+		return
+	}
+	a.Status.Transitioned = now
+	item := Item{ID: uuid.NewString(), At: now, Type: ItemState, Summary: "Alarm updated from " + string(old.Value) + " to " + string(value), Data: stateData(&old, &a.Status)}
+	tasks := []Task{
+		{ID: item.ID, Item: &item},
+		{ID: uuid.NewString(), Target: EventTarget, Old: old, New: a.Status},
+	}
+	if a.Enabled {
+		for _, target := range a.Actions[value] {
+			tasks = append(tasks, Task{ID: uuid.NewString(), Target: target, Old: old, New: a.Status})
+		}
+	}
+	if dropped := a.post(tasks...); dropped > 0 {
+		// Said where the operator looks first; the log has it from the loop, which is not the only one to set states.
+		a.Status.Reason = cut(a.Status.Reason+" ("+strconv.Itoa(dropped)+" older actions were dropped: too many wait.)", 1023)
+	}
+}
+
+func cut(text string, most int) string {
+	if r := []rune(text); len(r) > most {
+		return string(r[:most])
+	}
+	return text
+}
+
+// stateData is HistoryData of a change of the state.
+func stateData(old, now *Status) string {
+	type status struct {
+		Value  State           `json:"stateValue"`
+		Reason string          `json:"stateReason"`
+		Data   json.RawMessage `json:"stateReasonData,omitempty"`
+	}
+	of := func(s *Status) status {
+		out := status{Value: s.Value, Reason: s.Reason}
+		if json.Valid([]byte(s.Data)) {
+			out.Data = json.RawMessage(s.Data)
+		}
+		return out
+	}
+	return encode(struct {
+		Version string `json:"version"`
+		Old     status `json:"oldState"`
+		New     status `json:"newState"`
+	}{"1.0", of(old), of(now)})
+}
