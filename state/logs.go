@@ -19,8 +19,10 @@ const MaxLogEvent = 1<<20 + 64<<10
 // Bounds of what waits to be stored.
 const (
 	maxLogsWaiting     = 4096
-	maxLogBytesWaiting = 16 << 20
-	maxLogsSent        = 512 // of those, handed to the engine and not acknowledged yet
+	maxLogBytesWaiting = 8 << 20
+	// Of those, handed to the engine and not acknowledged yet. The engine has two copies of each byte by then.
+	maxLogsSent     = 512
+	maxLogBytesSent = 2 << 20
 )
 
 // ackTimeout is when an asynchronous write that was not acknowledged counts as failed.
@@ -185,6 +187,7 @@ func (s *sender) sync(ctx context.Context) error {
 func (s *sender) run(ctx context.Context) {
 	defer close(s.done)
 	var window []sent
+	bytes := 0 // in window
 	queue := s.queue
 	for queue != nil || len(window) > 0 {
 		if len(window) > 0 && window[0].reached != nil {
@@ -193,7 +196,7 @@ func (s *sender) run(ctx context.Context) {
 			continue
 		}
 		in := queue
-		if len(window) >= maxLogsSent {
+		if len(window) >= maxLogsSent || bytes >= maxLogBytesSent {
 			in = nil
 		}
 		var ok <-chan *jetstream.PubAck
@@ -213,12 +216,15 @@ func (s *sender) run(ctx context.Context) {
 			default:
 				if ack := s.send(event); ack != nil {
 					window = append(window, sent{ack, event})
+					bytes += len(event.data)
 				}
 			}
 		case ack := <-ok:
+			bytes -= len(window[0].data)
 			s.settle(&window[0], ack.Sequence, nil)
 			window = window[1:]
 		case err := <-failed:
+			bytes -= len(window[0].data)
 			s.settle(&window[0], 0, err)
 			window = window[1:]
 		}

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,8 +11,12 @@ import (
 // Bounds of the log path.
 const (
 	flushEvery = 100 * time.Millisecond
+	// retryEvery is when a store that was busy is tried again.
+	retryEvery = 5 * time.Millisecond
 	// flushSize is when a stream is flushed without waiting for the tick; bounded by the store's message size.
 	flushSize = 128 << 10
+	// eventRoom is what an event takes beside its message, with a request id: some 50 bytes.
+	eventRoom = 64
 	// maxBuffered bounds what one stream holds while the store is behind. A writer that reaches it waits.
 	maxBuffered = 512 << 10
 	// patience is how long a writer at the bound waits for the store before its output is dropped and counted.
@@ -49,6 +54,8 @@ func NewLogs(store Store) *Logs {
 func (l *Logs) Run(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
+	retry := time.NewTimer(0)
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,20 +63,28 @@ func (l *Logs) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-l.wake:
+		case <-retry.C:
 		}
-		l.Flush()
+		if !l.flush() {
+			retry.Reset(retryEvery)
+		}
 	}
 }
 
 // Flush hands everything collected so far to the store.
-func (l *Logs) Flush() {
+func (l *Logs) Flush() { l.flush() }
+
+// flush is Flush; it reports whether the store took all.
+func (l *Logs) flush() (all bool) {
 	l.mu.Lock()
 	dirty := l.dirty
 	l.dirty = nil
 	l.mu.Unlock()
+	all = true
 	for _, s := range dirty {
-		s.flush()
+		all = s.flush() && all
 	}
+	return all
 }
 
 // Dropped counts the events that were lost because the store could not keep up.
@@ -99,12 +114,15 @@ type Stream struct {
 	group string
 	name  string
 
-	mu      sync.Mutex
-	pending batch
-	queued  bool
-	dropped int // events dropped since the last one that was kept
-	tail    *tail
-	room    chan struct{} // closed by flush when a writer waits
+	mu       sync.Mutex
+	pending  batch
+	full     []batch // those before pending, flushSize each, so that none is copied while it grows
+	waiting  int     // bytes in full
+	queued   bool
+	flushing sync.Mutex // so that batches are handed over in their order
+	dropped  int        // events dropped since the last one that was kept
+	tail     *tail
+	room     chan struct{} // closed by flush when a writer waits
 }
 
 // Stream makes a log stream of a group. Nothing is stored before something is written. Its tail has begun, so that the
@@ -131,7 +149,7 @@ func (s *Stream) Write(at time.Time, requestID string, message []byte) {
 	if s.tail != nil {
 		s.tail.add(message)
 	}
-	if len(s.pending.data) > maxBuffered+MaxMessage {
+	if s.size() > maxBuffered+MaxMessage {
 		s.dropped++
 		s.mu.Unlock()
 		s.logs.dropped.Add(1)
@@ -141,10 +159,13 @@ func (s *Stream) Write(at time.Time, requestID string, message []byte) {
 		s.pending.add(at, requestID, appendDropped(nil, s.dropped))
 		s.dropped = 0
 	}
+	if !s.pending.empty() && len(s.pending.data)+len(message)+eventRoom > flushSize {
+		s.seal(flushSize)
+	}
 	s.pending.add(at, requestID, message)
 	queue := !s.queued
 	s.queued = true
-	full := len(s.pending.data) >= flushSize
+	full := s.size() >= flushSize
 	s.mu.Unlock()
 	if queue {
 		s.logs.mu.Lock()
@@ -159,11 +180,22 @@ func (s *Stream) Write(at time.Time, requestID string, message []byte) {
 	}
 }
 
+// size is how many bytes wait to be flushed. The lock is held.
+func (s *Stream) size() int { return s.waiting + len(s.pending.data) }
+
+// seal puts what is pending behind the full batches and begins another one, with room for so many bytes. The lock is held.
+func (s *Stream) seal(room int) {
+	s.full = append(s.full, s.pending)
+	s.waiting += len(s.pending.data)
+	s.pending = batch{data: make([]byte, 0, room)}
+	s.pending.reset(s.name)
+}
+
 // WaitRoom blocks a writer while the stream is over its bound, until the store has caught up, patience has run out or
 // ctx ends. It is what slows a flooding function down.
 func (s *Stream) WaitRoom(ctx context.Context) {
 	s.mu.Lock()
-	if len(s.pending.data) < maxBuffered {
+	if s.size() < maxBuffered {
 		s.mu.Unlock()
 		return
 	}
@@ -202,35 +234,35 @@ func (s *Stream) EndTail() []byte {
 	return t.bytes()
 }
 
-// flush publishes what is pending. When the store is busy the batch stays, and the stream is queued again.
-func (s *Stream) flush() {
+// flush publishes what waits by now, and reports whether the store took it. When that is busy the rest stays, and the
+// stream is queued again.
+func (s *Stream) flush() (taken bool) {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	taken = true
 	s.mu.Lock()
-	if s.pending.empty() {
-		s.queued = false
+	for range len(s.full) + 1 {
+		if len(s.full) == 0 && !s.pending.empty() {
+			s.seal(min(cap(s.pending.data), flushSize))
+		}
+		if len(s.full) == 0 {
+			break
+		}
+		out := s.full[0]
 		s.mu.Unlock()
-		return
+		err := s.logs.store.PublishLog(s.group, out.meta(s.name).String(), out.data)
+		s.mu.Lock()
+		if taken = err == nil; !taken {
+			break
+		}
+		s.full = slices.Delete(s.full, 0, 1)
+		s.waiting -= len(out.data)
 	}
-	out := s.pending
-	s.pending = batch{data: make([]byte, 0, min(cap(out.data), flushSize))}
-	s.pending.reset(s.name)
-	s.mu.Unlock()
-
-	err := s.logs.store.PublishLog(s.group, out.meta(s.name).String(), out.data)
-
-	s.mu.Lock()
-	if err != nil {
-		// What was written meanwhile goes behind what could not be stored.
-		later := s.pending
-		s.pending = out
-		_ = decodeBatch(later.data, func(e Event) error {
-			s.pending.add(e.At, e.RequestID, []byte(e.Message))
-			return nil
-		})
-	} else if s.room != nil {
+	if s.room != nil && s.size() < maxBuffered {
 		close(s.room)
 		s.room = nil
 	}
-	again := !s.pending.empty()
+	again := s.waiting > 0 || !s.pending.empty()
 	s.queued = again
 	s.mu.Unlock()
 	if again {
@@ -238,6 +270,7 @@ func (s *Stream) flush() {
 		s.logs.dirty = append(s.logs.dirty, s)
 		s.logs.mu.Unlock()
 	}
+	return taken
 }
 
 // tailSize is how much of an invocation's log X-Amz-Log-Result carries (AWS's own limit).

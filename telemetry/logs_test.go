@@ -76,6 +76,35 @@ func TestNothingIsLostWhileTheStoreIsBusy(t *testing.T) {
 	}
 }
 
+// A stream that a flood fills hands over batches of one size, in their order, whatever the store does meanwhile.
+func TestFullBatchesStayInOrder(t *testing.T) {
+	store := &memoryStore{}
+	logs := NewLogs(store)
+	s := logs.Stream("g", "s")
+	store.setBusy(true)
+	var want strings.Builder
+	for n := range 400 {
+		line := fmt.Sprintf("%04d%s\n", n, strings.Repeat("x", 1000))
+		want.WriteString(line)
+		s.Write(time.Now(), "id", []byte(line))
+		if n%100 == 99 {
+			logs.Flush()
+		}
+	}
+	store.setBusy(false)
+	if read(t, logs); !s.pending.empty() || len(s.full) > 0 {
+		t.Error("something waits after a flush")
+	}
+	if got := read(t, logs); got != want.String() {
+		t.Errorf("%d bytes of %d, or out of order", len(got), want.Len())
+	}
+	for _, data := range store.batches["g"] {
+		if cap(data) > flushSize+flushSize/4 || len(data) > flushSize {
+			t.Errorf("a batch of %d bytes takes %d", len(data), cap(data))
+		}
+	}
+}
+
 func TestFloodIsDroppedAndCounted(t *testing.T) {
 	store := &memoryStore{}
 	store.setBusy(true)
@@ -90,7 +119,7 @@ func TestFloodIsDroppedAndCounted(t *testing.T) {
 	if dropped == 0 || dropped >= lines {
 		t.Fatalf("%d of %d dropped", dropped, lines)
 	}
-	if size := len(s.pending.data); size > maxBuffered+2*MaxMessage {
+	if size := s.size(); size > maxBuffered+2*MaxMessage {
 		t.Errorf("%d bytes are held", size)
 	}
 	store.setBusy(false)
