@@ -7,8 +7,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # Whole-program tests need bin/thaw and the machine to themselves; everything else is a unit test.
 UNIT = $$(go list ./... | grep -v '^thaw/tests')
+# Unit tests that repeat things for the sake of numbers are in these packages.
+LONG = $$(git ls-files '*_test.go' | xargs grep -l 'testing\.Short()' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 
-.PHONY: help run build examples test unit race whole lint vet bench native clean
+.PHONY: help run build examples test unit race long whole lint vet bench native clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,20 +27,24 @@ build: ## build bin/thaw
 examples: ## build the examples into bin/examples
 	scripts/examples.sh
 
-test: ## set up, lint, vet, and run the unit tests, the same with the race detector, and the whole-program tests
+test: ## set up, lint, vet, and run the unit tests with the race detector, the long ones without, and the whole-program tests
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint vet build examples
-	@$(MAKE) --no-print-directory unit race whole
+	@$(MAKE) --no-print-directory race long whole
 
-unit:
+unit: ## run the unit tests without the race detector
 	go test -count=1 -timeout 15m $(UNIT)
 
-# The detector needs each path once; repetitions for the sake of numbers were made without it.
+# The detector needs each path once, so -short leaves repetitions out.
 race:
 	CGO_ENABLED=1 go test -race -short -count=1 -timeout 25m $(UNIT)
 
+long:
+	go test -count=1 -timeout 15m $(LONG)
+
+# Tests that mostly wait are parallel.
 whole:
-	go test -count=1 -p 1 -timeout 25m ./tests/...
+	go test -count=1 -p 1 -parallel 3 -timeout 25m ./tests/...
 
 vet: ## go vet and gofmt
 	go vet ./...

@@ -176,6 +176,7 @@ const (
 
 // TestAsynchronousInvocations follows events to their ends: answered, failed for good, and delivered nowhere.
 func TestAsynchronousInvocations(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
 	e := startEventful(t, data)

@@ -26,6 +26,7 @@ import (
 
 // TestMappings runs a program with a queue, a function that reports failures, and a dead-letter queue, as it runs on AWS.
 func TestMappings(t *testing.T) {
+	t.Parallel()
 	python := findPython(t)
 	p := harness.Start(t, harness.Options{Config: network})
 	out, text, err := run(t, p.Env(), "", python, unmodified(t, python, clientFile("python/mappings.py"), "mapped")...)

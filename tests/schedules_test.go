@@ -67,6 +67,7 @@ func (s *timed) once(t *testing.T, name string, target schedules.Target) string 
 // TestSchedules has a rule fire every minute, schedules once, and events reach the targets of the rules that match them,
 // through a restart after a kill.
 func TestSchedules(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })
 	s := startTimed(t, data)

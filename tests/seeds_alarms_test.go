@@ -29,6 +29,7 @@ const failing = `def handler(event, context):
 // TestAlarmProgram runs a program that was written to watch a function on AWS, and looks at what its alarms did: a function is
 // invoked and a queue has a message once for each change, and all of that is there after a kill.
 func TestAlarmProgram(t *testing.T) {
+	t.Parallel()
 	python := findPython(t)
 	data := t.TempDir()
 	t.Cleanup(func() { harness.NothingLeft(t, data) })

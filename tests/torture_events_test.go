@@ -399,6 +399,7 @@ func tortureTime(t *testing.T) time.Duration {
 // TestKilledWhileEventsCome kills the platform at random moments while 50 producers send. What it has accepted must be
 // processed or be in its dead-letter queue; what is in order stays so and is accepted once; what is slow slows nothing else.
 func TestKilledWhileEventsCome(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("needs root for functions on the host's network")
 	}
