@@ -38,6 +38,17 @@ func TestLocalHost(t *testing.T) {
 	}
 }
 
+func TestMayBeOf(t *testing.T) {
+	for stream, want := range map[string]bool{
+		"2026/01/31/fn[$LATEST]0123": true, "2026/01/31/fn[7]0123": true, "2026/01/31/[7]0123": true, "mine": true, "a/b": true, "": true,
+		"2026/01/31/fn2[7]0123": false, "2026/01/31/f[7]0123": false, "2026/01/31/x-fn[$LATEST]0123": false,
+	} {
+		if got := mayBeOf(stream, "fn"); got != want {
+			t.Errorf("%s: %v", stream, got)
+		}
+	}
+}
+
 func TestCheckBrowser(t *testing.T) {
 	for _, test := range []struct {
 		name, host string

@@ -306,6 +306,9 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	encoder := json.NewEncoder(w)
 	err := s.cfg.Logs.Read(r.Context(), f.Config.LogGroupName(), since, follow, func(e telemetry.Event) error {
+		if f.Config.LogGroup != "" && !mayBeOf(e.Stream, name) {
+			return nil
+		}
 		if err := encoder.Encode(logLine{e.At.UnixMilli(), e.Stream, e.RequestID, e.Message}); err != nil {
 			return err
 		}
@@ -317,6 +320,13 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		s.cfg.Log.Warn("reading logs ended early", "function", name, "error", err)
 	}
+}
+
+// mayBeOf reports whether a stream of a group that several functions may share can be this function's: one of a function's has
+// its name, as in 2026/01/31/NAME[$LATEST]ID; those of earlier versions of thaw have none.
+func mayBeOf(stream, function string) bool {
+	owner, _, ok := strings.Cut(stream[strings.LastIndexByte(stream, '/')+1:], "[")
+	return !ok || owner == "" || owner == function
 }
 
 // requestID is the id of one request: the x-amzn-RequestId of its answer, and the invocation's own.

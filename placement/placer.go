@@ -643,9 +643,14 @@ type InitFailure struct {
 // Unwrap gives the failure itself.
 func (f *InitFailure) Unwrap() error { return f.InitError }
 
-// streamName is the log stream of an environment, in AWS's form.
+// streamName is the log stream of an environment, in AWS's form: in a group of the version's own choice, which other functions may
+// share, with the function's name.
 func streamName(v *thaw.Version, id string) string {
-	return time.Now().UTC().Format("2006/01/02/") + "[" + v.Number + "]" + id
+	owner := ""
+	if v.LogGroup != "" {
+		owner = v.Function
+	}
+	return time.Now().UTC().Format("2006/01/02/") + owner + "[" + v.Number + "]" + id
 }
 
 // runtimeARN names a runtime version the way INIT_START does: AWS's are opaque digests too.

@@ -549,3 +549,15 @@ func TestBusyWhileInactive(t *testing.T) {
 	wantStart(t, again, thaw.StartWarm, "")
 	r.Release(again)
 }
+
+func TestStreamName(t *testing.T) {
+	v := &thaw.Version{Function: "fn", Number: thaw.Latest}
+	day := time.Now().UTC().Format("2006/01/02/")
+	if got := streamName(v, "id"); got != day+"[$LATEST]id" {
+		t.Errorf("in its own group: %s", got)
+	}
+	v.LogGroup, v.Number = "shared", "7"
+	if got := streamName(v, "id"); got != day+"fn[7]id" {
+		t.Errorf("in a group that others may share: %s", got)
+	}
+}
