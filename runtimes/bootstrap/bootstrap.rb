@@ -72,13 +72,27 @@ module LambdaLog
 
   class JSONFormatter < Logger::Formatter
     def call(severity, time, progname, msg)
-      line = { timestamp: time.getutc.strftime('%Y-%m-%dT%H:%M:%S.%LZ'), level: severity == 'ANY' ? 'INFO' : severity, message: msg2str(msg) }
-      line[:logger] = progname if progname
+      failed = msg.is_a?(Exception)
+      line = {
+        timestamp: time.getutc.strftime('%Y-%m-%dT%H:%M:%S.%LZ'), level: severity == 'ANY' ? 'INFO' : severity,
+        message: text(failed ? msg.message : msg2str(msg))
+      }
+      line[:logger] = text(progname) if progname
       line[:requestId] = $_global_aws_request_id if $_global_aws_request_id
-      if msg.is_a?(Exception)
-        line.update(message: msg.message, errorType: msg.class.to_s, errorMessage: msg.message, stackTrace: msg.backtrace || [])
+      if failed
+        trace = (msg.backtrace || []).map { |frame| text(frame) }
+        line.update(errorType: msg.class.to_s, errorMessage: line[:message], stackTrace: trace)
       end
       "#{JSON.generate(line)}\n"
+    end
+
+    private
+
+    # UTF-8, which JSON must be: a line of other bytes shall not fail the handler.
+    def text(value)
+      value = value.to_s
+      value = value.dup.force_encoding(Encoding::UTF_8) if value.encoding == Encoding::BINARY
+      value.encode(Encoding::UTF_8, invalid: :replace, undef: :replace).scrub
     end
   end
 
@@ -96,8 +110,9 @@ module LambdaLog
       return unless standard
 
       @default_formatter = JSON_LOG ? JSONFormatter.new : Formatter.new
+      level = ENV['AWS_LAMBDA_LOG_LEVEL']
       # Logger has nothing below DEBUG.
-      self.level = ENV['AWS_LAMBDA_LOG_LEVEL'].to_s.sub('TRACE', 'DEBUG') if JSON_LOG && !options.key?(:level)
+      self.level = level.sub('TRACE', 'DEBUG') if JSON_LOG && level && !options.key?(:level)
     end
   end
 end
@@ -170,8 +185,9 @@ class LambdaRuntime
 
   private
 
+  # Its lines in a trace look like those of RubyGems' require, which warnings, frameworks and Ruby itself pass over.
   def load_profile
-    Kernel.require(PROFILE)
+    eval(File.read(PROFILE, encoding: 'UTF-8'), TOPLEVEL_BINDING, "<internal:#{PROFILE}>")
     LambdaProfile
   end
 
@@ -179,7 +195,11 @@ class LambdaRuntime
   def end_profile
     return unless @profile
 
-    body = @profile.end
+    body = begin
+      @profile.end
+    rescue StandardError
+      '' # no profile, then
+    end
     @profile = nil
     send_frame('T', @up.to_s, body.bytesize <= LARGEST_PROFILE ? body : '')
   end
@@ -253,7 +273,7 @@ class LambdaRuntime
 
   def trace(error)
     own = __FILE__
-    (error.backtrace || []).first(100).map { |line| text(line) }.reject { |line| line.start_with?(own, PROFILE, '<internal:') }
+    (error.backtrace || []).lazy.map { |line| text(line) }.reject { |line| line.start_with?(own, '<internal:') }.first(100)
   end
 
   def text(string)
