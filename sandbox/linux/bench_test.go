@@ -110,7 +110,7 @@ func median(d []time.Duration) time.Duration {
 // their end. Nothing of it is left when init is over.
 func BenchmarkInitListener(b *testing.B) {
 	for b.Loop() {
-		l, err := listenIn(hostNetwork{})
+		l, err := (&shim{id: 1}).listenIn(hostNetwork{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -55,12 +56,32 @@ func openNetNS(ns Namespace) (*os.File, error) {
 	return f, err
 }
 
-// listenIn opens the Runtime API's listener inside the namespace.
-func listenIn(ns Namespace) (net.Listener, error) {
-	var l net.Listener
-	err := ns.Do(func() (err error) {
-		l, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		return err
+// backlog is how many connections may wait to be taken. The kernel keeps what they send, on nobody's account, and would let
+// thousands of them wait.
+const backlog = 64
+
+// listenIn opens the sandbox's listener inside the namespace: for the Runtime API and that of extensions.
+func (s *shim) listenIn(ns Namespace) (l net.Listener, err error) {
+	err = ns.Do(func() error {
+		tcp, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			return err
+		}
+		if err := boundBacklog(tcp); err != nil {
+			return errors.Join(err, tcp.Close())
+		}
+		l = s.guarded(tcp, ns)
+		return nil
 	})
 	return l, err
+}
+
+func boundBacklog(l *net.TCPListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.Listen(int(fd), backlog) })
+	return errors.Join(err, failed)
 }

@@ -66,9 +66,7 @@ func (p *process) start(ctx context.Context, spec *sandbox.Spec) error {
 				s.listener = nil
 				return nil
 			}
-			if p.listener, err = listenIn(p.ns); err == nil {
-				p.listener = s.guarded(p.listener)
-			}
+			p.listener, err = s.listenIn(p.ns)
 			return err
 		}); err != nil {
 			return err
