@@ -72,6 +72,9 @@ func decodeContent(w http.ResponseWriter, r *http.Request, h *handler, in reflec
 }
 
 func decodeCBOR(text []byte, n *node, v reflect.Value) (nulls map[string]bool, err error) {
+	if items(text) > maxItems {
+		return nil, tooMany()
+	}
 	var tree any
 	if err := cborForm.Unmarshal(text, &tree); err != nil {
 		return nil, thaw.Errorf(thaw.CodeSerialization, "Could not parse request body into cbor: %v", err)
@@ -84,6 +87,32 @@ func decodeCBOR(text []byte, n *node, v reflect.Value) (nulls map[string]bool, e
 		return nil, err
 	}
 	return d.nulls, nil
+}
+
+// items counts the values and keys of a text, whose form need not be right, without decoding it.
+func items(text []byte) (count int) {
+	for len(text) > 0 && count <= maxItems {
+		count++
+		major, size := text[0]>>5, uint64(text[0]&0x1f)
+		text = text[1:]
+		if size >= 24 && size <= 27 { // it stands in the bytes that follow
+			width := 1 << (size - 24)
+			if width > len(text) {
+				return count
+			}
+			size = 0
+			for _, b := range text[:width] {
+				size = size<<8 | uint64(b)
+			}
+			text = text[width:]
+		} else if size > 27 { // not given: the parts follow, up to an end
+			continue
+		}
+		if major == 2 || major == 3 { // bytes and texts
+			text = text[min(size, uint64(len(text))):]
+		}
+	}
+	return count
 }
 
 // cborDecoder stores a decoded text. Unknown members are passed over.
@@ -203,7 +232,8 @@ func (d *cborDecoder) simple(n *node, v reflect.Value, x any) bool {
 			return true
 		}
 	case kindTimestamp:
-		if t, ok := x.(time.Time); ok && !t.IsZero() { // the library gives no other sign of NaN
+		// The library gives no other sign of NaN than the zero time.
+		if t, ok := x.(time.Time); ok && !t.IsZero() && t.Unix() >= -maxSeconds && t.Unix() <= maxSeconds {
 			settle(v).Set(reflect.ValueOf(t.Round(time.Millisecond).UTC()))
 			return true
 		}

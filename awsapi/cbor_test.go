@@ -146,6 +146,8 @@ func TestForms(t *testing.T) {
 		"string for double": begin + text("Value") + text("x") + end,
 		"plain number":      begin + text("Timestamp") + "01" + end,
 		"time without end":  begin + text("Timestamp") + "c1 f97e00" + end,
+		"time far ahead":    begin + text("Timestamp") + "c1 1b 4000000000000000" + end,
+		"time long ago":     begin + text("Timestamp") + "c1 3b 7fffffffffffffff" + end,
 		"too large":         begin + text("StorageResolution") + "1b ffffffffffffffff" + end,
 		"twice":             "a2" + text("Namespace") + text("a") + text("Namespace") + text("a"),
 		"number as a key":   "a1 01 02",

@@ -29,11 +29,23 @@ func decodeJSON(text []byte, n *node, v reflect.Value) (nulls map[string]bool, e
 	return d.nulls, nil
 }
 
+// maxSeconds is the end of the year 9999, and as far before 1970 as a timestamp goes.
+const maxSeconds = 253402300799
+
 // jsonDecoder walks a text that is known to be valid JSON, so that it need not look for mistakes.
 type jsonDecoder struct {
 	text  []byte
 	at    int
 	nulls map[string]bool
+	taken int // bytes of memory, by the elements of lists and maps
+}
+
+// take counts what an element takes.
+func (d *jsonDecoder) take(size uintptr) error {
+	if d.taken += int(size); d.taken > maxElements {
+		return tooMany()
+	}
+	return nil
 }
 
 // peek passes over white space and gives the byte that begins the next token.
@@ -147,10 +159,13 @@ func (d *jsonDecoder) list(n *node, v reflect.Value, path string) error {
 	d.at++
 	list := reflect.MakeSlice(n.typ, 0, 0)
 	for d.next() {
+		if err := d.take(n.typ.Elem().Size()); err != nil {
+			return err
+		}
 		list = reflect.Append(list, reflect.Zero(n.typ.Elem()))
 		here := listPath(path, list.Len())
-		if d.peek() == 'n' {
-			d.null(here)
+		if err := d.null(here); err != nil {
+			return err
 		}
 		if err := d.value(n.elem, list.Index(list.Len()-1), here); err != nil {
 			return err
@@ -166,8 +181,11 @@ func (d *jsonDecoder) mapping(n *node, v reflect.Value, path string) error {
 	for d.next() {
 		key := string(d.string())
 		d.colon()
-		if d.peek() == 'n' {
-			d.null(mapPath(path, key))
+		if err := d.take(elementCost + n.typ.Elem().Size()); err != nil {
+			return err
+		}
+		if err := d.null(mapPath(path, key)); err != nil {
+			return err
 		}
 		value := reflect.New(n.typ.Elem()).Elem()
 		if err := d.value(n.elem, value, mapPath(path, key)); err != nil {
@@ -179,11 +197,16 @@ func (d *jsonDecoder) mapping(n *node, v reflect.Value, path string) error {
 	return nil
 }
 
-func (d *jsonDecoder) null(path string) {
+// null notes that an element is null, if it is.
+func (d *jsonDecoder) null(path string) error {
+	if d.peek() != 'n' {
+		return nil
+	}
 	if d.nulls == nil {
 		d.nulls = make(map[string]bool)
 	}
 	d.nulls[path] = true
+	return d.take(elementCost)
 }
 
 func (d *jsonDecoder) stringValue(n *node, v reflect.Value) error {
@@ -241,7 +264,7 @@ func (d *jsonDecoder) number(n *node, v reflect.Value) error {
 	case kindDouble:
 		settle(v).SetFloat(number)
 	case kindTimestamp:
-		if math.Abs(number) > 253402300799 { // the year 9999
+		if math.Abs(number) > maxSeconds {
 			return mismatch(found, n.kind)
 		}
 		seconds, part := math.Modf(number)

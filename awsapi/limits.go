@@ -24,6 +24,20 @@ const (
 	maxUnpacked = 16 << 20
 )
 
+// What the parts of a request may come to, since the smallest take hundreds of times their size in memory. The 1,000 metrics
+// of 150 values, 150 counts and 30 dimensions that PutMetricData takes have 366,000 parameters or 467,000 items.
+const (
+	maxParameters = 400_000  // of a form
+	maxItems      = 500_000  // of CBOR: values, and keys of maps
+	maxElements   = 32 << 20 // of JSON's lists and maps, in bytes of memory
+	elementCost   = 100      // in bytes of memory, of a map's entry or of what is noted of a null, beside what it holds
+)
+
+// tooMany is the answer to a request with more parts than that.
+func tooMany() error {
+	return thaw.Errorf(thaw.CodeRequestEntityTooLarge, "The request has more values than can be taken together. Send fewer in one request.")
+}
+
 func bodyLimit(service, operation string) int64 {
 	switch {
 	case service == "sqs", operation == "PutEvents", operation == "PutLogEvents":

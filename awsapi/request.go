@@ -161,5 +161,6 @@ func peekForm(r *http.Request) (url.Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	return url.ParseQuery(string(head))
+	form := make(url.Values)
+	return form, addForm(form, string(head))
 }
