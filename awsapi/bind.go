@@ -309,6 +309,14 @@ func (n *node) place(f *field, v reflect.Value) (reflect.Value, error) {
 	return made.Elem().Field(f.index), nil
 }
 
+// chosen reports a union that was sent with no member that is known: one that AWS has made since would be ignored.
+func (n *node) chosen(v reflect.Value, path string) error {
+	if n.kind == kindUnion && v.IsNil() {
+		return thaw.Errorf(thaw.CodeSerialization, "Exactly one member of '%s' must be set, and be one that is known here.", path)
+	}
+	return nil
+}
+
 func (b *binder) field(m member, t reflect.Type) (field, error) {
 	goField, ok := t.FieldByName(goName(m.Name))
 	if !ok || len(goField.Index) > 1 { // the codecs do not look into embedded structs

@@ -160,7 +160,7 @@ func (d *cborDecoder) structure(n *node, v reflect.Value, members map[string]any
 			return err
 		}
 	}
-	return nil
+	return n.chosen(v, path)
 }
 
 func (d *cborDecoder) list(n *node, v reflect.Value, elements []any, path string) error {

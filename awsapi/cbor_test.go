@@ -267,8 +267,17 @@ func TestPlainParameters(t *testing.T) {
 		"Action=ListMetrics&MetricName=" + strings.Repeat("x", 256): "InvalidParameterValue: The parameter MetricName must be shorter than 256 characters.",
 		"Action=ListMetrics&Namespace=:x":                           "InvalidParameterValue: The value :x for parameter Namespace is not matching the expected pattern [^:].*.",
 		"Action=PutMetricData&Namespace=n&MetricData.member.1.MetricName=m&MetricData.member.1.StorageResolution=0": "InvalidParameterValue: The parameter MetricData.member.1.StorageResolution must be greater than or equal to 1.",
+		`{"Namespace":"n","MetricData":[{"MetricName":"m","Values":[1,null]}]}`:                                     "InvalidParameterValue: The value at 'metricData.1.member.values.2.member' must not be null.",
 		"Action=ListMetrics": "",
 	} {
+		if strings.HasPrefix(form, "{") {
+			w := postJSON(s, "PutMetricData", form)
+			code, _, _ := strings.Cut(w.Header().Get("X-Amzn-Query-Error"), ";")
+			if _, text, _ := strings.Cut(want, ": "); !strings.HasPrefix(want, code+": ") || !strings.Contains(w.Body.String(), text) {
+				t.Errorf("%s: %d %s", form, w.Code, w.Body)
+			}
+			continue
+		}
 		w := post(s, "/", form)
 		if want == "" {
 			if w.Code != 200 {

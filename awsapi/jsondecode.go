@@ -143,7 +143,7 @@ func (d *jsonDecoder) structure(n *node, v reflect.Value, path string) error {
 			return err
 		}
 	}
-	return nil
+	return n.chosen(v, path)
 }
 
 func (n *node) bodyField(wire []byte) *field {

@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -16,8 +17,11 @@ var plainOperations = map[string]bool{"GetMetricStatistics": true, "ListMetrics"
 
 // parameters checks an input of those operations. What is missing comes before what is wrong; all of a kind is told, one
 // on a line. An empty text counts as missing.
-func parameters(n *node, in reflect.Value) error {
+func parameters(n *node, in reflect.Value, nulls map[string]bool) error {
 	var c parameterCheck
+	for _, path := range slices.Sorted(maps.Keys(nulls)) {
+		c.add("The value at '%s' must not be null.", path)
+	}
 	c.structure(n, in, "")
 	switch {
 	case len(c.missing) > 0:

@@ -119,7 +119,7 @@ func (q *queryDecoder) structure(n *node, v reflect.Value, prefix string) error 
 			return err
 		}
 	}
-	return nil
+	return n.chosen(v, prefix)
 }
 
 func (q *queryDecoder) value(n *node, v reflect.Value, name string) error {

@@ -22,7 +22,7 @@ func validate(service, operation string, n *node, in reflect.Value, nulls map[st
 	case service == "sqs":
 		return missing(n, in)
 	case service == "monitoring" && plainOperations[operation]:
-		return parameters(n, in)
+		return parameters(n, in, nulls)
 	}
 	if err := exceptional(service, operation, n, in); err != nil {
 		return err
