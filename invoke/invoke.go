@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"thaw/sandbox"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/telemetry/xray"
 )
 
 // placeLimit bounds how long a request waits for an environment, on top of what a start may take whose first init is cut
@@ -53,6 +55,11 @@ type Response struct {
 
 	// later, where extensions go on after the response, takes the phase respond for the record that is made then.
 	later chan<- thaw.Span
+}
+
+// Answered is when there was something to be written to the caller: where its phase respond begins.
+func (r *Response) Answered() time.Time {
+	return r.Record.Start.Add(r.Record.Phases.End() + r.Record.PostRuntime)
 }
 
 // Catalog is the node's view of what is deployed. Function never waits.
@@ -134,6 +141,9 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 		return nil, thaw.Errorf(thaw.CodeRecursiveInvocation, "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation. If the loop is meant, allow it with PutFunctionRecursionConfig.")
 	}
 	rec.TraceID, rec.Caller = trace, caller
+	if strings.Contains(r.TraceID, xray.LineageKey) {
+		_, run.lineage = xray.CutLineage(trace)
+	}
 	u.last.Store(r.Start.Unix())
 	ctx = context.WithoutCancel(ctx)
 
@@ -142,6 +152,8 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 	for {
 		held, err := i.acquire(ctx, &d, u, r)
 		if err != nil {
+			run.forgetStart()
+			rec.Provisioned, rec.SpilledOver = false, held.spilled
 			response, err := run.notPlaced(err, placed)
 			if err != nil {
 				i.noteThrottled(r, d.Function.Name, err)
@@ -151,8 +163,9 @@ func (i *Invoker) Invoke(ctx context.Context, r *Request) (*Response, error) {
 			return response, nil
 		}
 		rec.Provisioned, rec.SpilledOver = held.provisioned, held.spilled
-		run.describeStart(&held.lease, placed)
-		taken := run.handle(ctx, &held.lease)
+		begin := time.Now()
+		run.describeStart(&held.lease, placed, begin)
+		taken := run.handle(ctx, &held.lease, begin)
 		if taken && held.lease.Extended() {
 			return i.goOn(ctx, &run, &held, u), nil
 		}
@@ -272,37 +285,51 @@ type run struct {
 	request  *Request
 	version  *thaw.Version
 	arn      string
+	lineage  string // of a request that is part of a chain already; empty: it begins one
 	response Response
 	// begin and deadline are the handler's, for what extensions do after it.
 	begin, deadline time.Time
 }
 
-// describeStart records how the environment came to be. A fork is a restore where SnapStart is set, else an init; what a
-// spare's start took is nobody's, since it was over before the request came.
-func (r *run) describeStart(l *placement.Lease, placed time.Time) {
+// forgetStart takes out of the record what was said of an environment that had died before it took the event.
+func (r *run) forgetStart() {
 	rec := &r.response.Record
-	rec.Kind, rec.Cause, rec.EnvironmentID, rec.ProfileID = l.Kind, l.Cause, l.ID, l.ProfileID
-	// Nothing stays of an environment that had died before it took the event.
 	rec.InitDuration, rec.RestoreDuration, rec.BilledRestore = 0, 0, 0
 	clear(rec.Phases[thaw.PhasePlace:thaw.PhaseHandler])
 	rec.NodeFull, rec.FailedInit = false, 0
-	now := time.Now()
+}
+
+// describeStart records how the environment came to be, between placed and handled: each phase begins where the one before it
+// ends. A fork is a restore where SnapStart is set, else an init; what a spare's start took is nobody's, since it was over
+// before the request came.
+func (r *run) describeStart(l *placement.Lease, placed, handled time.Time) {
+	rec := &r.response.Record
+	rec.Kind, rec.Cause, rec.EnvironmentID, rec.ProfileID = l.Kind, l.Cause, l.ID, l.ProfileID
+	r.forgetStart()
 	t := &l.Timing
 	// The start may have begun for another request, which was served otherwise: what was before is nobody's time.
-	set := func(phase thaw.Phase, begin, end time.Time) {
+	waited := func(begin, end time.Time) (from time.Time, length time.Duration) {
 		if begin.Before(placed) {
 			begin = placed
 		}
-		if end.After(begin) {
-			rec.Phases.Set(phase, rec.Start, begin, end)
+		return begin, max(0, end.Sub(begin))
+	}
+	set := func(phase thaw.Phase, begin, end time.Time) {
+		if from, length := waited(begin, end); length > 0 {
+			rec.Phases[phase] = thaw.Span{Start: from.Sub(rec.Start), Length: length}
 		}
 	}
 	switch l.Kind {
 	case thaw.StartBoot:
 		rec.InitDuration = l.InitDuration
-		rec.NodeFull, rec.FailedInit = l.NodeFull, l.FailedInit
+		if !t.Ready.After(placed) {
+			break
+		}
+		rec.NodeFull = l.NodeFull
+		failing := t.Begin.Add(-l.FailedInit)
+		_, rec.FailedInit = waited(failing, t.Begin)
 		set(thaw.PhasePlace, placed, l.Begun)
-		set(thaw.PhaseFetch, l.Begun, t.Begin.Add(-l.FailedInit))
+		set(thaw.PhaseFetch, l.Begun, failing)
 		set(thaw.PhaseSandbox, t.Begin, t.Sandboxed)
 		up := t.Sandboxed
 		if !t.Extended.IsZero() {
@@ -310,7 +337,8 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 			set(thaw.PhaseExtensions, t.Sandboxed, up)
 		}
 		set(thaw.PhaseRuntime, up, t.Runtime)
-		set(thaw.PhaseInit, t.Runtime, t.Ready)
+		set(thaw.PhaseInit, t.Runtime, handled)
+		return
 	case thaw.StartFork:
 		if r.version.SnapStarted() {
 			rec.RestoreDuration = l.InitDuration
@@ -318,17 +346,20 @@ func (r *run) describeStart(l *placement.Lease, placed time.Time) {
 		} else {
 			rec.InitDuration = l.InitDuration
 		}
+		if !t.Ready.After(placed) {
+			break
+		}
 		rec.NodeFull = l.NodeFull
 		set(thaw.PhasePlace, placed, t.Begin)
 		set(thaw.PhaseRuntime, t.Begin, t.Sandboxed)
-		set(thaw.PhaseRestore, t.Sandboxed, t.Ready)
-	default:
-		rec.Phases.Set(thaw.PhasePlace, rec.Start, placed, now)
+		set(thaw.PhaseRestore, t.Sandboxed, handled)
+		return
 	}
+	set(thaw.PhasePlace, placed, handled)
 }
 
-// handle passes the event and ends the record. It reports false when the runtime had ended before it took the event.
-func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
+// handle passes the event at begin and ends the record. It reports false when the runtime had ended before it took the event.
+func (r *run) handle(ctx context.Context, l *placement.Lease, begin time.Time) (taken bool) {
 	rec := &r.response.Record
 	switch {
 	case r.request.LogTail:
@@ -336,8 +367,10 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 	case rec.Kind != thaw.StartWarm:
 		l.Stream.EndTail() // what init wrote is not asked for
 	}
+	if r.lineage != "" {
+		l.Stream.Descend(rec.RequestID, r.lineage)
+	}
 	var line [512]byte
-	begin := time.Now()
 	l.Stream.Write(begin, rec.RequestID, telemetry.LinesOf(r.version).Start(line[:0], begin, rec, r.arn))
 	deadline := begin.Add(time.Duration(r.version.Timeout) * time.Second)
 	event := runtimes.Event{
@@ -354,7 +387,11 @@ func (r *run) handle(ctx context.Context, l *placement.Lease) (taken bool) {
 		return false
 	}
 	end := time.Now()
-	rec.Phases.Set(thaw.PhaseHandler, rec.Start, begin, end)
+	answered := end
+	if l.Extended() {
+		answered = l.Answered()
+	}
+	rec.Phases.Set(thaw.PhaseHandler, rec.Start, begin, answered)
 	rec.Duration = end.Sub(begin)
 	rec.MaxMemoryUsed = megabytes(l.MemoryPeak(end, rec.Duration), rec.MemorySize)
 	r.response.Payload = payload
@@ -398,6 +435,9 @@ func (r *run) notPlaced(err error, placed time.Time) (*Response, error) {
 	stream := failure.Stream
 	if r.request.LogTail {
 		stream.BeginTail()
+	}
+	if r.lineage != "" {
+		stream.Descend(rec.RequestID, r.lineage)
 	}
 	stream.Write(now, rec.RequestID, telemetry.LinesOf(r.version).Start(nil, now, rec, r.arn))
 	r.failed(stream, &sandbox.Broken{FunctionError: failure.FunctionError, TimedOut: failure.TimedOut}, now)

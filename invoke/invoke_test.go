@@ -407,6 +407,7 @@ func TestStartInReport(t *testing.T) {
 			at := env.Timing.Begin
 			env.Timing = sandbox.StartTiming{Begin: at, Sandboxed: at.Add(19500 * time.Microsecond), Runtime: at.Add(19500 * time.Microsecond), Ready: at.Add(23 * time.Millisecond)}
 			env.InitDuration = 23 * time.Millisecond
+			<-time.After(time.Until(env.Timing.Ready)) // it is not handed out before
 			return placement.Lease{Instance: &placement.Instance{Environment: env, Stream: stream}, Kind: test.kind}
 		}}
 		response, err := New(Config{Catalog: catalog{"f": f}, Placer: p, Account: account, Concurrency: 1}).Invoke(t.Context(), request("f", "1"))
