@@ -69,6 +69,16 @@ func (p *Phases) Set(phase Phase, origin, begin, end time.Time) {
 	p[phase] = Span{Start: begin.Sub(origin), Length: end.Sub(begin)}
 }
 
+// End is when the last of the phases ended, counted from the invocation's start.
+func (p *Phases) End() (end time.Duration) {
+	for i := range p {
+		if p[i].Length > 0 {
+			end = max(end, p[i].Start+p[i].Length)
+		}
+	}
+	return end
+}
+
 // Invocation is the record of one finished invocation. Log lines, metrics and explanations are made from it.
 type Invocation struct {
 	RequestID    string

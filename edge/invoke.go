@@ -141,7 +141,7 @@ func (s *Server) serveInvoke(w http.ResponseWriter, r *http.Request, name string
 		return
 	}
 	record := &response.Record
-	responding := time.Now()
+	responding := response.Answered()
 	header["Content-Type"] = jsonType
 	header[headerExecuted] = []string{response.ExecutedVersion}
 	header[headerTrace] = []string{record.TraceID}
@@ -326,6 +326,8 @@ func appendExplanation(b []byte, r *thaw.Invocation) []byte {
 		{`},"duration_us":`, r.Duration.Microseconds()},
 		{`,"init_us":`, r.InitDuration.Microseconds()},
 		{`,"restore_us":`, r.RestoreDuration.Microseconds()},
+		{`,"failed_init_us":`, r.FailedInit.Microseconds()},
+		{`,"post_runtime_us":`, r.PostRuntime.Microseconds()},
 		{`,"billed_ms":`, r.Billed.Milliseconds()},
 		{`,"memory_mb":`, int64(r.MemorySize)},
 		{`,"max_memory_mb":`, int64(r.MaxMemoryUsed)},

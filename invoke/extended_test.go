@@ -74,8 +74,8 @@ func TestExtensionsGoOnAfterTheAnswer(t *testing.T) {
 	if _, err := i.Invoke(t.Context(), request()); err == nil || !strings.Contains(err.Error(), "Rate") {
 		t.Errorf("the permit was given back before the extension was done: %v", err)
 	}
-	now := time.Now()
-	i.Responded(first, now, now.Add(time.Second))
+	answered := first.Answered()
+	i.Responded(first, answered, answered.Add(time.Second))
 	select {
 	case r := <-records:
 		t.Fatalf("recorded before the extension was done: %+v", r)
@@ -87,9 +87,10 @@ func TestExtensionsGoOnAfterTheAnswer(t *testing.T) {
 	if r.PostRuntime <= 0 || r.PostRuntime >= r.Duration || r.Phases[thaw.PhaseRespond].Length != time.Second || r.Failed {
 		t.Errorf("record %+v", r)
 	}
-	if r.Phases[thaw.PhaseHandler].Length+r.PostRuntime > r.Duration+time.Millisecond {
-		t.Errorf("handler %v and extensions %v are more than %v", r.Phases[thaw.PhaseHandler].Length, r.PostRuntime, r.Duration)
+	if r.Phases[thaw.PhaseHandler].Length+r.PostRuntime != r.Duration {
+		t.Errorf("handler %v and extensions %v are not %v", r.Phases[thaw.PhaseHandler].Length, r.PostRuntime, r.Duration)
 	}
+	addUp(t, &r, answered.Add(time.Second).Sub(r.Start)) // the caller did not wait for extensions
 
 	// Who wants the log's tail waits for REPORT.
 	tailed := request()
@@ -99,7 +100,7 @@ func TestExtensionsGoOnAfterTheAnswer(t *testing.T) {
 	if err != nil || !strings.Contains(string(second.LogTail), "REPORT RequestId: id") {
 		t.Errorf("%v, tail %q", err, second.LogTail)
 	}
-	if r := <-records; r.PostRuntime <= 0 {
+	if r := <-records; r.PostRuntime <= 0 || second.Answered().Sub(r.Start) != r.Phases.End()+r.PostRuntime {
 		t.Errorf("record %+v", r)
 	}
 }
