@@ -30,7 +30,7 @@ var bootstraps embed.FS
 
 // bootstrapFiles are what /var/runtime holds for each language; the first is the program, and native is not among them.
 var bootstrapFiles = map[string][]string{
-	"python": {"bootstrap.py", "park.py", "profile.py", "snapshot_restore_py.py"},
+	"python": {"bootstrap.py", "park.py", "init_profile.py", "snapshot_restore_py.py"},
 	"nodejs": {"bootstrap.js", "park.js", "profile.js"},
 	"ruby":   {"bootstrap.rb", "park.rb", "profile.rb"},
 }

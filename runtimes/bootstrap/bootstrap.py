@@ -22,7 +22,7 @@ TRACE_ID = b"_X_AMZN_TRACE_ID"
 request_id = None
 tenant_id = None
 park = None  # the names of park.py, in a process that was started as a template
-profile = None  # the names of profile.py, while init is measured
+profile = None  # the names of init_profile.py, while init is measured
 
 
 class Fault(Exception):
@@ -386,7 +386,7 @@ def describe(error, invoke_id=""):
         frames = traceback.extract_tb(error.__traceback__)
         while len(frames) > 1 and frames[0].filename == main.__code__.co_filename:
             del frames[0]
-        measuring = main.__code__.co_filename.replace("bootstrap.py", "profile.py")
+        measuring = main.__code__.co_filename.replace("bootstrap.py", "init_profile.py")
         frames = [frame for frame in frames if frame.filename != measuring]
         kind, message = type(error).__name__, str(error)
         trace = traceback.format_list([(f.filename, f.lineno, f.name, f.line) for f in frames])
@@ -464,7 +464,8 @@ def encode(text):
 
 
 def load_part(name):
-    """The names of a part of the bootstrap that not every process needs."""
+    """The names of a part of the bootstrap that not every process needs. Functions can import what lies here: no part has the
+    name of a module of Python's own."""
     from _frozen_importlib_external import SourcelessFileLoader
 
     space = {"__file__": __file__, "__name__": name}
@@ -560,7 +561,7 @@ def set_up_process():
         park = load_part("park")
         ImportWatch.waiting.update(park["AFTER_IMPORT"])
     if "--profile" in sys.argv:
-        profile = load_part("profile")
+        profile = load_part("init_profile")
     sys.argv = [main.__code__.co_filename]
 
 

@@ -139,19 +139,31 @@ def watch_socket(socket):
                 by_address[entry[4][:2]] = c
         return found
 
+    def connection_to(self, address):
+        if type(address) is not tuple or native.socket.type.__get__(self) & 0xF != stream:
+            return None
+        host, port = address[:2]
+        host = text(host)
+        at = ("[%s]:%s" if ":" in host else "%s:%d") % (host, port)
+        c = by_address.get((host, port))
+        if c is None or c.address:
+            c = new_connection(c.host if c else host, clock())
+        c.address = at
+        by_descriptor[native.socket.fileno(self)] = c
+        return c
+
     def connect(self, address):
-        if not recording or type(address) is not tuple or native.socket.type.__get__(self) & 0xF != stream:
+        c = None
+        if recording:
+            try:
+                c = connection_to(self, address)
+            except Exception:
+                pass  # an address that the original refuses, or that names no host
+        if c is None:
             return original(self, address)
         start = clock()
-        c = by_address.get(address[:2])
-        if c is None:
-            c = new_connection(text(address[0]), start)
-        elif c.address:
-            c = new_connection(c.host, start)
-        c.address = ("[%s]:%s" if ":" in text(address[0]) else "%s:%s") % address[:2]
-        by_descriptor[native.socket.fileno(self)] = c
         try:
-            original(self, address)
+            return original(self, address)
         except BlockingIOError:
             start = clock()  # it goes on behind this program's back
             raise
