@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"thaw"
 )
@@ -341,7 +343,7 @@ func functionError(kind string, body []byte) *thaw.FunctionError {
 
 // cleanErrorType keeps what can stand in a log line: an error's type is the name of a class in the user's code.
 func cleanErrorType(kind string) string {
-	if kind == "" || len(kind) > 256 || strings.ContainsFunc(kind, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if kind == "" || len(kind) > 256 || !utf8.ValidString(kind) || strings.ContainsFunc(kind, unicode.IsControl) {
 		return thaw.ErrorFunctionUnknown
 	}
 	return kind

@@ -349,3 +349,16 @@ func startEcho(t testing.TB, in Interpreter) *child {
 	}
 	return c
 }
+
+// An error's type ends up in log lines, metrics and spans: it is text without control characters.
+func TestErrorTypeIsText(t *testing.T) {
+	for kind, want := range map[string]string{
+		"ValueError": "ValueError", "Größe.Fehler": "Größe.Fehler",
+		"": thaw.ErrorFunctionUnknown, "a\nb": thaw.ErrorFunctionUnknown, "a\x9bb": thaw.ErrorFunctionUnknown, "a\u009bb": thaw.ErrorFunctionUnknown,
+		"\xff": thaw.ErrorFunctionUnknown, strings.Repeat("x", 257): thaw.ErrorFunctionUnknown,
+	} {
+		if got := cleanErrorType(kind); got != want {
+			t.Errorf("%q became %q", kind, got)
+		}
+	}
+}

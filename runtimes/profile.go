@@ -1,6 +1,7 @@
 package runtimes
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,17 +44,55 @@ type profile struct {
 	Counts  []int    `json:"counts"`
 	Failed  []int    `json:"failed"`
 
-	Connections []struct {
-		Host    string `json:"host"`
-		Address string `json:"address"`
-		Start   int64  `json:"start"`
-		DNS     int64  `json:"dns"`
-		TCP     int64  `json:"tcp"`
-		TLS     int64  `json:"tls"`
-		Module  int    `json:"module"`
-		Error   string `json:"error"`
-	} `json:"connections"`
-	Dropped int `json:"dropped"`
+	Connections profileConnections `json:"connections,omitzero"`
+	Dropped     int                `json:"dropped"`
+}
+
+// profileConnections are the first MaxConnections of a list; the others are only counted, as three bytes of text would make a
+// hundred of memory each.
+type profileConnections struct {
+	list []profileConnection
+	more int
+}
+
+type profileConnection struct {
+	Host    string `json:"host"`
+	Address string `json:"address"`
+	Start   int64  `json:"start"`
+	DNS     int64  `json:"dns"`
+	TCP     int64  `json:"tcp"`
+	TLS     int64  `json:"tls"`
+	Module  int    `json:"module"`
+	Error   string `json:"error"`
+}
+
+// UnmarshalJSON is for json.Unmarshal, which has made sure that it is JSON.
+func (c *profileConnections) UnmarshalJSON(text []byte) error {
+	*c = profileConnections{}
+	if text[0] == 'n' {
+		return nil // null
+	}
+	if text[0] != '[' {
+		return errors.New("the connections are no list")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if _, err := decoder.Token(); err != nil {
+		return err
+	}
+	var rest json.RawMessage
+	for decoder.More() {
+		var into any = &rest
+		if len(c.list) < MaxConnections {
+			c.list = append(c.list, profileConnection{})
+			into = &c.list[len(c.list)-1]
+		} else {
+			c.more++
+		}
+		if err := decoder.Decode(into); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ParseProfile fills in the modules and connections of p from what the runtime told (Profiler). Code of the user's has run in
@@ -91,9 +130,9 @@ func ParseProfile(p *thaw.InitProfile, told []byte) error {
 			modules[i].Failed = true
 		}
 	}
-	connections := make([]thaw.Connection, min(len(in.Connections), MaxConnections))
+	connections := make([]thaw.Connection, len(in.Connections.list))
 	for i := range connections {
-		c := &in.Connections[i]
+		c := &in.Connections.list[i]
 		connections[i] = thaw.Connection{
 			Host: cleanText(c.Host), Address: cleanText(c.Address), Error: cleanText(c.Error),
 			Start: micros(c.Start), DNS: micros(c.DNS), TCP: micros(c.TCP), TLS: micros(c.TLS),
@@ -101,7 +140,7 @@ func ParseProfile(p *thaw.InitProfile, told []byte) error {
 		}
 	}
 	p.Modules, p.Connections = modules, connections
-	p.Dropped = min(max(in.Dropped, 0), maxProfile) + len(in.Names) - len(modules) + len(in.Connections) - len(connections)
+	p.Dropped = min(max(in.Dropped, 0), maxProfile) + len(in.Names) - len(modules) + in.Connections.more
 	return nil
 }
 

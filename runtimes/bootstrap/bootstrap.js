@@ -515,12 +515,13 @@ function endProfile() {
   if (!profile) return;
   let body = '';
   try {
-    body = profile.end();
+    const told = profile.end();
+    if (Buffer.byteLength(told) <= LARGEST_PROFILE) body = told;
   } catch (_) {
     // No profile, then.
   }
   profile = null;
-  sendFrame('T', String(up), Buffer.byteLength(body) <= LARGEST_PROFILE ? body : '');
+  sendFrame('T', String(up), body);
 }
 
 function watchProcess() {

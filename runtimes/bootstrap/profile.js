@@ -218,11 +218,19 @@ function begin() {
 function end() {
   const now = clock();
   recording = false;
-  while (restore.length > 0) restore.pop()();
-  const told = tell(now);
-  records.length = connections.length = 0;
-  current = null;
-  return told;
+  while (restore.length > 0) {
+    try {
+      restore.pop()();
+    } catch (_) {
+      // The function has frozen what was replaced.
+    }
+  }
+  try {
+    return tell(now);
+  } finally {
+    records.length = connections.length = 0;
+    current = null;
+  }
 }
 
 // In plain loops: this runs once, and each function that it calls would be compiled for that.

@@ -31,9 +31,9 @@ module LambdaProfile
       @recording = nil
       Object.send(:remove_method, :require) if Object.private_method_defined?(:require, false) && Object.instance_method(:require) == @method
       @records.each { |record| record.total ||= now - record.start }
-      told = tell
+      tell
+    ensure
       @records = @current = nil
-      told
     end
 
     # Only the thread that initialises is measured.
@@ -67,6 +67,8 @@ module LambdaProfile
     end
 
     def leave(record, loaded)
+      return unless @records # a fiber that was left within it goes on after init
+
       record.total = clock - record.start
       @current = record.parent
       if loaded == false # it was there
