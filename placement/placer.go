@@ -110,6 +110,7 @@ type Placer struct {
 	closing chan ending
 
 	profiles     chan toldProfile
+	profilesHeld atomic.Int64 // their bytes
 	profilesLost atomic.Uint64
 
 	wishMu sync.Mutex

@@ -9,8 +9,11 @@ import (
 	"thaw/template"
 )
 
-// profilesWaiting bounds the profiles that are not yet read, each at most 1 MiB: mostly some tens of KiB.
-const profilesWaiting = 32
+// profilesWaiting and profileBytes bound the profiles that are not yet read. Most have some tens of KiB; a function can make each 1 MiB.
+const (
+	profilesWaiting = 32
+	profileBytes    = 4 << 20
+)
 
 // toldProfile is what an init told of itself.
 type toldProfile struct {
@@ -35,11 +38,15 @@ func (p *Placer) settingsOf(v *thaw.Version) (settings template.Settings) {
 
 // profiled queues a profile. In a burst of starts some are left out, which are like the others.
 func (p *Placer) profiled(profile thaw.InitProfile, told []byte) {
-	select {
-	case p.profiles <- toldProfile{profile, told}:
-	default:
-		p.profilesLost.Add(1)
+	if p.profilesHeld.Add(int64(len(told))) <= profileBytes {
+		select {
+		case p.profiles <- toldProfile{profile, told}:
+			return
+		default:
+		}
 	}
+	p.profilesHeld.Add(-int64(len(told)))
+	p.profilesLost.Add(1)
 }
 
 // ProfilesLost is how many profiles of inits were left out, or could not be read, since the platform started.
@@ -52,7 +59,9 @@ func (p *Placer) readProfiles(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case t := <-p.profiles:
-			if err := runtimes.ParseProfile(&t.profile, t.told); err != nil {
+			err := runtimes.ParseProfile(&t.profile, t.told)
+			p.profilesHeld.Add(-int64(len(t.told)))
+			if err != nil {
 				p.profilesLost.Add(1)
 				p.cfg.Log.Debug("an init told something that is no profile", "function", t.profile.Function, "error", err)
 				continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -173,4 +174,23 @@ func TestProfilesDoNotWait(t *testing.T) {
 	if r.ProfilesLost() == 0 {
 		t.Error("none was left out")
 	}
+}
+
+// TestProfilesAreBounded: nobody's long profiles take the memory of many, and what was read makes room.
+func TestProfilesAreBounded(t *testing.T) {
+	heard := make(chan struct{})
+	r := newRig(t, sandboxtest.Runtime{}, func(c *Config) { c.Profiled = func(*thaw.InitProfile) { heard <- struct{}{} } })
+	long := []byte(`{"kind":"import"` + strings.Repeat(" ", 1<<20-20) + `}`)
+	for range profilesWaiting {
+		r.profiled(thaw.InitProfile{}, long)
+	}
+	if lost := r.ProfilesLost(); lost < profilesWaiting-6 || r.profilesHeld.Load() > profileBytes {
+		t.Errorf("%d were left out, %d bytes wait", lost, r.profilesHeld.Load())
+	}
+	for lost := r.ProfilesLost(); lost < profilesWaiting; lost++ {
+		<-heard
+	}
+	eventually(t, "nothing is held", func() bool { return r.profilesHeld.Load() == 0 })
+	r.profiled(thaw.InitProfile{}, long)
+	<-heard
 }

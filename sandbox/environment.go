@@ -210,11 +210,11 @@ func (e *Environment) ready(ctx context.Context, c *Config, plan *Plan) (*Enviro
 // tellProfile passes on what the runtime told of its init. A fork's is its template's.
 func (e *Environment) tellProfile(plan *Plan) {
 	profiler, ok := e.conn.(runtimes.Profiler)
-	if !ok || plan.Profiled == nil {
+	if !ok {
 		return
 	}
-	told := profiler.TakeProfile()
-	if e.Forked || len(told) == 0 {
+	told := profiler.TakeProfile() // also where it was not asked for: the connection would keep it
+	if plan.Profiled == nil || e.Forked || len(told) == 0 {
 		return
 	}
 	e.ProfileID = e.ID
