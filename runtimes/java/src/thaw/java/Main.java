@@ -17,6 +17,7 @@ import java.util.Map;
  */
 public final class Main {
     static final String TRACE_PROPERTY = "com.amazonaws.xray.traceHeader";
+    private static final int LARGEST_PROFILE = 1024 * 1024; // the host takes no longer one
 
     private Main() {}
 
@@ -66,6 +67,9 @@ public final class Main {
         Packages packages = loader.measured();
         if (packages != null) {
             byte[] json = packages.json().getBytes(StandardCharsets.UTF_8);
+            if (json.length > LARGEST_PROFILE) {
+                json = new byte[0];
+            }
             channel.send('T', Long.toString(up), json, json.length);
         }
     }
