@@ -217,6 +217,12 @@ func (o *openInvocations) read(ctx context.Context, stream jetstream.Stream, sub
 	if err != nil {
 		return o.streams.Error(doing, err)
 	}
+	defer func() {
+		// The engine would keep a reader that is not told to go for some minutes; it fails where the engine has gone.
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), syncPatience)
+		defer cancel()
+		_ = stream.DeleteConsumer(ending, consumer.CachedInfo().Name) //nolint:errcheck // see above
+	}()
 	// What comes later is not read: a reader that is slow does not run after a writer that is quick.
 	pending := consumer.CachedInfo().NumPending
 	if pending == 0 {
