@@ -28,6 +28,8 @@ type invocation struct {
 	Duration    int64            `json:"duration_us"` // the handler's
 	Init        int64            `json:"init_us"`
 	Restore     int64            `json:"restore_us"` // instead of init_us where a fork of a version with SnapStart started
+	FailedInit  int64            `json:"failed_init_us,omitempty"`
+	PostRuntime int64            `json:"post_runtime_us,omitempty"` // that the caller waited for
 	Billed      int64            `json:"billed_ms"`
 	Memory      int64            `json:"memory_mb"`
 	MaxMemory   int64            `json:"max_memory_mb"`
@@ -89,20 +91,48 @@ func writeExplanation(w io.Writer, name string, inv *invocation) {
 	}
 	fmt.Fprintf(w, "billed       %d ms\n\n", inv.Billed)
 
+	var parts []part
 	var total int64
-	for phase := range thaw.NumPhases {
-		total += clampPhase(inv.Phases[phase.String()])
-	}
-	var at int64
-	for phase := range thaw.NumPhases {
-		length := clampPhase(inv.Phases[phase.String()])
-		if length == 0 {
-			continue
+	add := func(name string, length int64) {
+		if length = clampPhase(length); length > 0 {
+			parts = append(parts, part{name, total, length})
+			total += length
 		}
-		fmt.Fprintf(w, "%-11s %9s ms  %s\n", phase, millis(length), bar(at, length, total))
-		at += length
 	}
-	fmt.Fprintf(w, "%-11s %9s ms\n", "total", millis(total))
+	for phase := range thaw.NumPhases {
+		switch phase {
+		case thaw.PhaseSandbox:
+			add(partFailedInit, inv.FailedInit)
+		case thaw.PhaseRespond:
+			add(partPostRuntime, inv.PostRuntime)
+		}
+		add(phase.String(), inv.Phases[phase.String()])
+	}
+	for _, p := range parts {
+		p.write(w, total)
+	}
+	writeLength(w, "total", total)
+}
+
+// What is drawn beside the phases.
+const (
+	partFailedInit  = "failed init"
+	partPostRuntime = "postruntime" // of extensions
+)
+
+// part is one line of a waterfall: a phase, or what is none; µs from nothing to a day.
+type part struct {
+	name          string
+	start, length int64
+}
+
+// write draws the part in a picture of so many µs.
+func (p *part) write(w io.Writer, whole int64) {
+	fmt.Fprintf(w, "%-11s %9s ms  %s\n", p.name, millis(p.length), bar(p.start, p.length, whole))
+}
+
+func writeLength(w io.Writer, name string, length int64) {
+	fmt.Fprintf(w, "%-11s %9s ms\n", name, millis(length))
 }
 
 // clampPhase keeps the drawing's sums in range whatever another program sent: from nothing to a day.
@@ -113,9 +143,8 @@ func bar(at, length, total int64) string {
 	if total <= 0 {
 		return ""
 	}
-	from := int(at * barWidth / total)
-	to := int((at + length) * barWidth / total)
-	from = min(from, barWidth-1)
+	from := int(min(at*barWidth/total, barWidth-1))
+	to := int(min((at+length)*barWidth/total, barWidth))
 	return strings.Repeat(" ", from) + strings.Repeat("█", max(to-from, 1))
 }
 

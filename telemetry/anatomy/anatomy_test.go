@@ -235,14 +235,43 @@ func TestVerdicts(t *testing.T) {
 			of: Case{Invocation: &thaw.Invocation{Kind: thaw.StartWarm, Duration: 900 * msec, PostRuntime: 890 * msec, Phases: lengths(map[thaw.Phase]float64{
 				thaw.PhaseHandler: 10,
 			})}},
-			dominant: "handler", first: "extensions",
-			want: []string{"Extensions went on for 890 ms after the response; the caller did not wait for them, but the environment was busy and they are billed."},
+			dominant: "handler", first: "post_runtime",
+			want: []string{
+				"its start cost next to nothing. Extensions went on for 890 ms after the response.",
+				"Extensions went on for 890 ms after the response; the caller did not wait for them, but the environment was busy and they are billed.",
+			},
 		},
 		{
-			name:     "repeated init",
-			of:       Case{Invocation: with(boot(30, 3), func(i *thaw.Invocation) { i.FailedInit = 10 * time.Second })},
+			name: "extensions go on for a moment",
+			of: Case{Invocation: &thaw.Invocation{Kind: thaw.StartWarm, Duration: 12 * msec, PostRuntime: 2 * msec, Phases: lengths(map[thaw.Phase]float64{
+				thaw.PhaseHandler: 10, thaw.PhaseRespond: 1,
+			})}},
+			dominant: "handler",
+			want:     []string{"Extensions went on for 2.0 ms after the response."},
+			not:      []string{"billed"},
+		},
+		{
+			name: "the caller waits for extensions",
+			of: Case{Invocation: &thaw.Invocation{Kind: thaw.StartWarm, Duration: 900 * msec, PostRuntime: 890 * msec, Phases: thaw.Phases{
+				thaw.PhaseHandler: {Length: 10 * msec}, thaw.PhaseRespond: {Start: 900 * msec, Length: msec},
+			}}},
+			dominant: "post_runtime", first: "post_runtime",
+			want: []string{"took 901 ms, of which 890 ms (99 %) were extensions, after the handler had answered.", "the caller waited for them, since it asked for the log's tail"},
+			not:  []string{"next to nothing", "did not wait"},
+		},
+		{
+			name: "repeated init",
+			of: Case{Usual: usual(60, 30), Invocation: with(boot(30, 3), func(i *thaw.Invocation) {
+				i.FailedInit = 10 * time.Second
+				for phase := thaw.PhaseSandbox; phase <= thaw.PhaseHandler; phase++ {
+					i.Phases[phase].Start += i.FailedInit
+				}
+			})},
 			dominant: "init", first: "init",
-			want: []string{"A first init failed after 10000 ms and was repeated"},
+			want: []string{
+				"took 10057 ms, of which 10000 ms (99 %) were an init that failed and was repeated.", "A first init failed after 10000 ms and was repeated",
+				"167.6 times as long, 10000 ms of it an init that failed and was repeated.",
+			},
 		},
 		{
 			name: "timeout on the first call",

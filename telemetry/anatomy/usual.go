@@ -25,15 +25,13 @@ func StartTime(i *thaw.Invocation) time.Duration {
 	return total
 }
 
-// Total is an invocation's whole time, to the end of its last phase.
-func Total(i *thaw.Invocation) time.Duration {
-	var end time.Duration
-	for _, span := range i.Phases {
-		if span.Length > 0 {
-			end = max(end, span.Start+span.Length)
-		}
-	}
-	return end
+// Total is an invocation's whole time for its caller, to the end of its last phase.
+func Total(i *thaw.Invocation) time.Duration { return i.Phases.End() }
+
+// WaitedForExtensions reports whether the caller had its response only when the extensions were done as well.
+func WaitedForExtensions(i *thaw.Invocation) bool {
+	handler, respond := i.Phases[thaw.PhaseHandler], i.Phases[thaw.PhaseRespond]
+	return i.PostRuntime > 0 && respond.Length > 0 && respond.Start >= handler.Start+handler.Length+i.PostRuntime
 }
 
 // UsualOf describes the starts of one kind among records; those that failed are left out.

@@ -43,7 +43,8 @@ type Case struct {
 
 // Verdict is what is to be said about an invocation. All texts are sentences.
 type Verdict struct {
-	// Summary says what the invocation took and what most of that was; Dominant is that phase, empty for none.
+	// Summary says what the invocation took and what most of that was; Dominant is that phase, or post_runtime where the caller
+	// waited for extensions, empty for none.
 	Summary  string `json:"summary"`
 	Dominant string `json:"dominant,omitempty"`
 	// Start says how its environment came to it, and why it was not a warm one.
@@ -58,7 +59,7 @@ type Verdict struct {
 
 // Finding is one thing that cost time or went wrong.
 type Finding struct {
-	Phase  string `json:"phase,omitempty"` // in which, empty: none
+	Phase  string `json:"phase,omitempty"` // in which, or post_runtime; empty: none
 	Length int64  `json:"length_us,omitempty"`
 	What   string `json:"what"`
 	Do     string `json:"do,omitempty"` // empty: there is nothing to be done
@@ -81,11 +82,8 @@ func Explain(c *Case) Verdict {
 	i := c.Invocation
 	total := Total(i)
 	v := Verdict{Start: startSentence(i), NotForked: notForked(c), Compared: compared(c)}
-	dominant := dominantPhase(i)
-	if i.Phases[dominant].Length > 0 {
-		v.Dominant = dominant.String()
-	}
-	v.Summary = summary(c, total, dominant)
+	most := dominant(i)
+	v.Dominant, v.Summary = most.name, summary(c, total, &most)
 	v.Findings = slices.Concat(failures(c), costs(c, total))
 	if len(v.Findings) > maxFound {
 		v.Findings = v.Findings[:maxFound]
@@ -93,34 +91,52 @@ func Explain(c *Case) Verdict {
 	return v
 }
 
-func dominantPhase(i *thaw.Invocation) thaw.Phase {
-	var longest thaw.Phase
+// postRuntime is what extensions do after the runtime has answered, where phases are named.
+const postRuntime = "post_runtime"
+
+// part is a part of an invocation's time: a phase, or what is none.
+type part struct {
+	name, words string
+	length      time.Duration
+}
+
+// dominant finds the part that took most of what the caller waited for.
+func dominant(i *thaw.Invocation) (most part) {
 	for phase := range thaw.NumPhases {
-		if i.Phases[phase].Length > i.Phases[longest].Length {
-			longest = phase
+		if length := i.Phases[phase].Length; length > most.length {
+			most = part{phase.String(), phaseWords[phase], length}
 		}
 	}
-	return longest
+	if i.FailedInit > most.length {
+		most = part{thaw.PhaseInit.String(), "an init that failed and was repeated", i.FailedInit}
+	}
+	if WaitedForExtensions(i) && i.PostRuntime > most.length {
+		most = part{postRuntime, "extensions, after the handler had answered", i.PostRuntime}
+	}
+	return most
 }
 
 // summary is the first sentence.
-func summary(c *Case, total time.Duration, dominant thaw.Phase) string {
+func summary(c *Case, total time.Duration, most *part) string {
 	i := c.Invocation
-	length := i.Phases[dominant].Length
+	handler := most.name == thaw.PhaseHandler.String()
 	what := "The invocation"
 	if c.Attempt > 0 {
 		what = fmt.Sprintf("Attempt %d", c.Attempt)
 	}
 	s := fmt.Sprintf("%s took %s ms", what, ms(total))
 	switch {
-	case length == 0:
+	case most.length == 0:
 		return s + "."
-	case dominant == thaw.PhaseHandler && StartTime(i) < worthTime:
-		s += fmt.Sprintf(", of which %s ms were the handler: its start cost next to nothing.", ms(length))
-	case dominant == thaw.PhaseHandler:
-		s += fmt.Sprintf(", of which %s ms were the handler and %s ms its start.", ms(length), ms(StartTime(i)))
+	case handler && StartTime(i) < worthTime:
+		s += fmt.Sprintf(", of which %s ms were the handler: its start cost next to nothing.", ms(most.length))
+	case handler:
+		s += fmt.Sprintf(", of which %s ms were the handler and %s ms its start.", ms(most.length), ms(StartTime(i)))
 	default:
-		s += fmt.Sprintf(", of which %s ms (%s) were %s.", ms(length), share(length, total), phaseWords[dominant])
+		s += fmt.Sprintf(", of which %s ms (%s) were %s.", ms(most.length), share(most.length, total), most.words)
+	}
+	if i.PostRuntime >= time.Millisecond && !WaitedForExtensions(i) {
+		s += fmt.Sprintf(" Extensions went on for %s ms after the response.", ms(i.PostRuntime))
 	}
 	if i.Async && i.EventAge > 0 {
 		s += fmt.Sprintf(" It began %s after the event was accepted.", age(i.EventAge))
@@ -151,7 +167,10 @@ func compared(c *Case) string {
 	default:
 		s += fmt.Sprintf("; this one took %s ms", ms(start))
 	}
-	if phase, more := excess(i, u); more > 0 {
+	switch phase, more := excess(i, u); {
+	case i.FailedInit > more:
+		s += fmt.Sprintf(", %s ms of it an init that failed and was repeated", ms(i.FailedInit))
+	case more > 0:
 		s += fmt.Sprintf(", %s ms more in %s", ms(more), phaseWords[phase])
 	}
 	return s + "."
@@ -224,10 +243,15 @@ func failures(c *Case) []Finding {
 		})
 	}
 	if i.PostRuntime >= unusualTime {
-		found = append(found, Finding{
-			Phase: thaw.PhaseExtensions.String(), Length: i.PostRuntime.Microseconds(),
+		f := Finding{
+			Phase: postRuntime, Length: i.PostRuntime.Microseconds(),
 			What: fmt.Sprintf("Extensions went on for %s ms after the response; the caller did not wait for them, but the environment was busy and they are billed.", ms(i.PostRuntime)),
-		})
+		}
+		if WaitedForExtensions(i) {
+			f.What = fmt.Sprintf("Extensions went on for %s ms after the handler had answered; the caller waited for them, since it asked for the log's tail, which ends with REPORT.", ms(i.PostRuntime))
+			f.Do = "Leave out LogType=Tail where the response is wanted soon."
+		}
+		found = append(found, f)
 	}
 	handled := i.Phases[thaw.PhaseHandler].Length > 0
 	switch {

@@ -87,6 +87,18 @@ var phaseWords = [thaw.NumPhases]string{
 	thaw.PhaseRespond:    "writing the response",
 }
 
+// Throttled says what an invocation was refused for, by AWS's name of the limit, and what to do.
+func Throttled(reason string) (what, do string) {
+	switch reason {
+	case "ReservedFunctionConcurrentInvocationLimitExceeded":
+		return "As many ran at the same time as the function's reserved concurrency lets.", "Raise it: PutFunctionConcurrency."
+	case "ConcurrentInvocationLimitExceeded":
+		return "The account's unreserved concurrency was in use, the function's environments became more too quickly, or the node had no room for one more in time.",
+			"Raise environments.concurrency or environments.scale_out, or environments.max and environments.memory; thaw top shows what is in use."
+	}
+	return "", ""
+}
+
 // ms writes a length of time in milliseconds: two digits that say something at least, and no more than anybody wants.
 func ms(d time.Duration) string {
 	v := float64(d) / float64(time.Millisecond)
