@@ -2,31 +2,53 @@ package alarms
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sort"
 	"strings"
 	"time"
+
+	"thaw"
 )
 
-// combine judges the composite alarms. One that depends on another follows it at the next tick.
+// composite is a composite alarm that is judged.
+type composite struct {
+	job
+	rule   *Rule
+	before map[string]State
+}
+
+// errCircular is why an alarm of a circle is not evaluated. AWS stops with such alarms too; they would turn for ever.
+var errCircular = thaw.Errorf(thaw.CodeValidation, "its AlarmRule, or that of an alarm in it, leads back to itself. Change one of the rules.")
+
+// combine judges the composite alarms. One that depends on another follows it at the next tick. A failure with one does not
+// keep it from the others.
 func (l *Loop) combine(ctx context.Context, now time.Time) error {
-	type composite struct {
-		job
-		rule   *Rule
-		before map[string]State
-	}
 	var list []composite
 	states := map[string]*Status{}
 	l.mu.Lock()
-	for name, k := range l.known {
-		states[name] = &k.alarm.Status
+	for _, k := range l.known {
 		if k.rule != nil {
 			list = append(list, composite{job{alarm: k.alarm}, k.rule, k.states})
 		}
 	}
+	if len(list) > 0 {
+		for name, k := range l.known {
+			states[name] = &k.alarm.Status
+		}
+	}
 	l.mu.Unlock()
 	sort.Slice(list, func(i, j int) bool { return list[i].alarm.Name < list[j].alarm.Name })
+	around := circular(list)
+	var failed []error
 	for _, c := range list {
+		if around[c.alarm.Name] {
+			if err := l.cannot(ctx, c.job, errCircular, now); err != nil {
+				failed = append(failed, err)
+			}
+			l.saw(&c, nil)
+			continue
+		}
 		seen := map[string]State{}
 		for _, ref := range c.rule.Children {
 			if s := states[NameOf(ref)]; s != nil {
@@ -42,22 +64,75 @@ func (l *Loop) combine(ctx context.Context, now time.Time) error {
 		}
 		reason, data := l.compositeReason(c.alarm, c.rule, states, c.before, value)
 		err := l.decided(ctx, c.job, func(a *Alarm) bool {
-			if a.Status.Value == value {
+			if a.Status.Value == value && a.Problem == "" {
 				return false
 			}
+			a.Problem = ""
 			a.Set(value, cut(reason, 1023), data, now)
 			return true
 		})
 		if err != nil {
-			return err
+			failed = append(failed, err)
+			continue
 		}
-		l.mu.Lock()
-		if k := l.known[c.alarm.Name]; k != nil && k.rule == c.rule {
-			k.states = seen
-		}
-		l.mu.Unlock()
+		l.saw(&c, seen)
 	}
-	return nil
+	return errors.Join(failed[:min(len(failed), 10)]...)
+}
+
+// saw notes what a composite alarm was judged by; nil: it is judged again at the next tick.
+func (l *Loop) saw(c *composite, seen map[string]State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.known[c.alarm.Name]; k != nil && k.rule == c.rule {
+		k.states = seen
+	}
+}
+
+// circular gives the alarms that cannot be judged since they depend on themselves, or on others that do: those that are left
+// when one after the other is taken out that depends on none that is left.
+func circular(list []composite) map[string]bool {
+	waits := make(map[string]int, len(list)) // for how many others
+	for i := range list {
+		waits[list[i].alarm.Name] = 0
+	}
+	parents := map[string][]string{}
+	for i := range list {
+		name := list[i].alarm.Name
+		for _, ref := range list[i].rule.Children {
+			if child := NameOf(ref); has(waits, child) {
+				parents[child] = append(parents[child], name)
+				waits[name]++
+			}
+		}
+	}
+	var free []string
+	for name, n := range waits {
+		if n == 0 {
+			free = append(free, name)
+		}
+	}
+	for len(free) > 0 {
+		name := free[len(free)-1]
+		free = free[:len(free)-1]
+		for _, parent := range parents[name] {
+			if waits[parent]--; waits[parent] == 0 {
+				free = append(free, parent)
+			}
+		}
+	}
+	left := map[string]bool{}
+	for name, n := range waits {
+		if n > 0 {
+			left[name] = true
+		}
+	}
+	return left
+}
+
+func has[V any](m map[string]V, key string) bool {
+	_, ok := m[key]
+	return ok
 }
 
 // NameOf is an alarm's name where ref is its ARN, and ref where it is the name.

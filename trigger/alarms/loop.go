@@ -266,14 +266,7 @@ func (l *Loop) evaluate(ctx context.Context, j job, now time.Time) error {
 			return ctx.Err()
 		}
 		if blames(err) {
-			return l.decided(ctx, j, func(a *Alarm) bool {
-				text := cut("The alarm cannot be evaluated: "+message(err), 1023)
-				if a.Problem == evaluationError && a.Status.Reason == text {
-					return false
-				}
-				a.Problem, a.Status.Reason, a.Status.Data, a.Status.Updated = evaluationError, text, "", now
-				return true
-			})
+			return l.cannot(ctx, j, err, now)
 		}
 		return err
 	}
@@ -312,6 +305,18 @@ func (l *Loop) decided(ctx context.Context, j job, change func(*Alarm) bool) err
 	trial.Outbox = slices.Clone(trial.Outbox)
 	if change(&trial) {
 		stored, err := l.cfg.Records.Update(ctx, j.alarm.Name, func(a *Alarm) error {
+// cannot says with the alarm why it is not evaluated. It stays in its state.
+func (l *Loop) cannot(ctx context.Context, j job, why error, now time.Time) error {
+	return l.decided(ctx, j, func(a *Alarm) bool {
+		text := cut("The alarm cannot be evaluated: "+message(why), 1023)
+		if a.Problem == evaluationError && a.Status.Reason == text {
+			return false
+		}
+		a.Problem, a.Status.Reason, a.Status.Data, a.Status.Updated = evaluationError, text, "", now
+		return true
+	})
+}
+
 			if !a.Created.Equal(j.alarm.Created) || !a.Updated.Equal(j.alarm.Updated) || !change(a) {
 				return errMoot
 			}
