@@ -164,3 +164,20 @@ func TestEnough(t *testing.T) {
 		}
 	}
 }
+
+// TestEnds has when alarms are evaluated: by minutes, by ten seconds, by hours.
+func TestEnds(t *testing.T) {
+	at := time.Date(2026, 3, 2, 12, 34, 56, 0, time.UTC)
+	for _, tt := range []struct {
+		period, n int
+		want      string
+	}{
+		{60, 1, "12:34:00"}, {300, 1, "12:34:00"}, {10, 1, "12:34:50"}, {30, 3, "12:34:50"},
+		{3600, 24, "12:34:00"}, {3600, 25, "12:00:00"}, {86400, 1, "12:34:00"}, {86400, 2, "12:00:00"},
+	} {
+		m := &Metric{Evaluation: tt.n, Queries: []Query{{Period: tt.period}}}
+		if got := time.Unix(m.lastEnd(at), 0).UTC().Format(time.TimeOnly); got != tt.want {
+			t.Errorf("%d of %ds: until %s, want %s", tt.n, tt.period, got, tt.want)
+		}
+	}
+}

@@ -8,9 +8,9 @@
 // So nothing that a change brings about is lost with the process. What was done and not yet taken out is done again, with the
 // same id: at least once.
 //
-// Alarms with periods of a minute or more are evaluated once a minute, others every ten seconds, and all when they have been
-// changed. An evaluation looks at periods that are over, as they slide: the last one ends with the last minute. Composite
-// alarms are evaluated every second.
+// Alarms with periods of a minute or more are evaluated once a minute, those that look back more than a day once an hour, others
+// every ten seconds, and all when they have been changed. An evaluation looks at periods that are over, as they slide: the last one
+// ends with the last minute, or hour. Composite alarms are evaluated every second.
 //
 // One node runs the loop. Locks: Loop.mu guards what is known of alarms; nothing is called while it is held.
 package alarms
@@ -212,7 +212,7 @@ func (l *Loop) Tick(ctx context.Context, now time.Time) error {
 	l.mu.Lock()
 	for _, k := range l.known {
 		if m := k.alarm.Metric; m != nil {
-			if end := lastEnd(m.Period(), now); end != k.end {
+			if end := m.lastEnd(now); end != k.end {
 				jobs = append(jobs, job{k.alarm, end})
 			}
 		}
@@ -245,14 +245,18 @@ func (l *Loop) Tick(ctx context.Context, now time.Time) error {
 	return errors.Join(failed...)
 }
 
-// lastEnd is the end of the last period that is over at a time.
-func lastEnd(period int, now time.Time) int64 {
+// lastEnd is the end of the last period that is over at a time. Alarms that look back more than a day are evaluated once an hour,
+// by what came before it: AWS's page "Alarm evaluation", under multi-day alarms.
+func (m *Metric) lastEnd(now time.Time) int64 {
 	step := int64(60)
-	if period < 60 {
+	switch period := m.Period(); {
+	case period < 60:
 		step = 10
 	}
 	at := now.Add(-settleTime).Unix()
 	return at - at%step
+	case period*m.Evaluation > 24*60*60:
+		step = 60 * 60
 }
 
 // evaluate judges one metric alarm.
