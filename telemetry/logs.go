@@ -38,6 +38,8 @@ type Store interface {
 type Logs struct {
 	store Store
 
+	flushing sync.Mutex // held by a flush, so that batches are handed over in their order and a reader waits for a flush under way
+
 	mu    sync.Mutex
 	dirty []*Stream // streams with something to flush, each once
 
@@ -76,6 +78,8 @@ func (l *Logs) Flush() { l.flush() }
 
 // flush is Flush; it reports whether the store took all.
 func (l *Logs) flush() (all bool) {
+	l.flushing.Lock()
+	defer l.flushing.Unlock()
 	l.mu.Lock()
 	dirty := l.dirty
 	l.dirty = nil
@@ -114,23 +118,21 @@ type Stream struct {
 	group string
 	name  string
 
-	mu       sync.Mutex
-	pending  batch
-	full     []batch // those before pending, flushSize each, so that none is copied while it grows
-	waiting  int     // bytes in full
-	queued   bool
-	flushing sync.Mutex // so that batches are handed over in their order
-	dropped  int        // events dropped since the last one that was kept
-	tail     *tail
-	room     chan struct{} // closed by flush when a writer waits
+	mu      sync.Mutex
+	pending batch
+	next    int     // bytes that pending gets room for when it begins
+	full    []batch // those before pending, flushSize each, so that none is copied while it grows
+	waiting int     // bytes in full
+	queued  bool
+	dropped int // events dropped since the last one that was kept
+	tail    *tail
+	room    chan struct{} // closed by flush when a writer waits
 }
 
 // Stream makes a log stream of a group. Nothing is stored before something is written. Its tail has begun, so that the
 // first invocation's shows what init wrote.
 func (l *Logs) Stream(group, name string) *Stream {
-	s := &Stream{logs: l, group: group, name: name, tail: &tail{}}
-	s.pending.reset(name)
-	return s
+	return &Stream{logs: l, group: group, name: name, tail: &tail{}}
 }
 
 // Name is the stream's name as CloudWatch shows it.
@@ -155,12 +157,16 @@ func (s *Stream) Write(at time.Time, requestID string, message []byte) {
 		s.logs.dropped.Add(1)
 		return
 	}
+	if !s.pending.empty() && len(s.pending.data)+len(message)+eventRoom > flushSize {
+		s.seal(flushSize)
+	}
+	if s.pending.data == nil {
+		s.pending.data = make([]byte, 0, s.next)
+		s.pending.reset(s.name)
+	}
 	if s.dropped > 0 {
 		s.pending.add(at, requestID, appendDropped(nil, s.dropped))
 		s.dropped = 0
-	}
-	if !s.pending.empty() && len(s.pending.data)+len(message)+eventRoom > flushSize {
-		s.seal(flushSize)
 	}
 	s.pending.add(at, requestID, message)
 	queue := !s.queued
@@ -183,12 +189,12 @@ func (s *Stream) Write(at time.Time, requestID string, message []byte) {
 // size is how many bytes wait to be flushed. The lock is held.
 func (s *Stream) size() int { return s.waiting + len(s.pending.data) }
 
-// seal puts what is pending behind the full batches and begins another one, with room for so many bytes. The lock is held.
-func (s *Stream) seal(room int) {
+// seal puts what is pending behind the full batches. The next one will have room for so many bytes from its beginning, which
+// is with its first event: a stream that rests holds nothing. The lock is held.
+func (s *Stream) seal(next int) {
 	s.full = append(s.full, s.pending)
 	s.waiting += len(s.pending.data)
-	s.pending = batch{data: make([]byte, 0, room)}
-	s.pending.reset(s.name)
+	s.pending, s.next = batch{}, next
 }
 
 // WaitRoom blocks a writer while the stream is over its bound, until the store has caught up, patience has run out or
@@ -237,13 +243,11 @@ func (s *Stream) EndTail() []byte {
 // flush publishes what waits by now, and reports whether the store took it. When that is busy the rest stays, and the
 // stream is queued again.
 func (s *Stream) flush() (taken bool) {
-	s.flushing.Lock()
-	defer s.flushing.Unlock()
 	taken = true
 	s.mu.Lock()
 	for range len(s.full) + 1 {
 		if len(s.full) == 0 && !s.pending.empty() {
-			s.seal(min(cap(s.pending.data), flushSize))
+			s.seal(min(len(s.pending.data), flushSize))
 		}
 		if len(s.full) == 0 {
 			break

@@ -16,11 +16,17 @@ type memoryStore struct {
 	mu      sync.Mutex
 	busy    bool
 	batches map[string][][]byte
+	// entered is sent to by a publisher, which then waits for leave; nil: it does not.
+	entered, leave chan struct{}
 }
 
 var errBusy = errors.New("busy")
 
 func (m *memoryStore) PublishLog(group, _ string, data []byte) error {
+	if m.entered != nil {
+		m.entered <- struct{}{}
+		<-m.leave
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.busy {
@@ -103,6 +109,44 @@ func TestFullBatchesStayInOrder(t *testing.T) {
 			t.Errorf("a batch of %d bytes takes %d", len(data), cap(data))
 		}
 	}
+}
+
+// What a stream holds follows what is written now: neither a rest nor small batches have the room of a large one before.
+func TestAStreamHoldsNoRoomOfWhatItWroteOnce(t *testing.T) {
+	store := &memoryStore{}
+	logs := NewLogs(store)
+	s := logs.Stream("g", "s")
+	s.Write(time.Now(), "id", bytes.Repeat([]byte("x"), 100<<10))
+	logs.Flush()
+	if room := cap(s.pending.data); room != 0 {
+		t.Errorf("a stream that rests holds %d bytes", room)
+	}
+	for range 3 {
+		s.Write(time.Now(), "id", []byte("small\n"))
+		logs.Flush()
+	}
+	if last := store.batches["g"][3]; cap(last) > 4*len(last) {
+		t.Errorf("a batch of %d bytes takes %d", len(last), cap(last))
+	}
+}
+
+// A reader sees what was written before it, also when Run is just bringing that to the store.
+func TestFlushWaitsForAnotherFlush(t *testing.T) {
+	store := &memoryStore{entered: make(chan struct{}), leave: make(chan struct{})}
+	logs := NewLogs(store)
+	logs.Stream("g", "s").Write(time.Now(), "", []byte("x"))
+	var flushing sync.WaitGroup
+	flushing.Go(logs.Flush)
+	<-store.entered
+	seen := make(chan string, 1)
+	flushing.Go(func() { seen <- read(t, logs) })
+	select {
+	case got := <-seen:
+		t.Errorf("a reader did not wait, and saw %q", got)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(store.leave)
+	flushing.Wait()
 }
 
 func TestFloodIsDroppedAndCounted(t *testing.T) {

@@ -20,7 +20,11 @@ type evaluation struct {
 	account  string
 
 	values map[string]value // by query, those that are done
+	query  *Query           // the expression that is being evaluated
+	loaded int              // values that were read
 	made   int              // values that expressions have made
+	work   int              // values that expressions have looked at
+	found  int              // metrics that were searched for
 	dry    bool             // only what the types of things are is wanted
 }
 
@@ -51,18 +55,43 @@ func (e *evaluation) eval(x expression) (value, error) {
 
 // bounded counts what expressions have made, and ends the run when that is too much for one request.
 func (e *evaluation) bounded(v value, err error) (value, error) {
-	switch v := v.(type) {
-	case *series:
-		e.made += len(v.values)
-	case list:
-		for _, s := range v {
-			e.made += len(s.values)
-		}
-	}
+	e.made += size(v)
 	if err == nil && e.made > maxMade {
 		err = tooMany(maxMade)
 	}
 	return v, err
+}
+
+// takes counts what an operation looks at, and ends the run when that is too much for one request, or nobody waits for it.
+func (e *evaluation) takes(operands ...value) error {
+	for _, v := range operands {
+		e.work += size(v)
+	}
+	switch {
+	case e.work > maxWork:
+		return thaw.Errorf(thaw.CodeParameterCombination, "The expressions calculate with more than %d datapoints. You may reduce them by increasing Period, decreasing the time range, or leaving expressions out.", maxWork)
+	case e.dry:
+		return nil
+	}
+	return e.ctx.Err()
+}
+
+// seriesCost is what a series takes beside its values, in values.
+const seriesCost = 8
+
+// size is how much memory a value takes, and how much work it makes, in values of series.
+func size(v value) int {
+	switch v := v.(type) {
+	case *series:
+		return seriesCost + len(v.values)
+	case list:
+		n := 0
+		for _, s := range v {
+			n += seriesCost + len(s.values)
+		}
+		return n
+	}
+	return 1
 }
 
 func tooMany(limit int) error {
@@ -97,6 +126,9 @@ func (e *evaluation) list(x listNode) (value, error) {
 			all = append(all, v...)
 		default:
 			return nil, failure("An array takes time series, not %s.", kindOf(v))
+		}
+		if len(all) > maxSeries {
+			return nil, failure("An array can have %d time series.", maxSeries)
 		}
 	}
 	return all, nil
@@ -150,6 +182,9 @@ func (e *evaluation) binary(x binaryNode) (value, error) {
 	}
 	right, err := e.eval(x.right)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.takes(left, right); err != nil {
 		return nil, err
 	}
 	f := operators[x.operator]
@@ -209,9 +244,6 @@ func each(v value, f func(*series) *series) value {
 }
 
 func (e *evaluation) call(x callNode) (value, error) {
-	if !e.dry && e.ctx.Err() != nil {
-		return nil, e.ctx.Err()
-	}
 	f, ok := functions[x.name]
 	switch {
 	case slices.Contains(absent, x.name):
@@ -227,6 +259,9 @@ func (e *evaluation) call(x callNode) (value, error) {
 		if arguments[i], err = e.eval(a); err != nil {
 			return nil, err
 		}
+	}
+	if err := e.takes(arguments...); err != nil {
+		return nil, err
 	}
 	out, err := f.call(e, arguments)
 	if e2, ok := err.(*mismatch); ok { //nolint:errorlint // it is never wrapped

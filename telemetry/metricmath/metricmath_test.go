@@ -314,6 +314,50 @@ func TestBounds(t *testing.T) {
 }
 
 // TestUnits: a period that has values in two units is one value, unless one of them is asked for.
+// TestEndlessWork: neither what an expression looks at, nor what an array has, nor how long ago a request begins is without a
+// bound.
+func TestEndlessWork(t *testing.T) {
+	source := &fake{values: map[string][]float64{"a": make([]float64, 100_000)}}
+	begin := func(from time.Time, queries ...Query) error {
+		p, err := Prepare("MetricDataQueries", queries)
+		if err == nil {
+			_, err = p.Run(t.Context(), source, Range{From: from, To: start.Add(100_000 * time.Minute), Now: start.AddDate(1, 0, 0)})
+		}
+		return err
+	}
+	shown := metric("a", "a")
+	shown.Hidden = false
+	hidden := func(id, expression string) Query { return Query{ID: id, Expression: expression, Hidden: true} }
+	times := func(n int, text string) string { return "[" + strings.Repeat(text+",", n-1) + text + "]" }
+	for name, c := range map[string]struct {
+		from    time.Time
+		queries []Query
+		want    string
+	}{
+		"arrays of arrays":  {start, []Query{metric("a", "a"), hidden("b", times(900, "a")), hidden("c", times(900, "b")), hidden("d", times(900, "c"))}, "An array can have 10000 time series."},
+		"one series often":  {start, []Query{metric("a", "a"), {ID: "b", Expression: times(100, "a")}}, "more than 2000000 datapoints"},
+		"scalars of series": {start, append([]Query{metric("a", "a")}, hidden("b", strings.Repeat("AVG(a)+", 250)+"0"), hidden("c", strings.Repeat("AVG(a)+", 250)+"0"), hidden("d", strings.Repeat("AVG(a)+", 250)+"0"), hidden("e", strings.Repeat("AVG(a)+", 251)+"0")), "calculate with more than 100000000 datapoints"},
+		"long ago":          {time.Unix(math.MinInt64, 0), []Query{{ID: "x", Expression: "TIME_SERIES(1)"}}, "more than 1000000 datapoints"},
+		"a label":           {start, []Query{{ID: "x", Expression: "TIME_SERIES(1)", Label: strings.Repeat("l", 2049)}}, "Label must be shorter than 2049 characters."},
+	} {
+		if err := begin(c.from, c.queries...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := begin(start, shown, hidden("b", strings.Repeat("AVG(a)+", 250)+"0")); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p, err := Prepare("MetricDataQueries", []Query{metric("a", "a"), hidden("b", "a+a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Run(ctx, source, Range{From: start, To: start.Add(time.Hour), Now: start.Add(time.Hour)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits: %v", err)
+	}
+}
+
 func TestUnits(t *testing.T) {
 	points := []metrics.Point{{At: start, Unit: "Count", Count: 1, Sum: 3, Min: 3, Max: 3}, {At: start, Unit: "None", Count: 3, Sum: 5, Min: 1, Max: 2}}
 	for name, want := range map[string]float64{"Sum": 8, "Average": 2, "Minimum": 1, "Maximum": 3, "SampleCount": 4} {

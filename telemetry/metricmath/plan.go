@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +19,11 @@ const (
 	maxValues = 1_000_000
 	// maxMade bounds what a run's expressions calculate, the steps in between included.
 	maxMade = 10 * maxValues
+	// maxWork bounds how many values a run's expressions look at, which may give few: some seconds of one CPU.
+	maxWork   = 100 * maxValues
+	maxSeries = 10_000 // of an array, of a result, and of what all searches of a run give
+	// maxLabel bounds the label of a query, in bytes: each of the series of a SEARCH has it. CloudWatch tells of no bound.
+	maxLabel = 2048
 )
 
 // Query is one of a request: a metric's statistic, or an expression.
@@ -64,6 +68,7 @@ type Range struct {
 
 // Plan is a request whose queries are without mistakes.
 type Plan struct {
+	index   map[string]int // of the queries, by id
 	queries []Query
 	parsed  map[string]expression
 	order   []string // the expressions, each after those that it refers to
@@ -77,7 +82,7 @@ func Prepare(parameter string, queries []Query) (*Plan, error) {
 	if len(queries) > maxQueries {
 		return nil, failure("The collection %s must not have a size greater than %d.", parameter, maxQueries)
 	}
-	p := &Plan{queries: queries, parsed: make(map[string]expression)}
+	p := &Plan{queries: queries, index: make(map[string]int, len(queries)), parsed: make(map[string]expression)}
 	if err := p.check(parameter); err != nil {
 		return nil, err
 	}
@@ -93,18 +98,20 @@ func Prepare(parameter string, queries []Query) (*Plan, error) {
 
 func (p *Plan) check(parameter string) error {
 	var wrong []string
-	ids := make(map[string]bool, len(p.queries))
 	for i := range p.queries {
 		q := &p.queries[i]
 		if !idPattern.MatchString(q.ID) {
 			wrong = append(wrong, "The value "+q.ID+" for parameter "+parameter+".member."+strconv.Itoa(i+1)+".Id is not matching the expected pattern "+idPattern.String()+".")
 		}
-		ids[q.ID] = true
+		if len(q.Label) > maxLabel {
+			wrong = append(wrong, "The parameter "+parameter+".member."+strconv.Itoa(i+1)+".Label must be shorter than "+strconv.Itoa(maxLabel+1)+" characters.")
+		}
+		p.index[q.ID] = i
 	}
 	switch {
 	case len(wrong) > 0:
 		return failure("%s", strings.Join(wrong, "\n"))
-	case len(ids) < len(p.queries):
+	case len(p.index) < len(p.queries):
 		return failure("The values for parameter id in %s are not unique.", parameter)
 	}
 	for i := range p.queries {
@@ -137,8 +144,8 @@ func (p *Plan) arrange(q *Query, done map[string]bool) (err error) {
 	}
 	done[q.ID] = false
 	walk(p.parsed[q.ID], func(e expression) {
-		name, ok := e.(nameNode)
-		if i := slices.IndexFunc(p.queries, func(other Query) bool { return other.ID == string(name) }); ok && i >= 0 && err == nil {
+		name, _ := e.(nameNode) // no query has the empty name
+		if i, ok := p.index[string(name)]; ok && err == nil {
 			err = p.arrange(&p.queries[i], done)
 		}
 	})
@@ -154,7 +161,7 @@ func (p *Plan) Run(ctx context.Context, source Source, r Range) ([]Series, error
 		ctx: ctx, plan: p, source: source, values: make(map[string]value), from: r.From.Unix(), to: min(r.To.Unix(), r.Now.Unix()+1),
 		region: r.Account.Region, account: r.Account.ID,
 	}
-	if (e.to-e.from)/e.shortest() > maxValues {
+	if e.periods(e.shortest()) > maxValues {
 		return nil, tooMany(maxValues)
 	}
 	if err := e.run(); err != nil {
@@ -164,18 +171,21 @@ func (p *Plan) Run(ctx context.Context, source Source, r Range) ([]Series, error
 	if zone == nil {
 		zone = time.UTC
 	}
+	values := 0
 	var out []Series
 	for i := range p.queries {
 		q := &p.queries[i]
 		if q.Hidden {
 			continue
 		}
-		switch v := e.values[q.ID].(type) {
-		case *series:
-			out = append(out, e.result(q, v, false, zone))
-		case list:
-			for _, s := range v {
-				out = append(out, e.result(q, s, true, zone))
+		all, array := e.values[q.ID].(list)
+		if s, ok := e.values[q.ID].(*series); ok {
+			all = list{s}
+		}
+		for _, s := range all { // an array may have one series many times, which only here takes memory
+			if values += len(s.values); values > 2*maxValues || len(out) == maxSeries {
+				return nil, tooMany(2 * maxValues)
+			out = append(out, e.result(q, s, array, zone))
 			}
 		}
 	}
@@ -192,19 +202,10 @@ func (e *evaluation) result(q *Query, s *series, array bool, zone *time.Location
 
 // run fills in the values of all queries.
 func (e *evaluation) run() error {
-	l := loader{e: e, loaded: make(map[string][]metrics.Point)}
-	for i := range e.plan.queries {
-		q := &e.plan.queries[i]
-		if q.Stat == nil {
-			continue
-		}
-		s, err := l.load(q.Stat)
-		if err != nil {
-			return err
-		}
-		s.id = q.ID
-		e.values[q.ID] = s
+	if err := e.load(); err != nil {
+		return err
 	}
+		e.query = &e.plan.queries[e.plan.index[id]]
 	for _, id := range e.plan.order {
 		v, err := e.eval(e.plan.parsed[id])
 		if err != nil {
@@ -213,19 +214,26 @@ func (e *evaluation) run() error {
 			}
 			return err
 		}
-		i := slices.IndexFunc(e.plan.queries, func(q Query) bool { return q.ID == id })
-		if !e.plan.queries[i].Hidden && !isSeries(v) {
+		if !e.query.Hidden && !isSeries(v) {
 			return failure("Error in expression '%s': it gives %s, but what is returned must be a time series. Use TIME_SERIES, or set ReturnData to false.", id, kindOf(v))
 		}
 		e.values[id] = v
 	}
 	return nil
 }
+// periods is how many periods of that length begin in the run. The difference of times far apart does not fit an int64.
+func (e *evaluation) periods(length int64) uint64 {
+	if e.from >= e.to || length <= 0 {
+		return 0
+	}
+	return (uint64(e.to) - uint64(e.from)) / uint64(length)
+}
+
 
 // grid gives the periods of the run.
 func (e *evaluation) grid(period int64) iter.Seq[int64] {
 	return func(yield func(int64) bool) {
-		if period <= 0 || (e.to-e.from)/period > maxValues {
+		if period <= 0 || e.periods(period) > maxValues {
 			return
 		}
 		for at := e.from; at < e.to; at += period {
@@ -250,30 +258,50 @@ func (e *evaluation) shortest() int64 {
 	return least
 }
 
-// loader reads metrics, each once for all of its statistics.
-type loader struct {
-	e      *evaluation
-	loaded map[string][]metrics.Point
-	values int
+// load reads the metrics of the run. Each is read once for all of its statistics, and what was read is let go of before the
+// next: it has the distribution of every period.
+func (e *evaluation) load() error {
+	same := make(map[string][]*Query)
+	var keys []string
+	for i := range e.plan.queries {
+		q := &e.plan.queries[i]
+		if q.Stat == nil {
+			continue
+		}
+		key := q.Stat.Metric.Key() + "\x00" + q.Stat.Period.String()
+		if same[key] == nil {
+			keys = append(keys, key)
+		}
+		same[key] = append(same[key], q)
+	}
+	for _, key := range keys {
+		points, err := e.read(same[key][0].Stat)
+		if err != nil {
+			return err
+		}
+		for _, q := range same[key] {
+			e.values[q.ID] = seriesOf(points, q.Stat)
+		}
+	return nil
 }
 
-func (l *loader) load(stat *Stat) (*series, error) {
-	s := &series{label: stat.Metric.Name, stat: stat, period: int64(stat.Period / time.Second)}
-	if l.e.dry {
-		return s, nil
+// read gives a metric's values in the run.
+func (e *evaluation) read(stat *Stat) ([]metrics.Point, error) {
+	if e.dry {
+		return nil, nil
 	}
-	key := stat.Metric.Key() + "\x00" + stat.Period.String()
-	points, ok := l.loaded[key]
-	if !ok {
-		var err error
-		points, _, err = l.e.source.Query(l.e.ctx, stat.Metric, time.Unix(l.e.from, 0), time.Unix(l.e.to, 0), stat.Period)
-		if err != nil {
-			return nil, err
-		}
-		if l.values += len(points); l.values > maxValues {
-			return nil, tooMany(maxValues)
-		}
-		l.loaded[key] = points
+	points, _, err := e.source.Query(e.ctx, stat.Metric, time.Unix(e.from, 0), time.Unix(e.to, 0), stat.Period)
+	if err != nil {
+		return nil, err
+	}
+	if e.loaded += len(points); e.loaded > maxValues {
+		return nil, tooMany(maxValues)
+	}
+	return points, nil
+}
+
+func seriesOf(points []metrics.Point, stat *Stat) *series {
+	s := &series{label: stat.Metric.Name, stat: stat, period: int64(stat.Period / time.Second)}
 	}
 	for i := 0; i < len(points); {
 		begin := i
@@ -284,7 +312,7 @@ func (l *loader) load(stat *Stat) (*series, error) {
 			s.add(points[begin].At.Unix(), v)
 		}
 	}
-	return s, nil
+	return s
 }
 
 // pick is the statistic of a period, of which there is a point for each unit. Where any unit will do, their counts, sums

@@ -15,6 +15,7 @@ const (
 	searchPage   = 1000            // metrics that are looked at together
 	maxFound     = 500             // metrics that one search gives
 )
+	searchCost   = 100             // what it takes to look at a metric, in values of series
 
 // search is SEARCH('{Namespace,Dimension} terms', 'Statistic', period): an array of all metrics that match, after the user
 // guide's page "CloudWatch search expression syntax".
@@ -52,13 +53,18 @@ func search(e *evaluation, a []value) (value, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := loader{e: e, loaded: make(map[string][]metrics.Point)}
+	if e.found += len(found); e.found > maxSeries {
+		return nil, failure("The searches of one request can give %d metrics, and give more. Search for fewer.", maxSeries)
+	}
 	out := make(list, len(found))
 	for i, m := range found {
-		if out[i], err = l.load(&Stat{Metric: m, Period: period, Statistic: statistic}); err != nil {
+		stat := &Stat{Metric: m, Period: period, Statistic: statistic}
+		points, err := e.read(stat)
+		if err != nil {
 			return nil, err
 		}
 		out[i].label = distinct(found, &found[i])
+		out[i] = seriesOf(points, stat)
 	}
 	return out, nil
 }
@@ -95,6 +101,10 @@ func (q *searchQuery) find(e *evaluation) (found []metrics.Metric, err error) {
 			return nil, err
 		}
 		for i := range page {
+		e.work += searchCost * len(page)
+		if err := e.takes(); err != nil {
+			return nil, err
+		}
 			if q.matches(&page[i]) {
 				found = append(found, page[i])
 			}

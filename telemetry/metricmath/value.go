@@ -17,9 +17,8 @@ type (
 // series is a time series. Its values are finite.
 type series struct {
 	label  string
-	id     string // of the query that it is the metric of; empty: it is calculated
-	stat   *Stat  // what it is of; nil: it is calculated
-	period int64  // seconds
+	stat   *Stat // what it is of; nil: it is calculated
+	period int64 // seconds
 	at     []int64
 	values []float64
 }
