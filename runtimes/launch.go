@@ -61,6 +61,8 @@ type Launch struct {
 	// Archive is the file on the host in which the version's archive is kept, empty where ArchiveArgs is nil. A Launch that
 	// finds it there uses it; the JVM leaves one that does not fit aside without a word.
 	Archive string
+	// Wrapper is the program that starts the runtime's, from AWS_LAMBDA_EXEC_WRAPPER, and is in Args; empty where there is none.
+	Wrapper string
 	// Env holds the runtime's own variables, which Environ takes as defaults.
 	Env []string
 	// Binds come on top of the host's /usr and the function's code.
@@ -95,6 +97,15 @@ func (r *Registry) Launch(ctx context.Context, v *thaw.Version, codeDir, optDir 
 	if err != nil {
 		return nil, err
 	}
+	l, err := r.launchManaged(ctx, v, id, interpreter, codeDir)
+	if err == nil {
+		wrap(l, v)
+	}
+	return l, err
+}
+
+// launchManaged is Launch for runtimes whose program is the host's.
+func (r *Registry) launchManaged(ctx context.Context, v *thaw.Version, id identifier, interpreter *Interpreter, codeDir string) (*Launch, error) {
 	switch id.language {
 	case "java":
 		return r.launchJava(ctx, v, interpreter)

@@ -96,6 +96,8 @@ func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn str
 	switch {
 	case settings.Off:
 		return nil, Report{State: StateOff, Reasons: []string{"the tag " + thaw.TagSnapshot + " is off"}}, nil
+	case plan.Launch.Wrapper != "":
+		return nil, Report{State: StateUnsafe, Reasons: []string{"what " + plan.Launch.Wrapper + " (AWS_LAMBDA_EXEC_WRAPPER) sets when it starts the runtime would be lost in a fork"}}, nil
 	case plan.Launch.TemplateArgs == nil:
 		return nil, Report{State: StateUnsupported, Reasons: []string{"the runtime " + plan.Version.Runtime + " cannot be forked"}}, nil
 	case len(plan.Launch.Extensions) > 0:

@@ -313,3 +313,45 @@ def handler(event, context):
 		}
 	}
 }
+
+// TestWrapperScripts has scripts of layers start runtimes, with another handler, as those of OpenTelemetry do.
+func TestWrapperScripts(t *testing.T) {
+	s := startStage(t)
+	wrapper := s.layer(t, "wrapper", map[string]string{"wrapper+x": "#!/bin/bash\nexport MARK=wrapped _HANDLER=instead.handler\nexec \"$@\"\n"})
+	for name, d := range map[string]deployed{
+		"python": {runtime: "python3.11", handler: "none.handler", files: map[string]string{"instead.py": "import os\ndef handler(e, c): return os.environ['MARK']\n"}},
+		"node":   {runtime: "nodejs20.x", handler: "none.handler", files: map[string]string{"instead.js": "exports.handler = async () => process.env.MARK;\n"}},
+	} {
+		d.environment = map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
+		in := d.input(t, name)
+		in.Layers = []string{wrapper}
+		if _, err := s.client.CreateFunction(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		s.awaitUpdate(t, name)
+		s.succeed(t, name, "{}", `"wrapped"`)
+	}
+}
+
+// TestSharedLogGroup has two functions write to one log group.
+func TestSharedLogGroup(t *testing.T) {
+	s := startStage(t)
+	const source = "def handler(e, c):\n    print('said by', c.function_name)\n    return [c.log_group_name, c.log_stream_name]\n"
+	for _, name := range []string{"one", "two"} {
+		in := deployed{runtime: "python3.11", handler: "f.handler", files: map[string]string{"f.py": source}}.input(t, name)
+		in.LoggingConfig = &types.LoggingConfig{LogGroup: aws.String("shared")}
+		if _, err := s.client.CreateFunction(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		s.awaitUpdate(t, name)
+		if a := s.invoke(t, name, "{}"); !regexp.MustCompile(`^\["shared", "\d{4}/\d\d/\d\d/` + name + `\[\$LATEST\][0-9a-f]{32}"\]$`).MatchString(a.payload) {
+			t.Errorf("%s: %s", name, a.payload)
+		}
+	}
+	for name, other := range map[string]string{"one": "two", "two": "one"} {
+		s.awaitEvent(t, name, func(e logEvent) bool { return e.Message == "said by "+name+"\n" })
+		if text := s.logText(t, name); strings.Contains(text, "said by "+other) {
+			t.Errorf("the log of %s: %s", name, text)
+		}
+	}
+}
