@@ -396,8 +396,8 @@ func (c *config) validate() error {
 		bad("invocations.max_bytes", "%d is less than %d", c.Invocations.MaxBytes, minInvocations)
 	}
 	if e := c.Traces.Endpoint; e != "" {
-		if _, err := traces.New(traces.Config{Endpoint: e}); err != nil {
-			bad("traces.endpoint", "%v", err)
+		if _, err := traces.New(traces.Config{Endpoint: e, Headers: c.Traces.Headers}); err != nil {
+			bad("traces", "%v", err)
 		}
 	}
 	if c.Traces.Endpoint != "" && !c.Telemetry.Invocations {

@@ -182,6 +182,11 @@ func TestValidate(t *testing.T) {
 		{"no catch up", func(c *config) { c.Schedules.CatchUp = 0 }, ""},
 		{"log bytes", func(c *config) { c.Logs.MaxBytes = 1 }, "logs.max_bytes: "},
 		{"log age", func(c *config) { c.Logs.MaxAge = time.Second }, "logs.max_age: "},
+		{"collector", func(c *config) {
+			c.Traces.Endpoint, c.Traces.Headers = "https://c", map[string]string{"Authorization": "Bearer x"}
+		}, ""},
+		{"collector with a password", func(c *config) { c.Traces.Endpoint = "https://user:secret@c" }, "traces: only a host"},
+		{"collector's own header", func(c *config) { c.Traces.Endpoint, c.Traces.Headers = "https://c", map[string]string{"Host": "d"} }, "traces: the header Host"},
 		{"short key", func(c *config) { c.Auth.AccessKeys = map[string]string{"AKIA": "0123456789abcdef"} }, "auth.access_keys: "},
 		{"short secret", func(c *config) { c.Auth.AccessKeys = map[string]string{"AKIA0123456789abcdef": "x"} }, "auth.access_keys: "},
 	} {

@@ -65,11 +65,13 @@ func exposePlatform(scraped *exposition.Exposition, invoker *invoke.Invoker, pla
 	scraped.Gauge("thaw_concurrency_limit", "The account's limit of concurrent executions.", func() float64 { return float64(invoker.AccountUsage().Limit) })
 	scraped.Gauge("thaw_concurrency_claimed", "Concurrency that is reserved or provisioned.", func() float64 { return float64(invoker.AccountUsage().Claimed) })
 	scraped.Gauge("thaw_concurrency_unreserved", "Unreserved concurrency in use.", func() float64 { return float64(invoker.AccountUsage().Unreserved) })
-	dropped := func(what string, fn func() uint64) {
-		scraped.Counter("thaw_telemetry_dropped_total", "What telemetry lost, since it came faster than it could be kept.", map[string]string{"what": what}, func() float64 { return float64(fn()) })
-	}
-	dropped("log events", logs.Dropped)
-	dropped("invocation records", recorder.Dropped)
+	exposeDropped(scraped, "log events", logs.Dropped)
+	exposeDropped(scraped, "invocation records", recorder.Dropped)
+	scraped.Counter("thaw_init_profiles_left_out_total", "Profiles of inits that came too fast, or were none.", nil, func() float64 { return float64(placer.ProfilesLost()) })
+}
+
+func exposeDropped[N int64 | uint64](scraped *exposition.Exposition, what string, fn func() N) {
+	scraped.Counter("thaw_telemetry_dropped_total", "What telemetry lost, since it came faster than it could be kept.", map[string]string{"what": what}, func() float64 { return float64(fn()) })
 }
 
 // functionsAtOnce is how many functions are read from the catalog together.

@@ -43,6 +43,7 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 	if err != nil {
 		return nil, err
 	}
+	s.scraped = exposition.New(exposition.Config{MaxFunctions: p.cfg.Metrics.MaxFunctions, Version: version})
 	var sinks []func([]thaw.Invocation)
 	if to := p.cfg.Traces.Endpoint; to != "" {
 		sender, err := traces.New(traces.Config{Endpoint: to, Headers: p.cfg.Traces.Headers, Account: p.account, Node: node, Version: version, Log: p.log})
@@ -50,10 +51,11 @@ func startTelemetry(ctx context.Context, p *telemetryParts, g *group) (*telemetr
 			return nil, err
 		}
 		g.run(ctx, "traces", sender.Run)
+		exposeDropped(s.scraped, "traces", sender.Dropped)
+		exposeDropped(s.scraped, "spans", sender.Failed)
 		sinks = append(sinks, sender.Invocations)
 		s.sample = xray.NewSampler(p.cfg.Traces.Sample).Sample
 	}
-	s.scraped = exposition.New(exposition.Config{MaxFunctions: p.cfg.Metrics.MaxFunctions, Version: version})
 	if s.metrics, err = openMetrics(ctx, p, g, &s.gauges, s.scraped); err != nil {
 		return nil, err
 	}

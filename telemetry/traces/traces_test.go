@@ -1,12 +1,14 @@
 package traces
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -162,12 +164,108 @@ func TestLossIsCounted(t *testing.T) {
 	}
 }
 
+// What waits for a collector that hangs has a bound, and is counted beyond it; and such a collector does not hold up the end.
+func TestHangingCollector(t *testing.T) {
+	asked, gone := make(chan struct{}, 1), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		io.Copy(io.Discard, r.Body)
+		<-gone
+	}))
+	defer server.Close()
+	defer close(gone)
+	tr, err := New(Config{Endpoint: server.URL, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- tr.Run(ctx) }()
+	const spans = 3 // of each
+	given := 0
+	for ; given*spans <= maxSpans+batchSpans; given++ {
+		tr.Invocations([]thaw.Invocation{invocation(time.Now())})
+		for len(tr.waiting) > maxWaiting/2 {
+			runtime.Gosched()
+		}
+	}
+	<-asked
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if lost := tr.Dropped()*spans + tr.Failed(); lost != int64(given*spans) || tr.Dropped() == 0 || tr.made.Load() != 0 {
+		t.Errorf("of %d spans %d failed, and %d invocations had none; %d are left", given*spans, tr.Failed(), tr.Dropped(), tr.made.Load())
+	}
+}
+
+// A function that gives its error a type that is no text does not cost others their spans.
+func TestErrorTypeIsNoText(t *testing.T) {
+	c := &fakeCollector{t: t, status: http.StatusOK, about: map[string]string{}}
+	odd := invocation(time.Now())
+	odd.ErrorType = "O\xffh"
+	if tr := send(t, c, odd, invocation(time.Now())); len(c.spans) != 6 || tr.Failed() != 0 {
+		t.Errorf("%d spans, %d failed", len(c.spans), tr.Failed())
+	}
+}
+
+// What is not told as the decision is none.
+func TestOnlyTheDecisionCounts(t *testing.T) {
+	c := &fakeCollector{t: t, status: http.StatusOK, about: map[string]string{}}
+	odd := invocation(time.Now())
+	odd.TraceID = header + "0;NotSampled=1"
+	if send(t, c, odd); len(c.spans) != 0 {
+		t.Errorf("%d spans", len(c.spans))
+	}
+}
+
+// A collector's long answer is not logged as a whole, nor is what shows it who sends.
+func TestComplaint(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, strings.Repeat("<p>", 10_000))
+	}))
+	defer server.Close()
+	var logged bytes.Buffer
+	tr, err := New(Config{Endpoint: server.URL, Headers: map[string]string{"Authorization": "Bearer secret"}, Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	tr.Invocations([]thaw.Invocation{invocation(time.Now())})
+	stop()
+	if err := tr.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if text := logged.String(); !strings.Contains(text, "403 Forbidden") || len(text) > maxComplaint+500 || strings.Contains(text, "secret") {
+		t.Errorf("%d bytes: %.300s", len(text), text)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	for name, value := range map[string]string{"Host": "h", "content-type": "text/plain", "Content-Length": "1", "X Key": "k", "X-Key": "a\nb", "": ""} {
+		if _, err := New(Config{Endpoint: "http://c", Headers: map[string]string{name: value}}); err == nil {
+			t.Errorf("%q: %q: %v", name, value, err)
+		}
+	}
+	if _, err := New(Config{Endpoint: "http://c", Headers: map[string]string{"Authorization": "Bearer x", "X-Key": ""}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEndpoint(t *testing.T) {
 	for endpoint, want := range map[string]string{
 		"http://127.0.0.1:4318": "http://127.0.0.1:4318/v1/traces", "https://c.example/": "https://c.example/v1/traces", "http://c/own/path": "http://c/own/path",
 		"127.0.0.1:4318": "", "grpc://c:1": "", "http://": "", "http://\x00": "", "": "",
+		"https://user:secret@c": "", "https://c/v1/traces?key=secret": "", "https://c/#part": "",
 	} {
 		tr, err := New(Config{Endpoint: endpoint})
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q is in %v", endpoint, err)
+		}
 		if (err == nil) != (want != "") || err == nil && tr.target != want {
 			t.Errorf("%q: %v, %v", endpoint, tr, err)
 		}

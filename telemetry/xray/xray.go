@@ -124,6 +124,7 @@ func FromW3C(traceparent string) string {
 	var version, flags [1]byte
 	var h Header
 	if !parseHex(version[:], s[:2]) || version[0] == 0xff || !parseHex(h.Root[:], s[3:35]) || !parseHex(h.Parent[:], s[36:52]) || !parseHex(flags[:], s[53:55]) ||
+		strings.ContainsFunc(s[:55], func(r rune) bool { return r >= 'A' && r <= 'F' }) || // not allowed there
 		h.Root == [16]byte{} || h.Parent == [8]byte{} {
 		return ""
 	}
@@ -144,14 +145,20 @@ type Sampler struct {
 // tracing is Active it takes the first of each second and at least 5 % besides (AWS, X-Ray's default sampling rule).
 func NewSampler(share float64) *Sampler { return &Sampler{share: share} }
 
-// activeShare and one a second are X-Ray's default rule.
-const activeShare = 0.05
+const (
+	// activeShare and one a second are X-Ray's default rule.
+	activeShare = 0.05
+	// clockSlack is how far a request may be late, in seconds.
+	clockSlack = 60
+)
 
 // Sample decides about a trace.
 func (s *Sampler) Sample(root [16]byte, active bool, now time.Time) bool {
 	share := s.share
 	if active {
-		if second := now.Unix(); s.second.Load() != second && s.second.Swap(second) != second {
+		// Around the turn of a second requests come in any order; a clock that is set back is followed.
+		second, last := now.Unix(), s.second.Load()
+		if (second > last || second < last-clockSlack) && s.second.CompareAndSwap(last, second) {
 			return true
 		}
 		share = max(share, activeShare)

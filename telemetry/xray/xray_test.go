@@ -50,6 +50,7 @@ func TestFromW3C(t *testing.T) {
 		"ff-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01":       "",
 		"00-00000000000000000000000000000000-53995c3f42cd8ad8-01":       "",
 		"00-5759e988bd862e3fe1be46a994272793-0000000000000000-01":       "",
+		"00-5759E988BD862E3FE1BE46A994272793-53995c3f42cd8ad8-01":       "",
 		"00-5759e988bd862e3fe1be46a99427279g-53995c3f42cd8ad8-01":       "",
 		"": "",
 	} {
@@ -90,6 +91,9 @@ func TestSampler(t *testing.T) {
 	none := [16]byte{8: 255}
 	if !s.Sample(none, true, now) || s.Sample(none, true, now) || !s.Sample(none, true, now.Add(time.Second)) {
 		t.Error("not the first of each second")
+	}
+	if s.Sample(none, true, now) || s.Sample(none, true, now.Add(time.Second)) || !s.Sample(none, true, now.Add(-time.Hour)) {
+		t.Error("a late request begins a second anew, or a clock that was set back is not followed")
 	}
 }
 
