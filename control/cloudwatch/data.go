@@ -107,6 +107,11 @@ func (a *API) queries(parameter string, list []types.MetricDataQuery) ([]metricm
 		case q.Expression == nil && q.MetricStat == nil:
 			wrong = append(wrong, "At least one of the parameters "+at+".Expression and "+at+".MetricStat must be specified.")
 		}
+		if q.Period != nil && q.MetricStat == nil {
+			if _, err := checkPeriod(at+".Period", *q.Period); err != nil {
+				wrong = append(wrong, err.(*thaw.Error).Message) //nolint:errorlint,forcetypeassert // it gives no other
+			}
+		}
 		if q.MetricStat != nil {
 			var mistakes []string
 			out[i].Stat, mistakes = stat(at+".MetricStat", q.MetricStat)

@@ -23,6 +23,7 @@ type fake struct {
 	values  map[string][]float64
 	all     []metrics.Metric
 	queries int
+	page    int // metrics that List gives together; 0: one
 	err     error
 }
 
@@ -47,7 +48,7 @@ func (f *fake) List(_ context.Context, filter metrics.Filter, after string, limi
 		if m.Key() <= after && after != "" || !filter.Matches(m) {
 			continue
 		}
-		if found = append(found, *m); len(found) == 1 { // pages of one
+		if found = append(found, *m); len(found) == max(1, f.page) {
 			return found, m.Key(), f.err
 		}
 	}
@@ -313,7 +314,6 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestUnits: a period that has values in two units is one value, unless one of them is asked for.
 // TestEndlessWork: neither what an expression looks at, nor what an array has, nor how long ago a request begins is without a
 // bound.
 func TestEndlessWork(t *testing.T) {
@@ -358,6 +358,29 @@ func TestEndlessWork(t *testing.T) {
 	}
 }
 
+// TestSearchPeriod: the query's period is that of SEARCH where it has none of its own.
+func TestSearchPeriod(t *testing.T) {
+	src := &fake{all: []metrics.Metric{{Namespace: "n", Name: "a"}}, values: map[string][]float64{"a": {1}}}
+	for expression, want := range map[string]time.Duration{"SEARCH('{n}', 'Sum')": 2 * time.Minute, "SEARCH('{n}', 'Sum', 60)": time.Minute} {
+		all, err := run(t, src, Query{ID: "x", Expression: expression, Period: 2 * time.Minute})
+		if err != nil || len(all) != 1 || all[0].Period != want {
+			t.Errorf("%s: %v, %v", expression, all, err)
+		}
+	}
+	if all, err := run(t, src, Query{ID: "x", Expression: "SEARCH('{n}', 'Sum')"}); err != nil || all[0].Period != searchPeriod {
+		t.Errorf("%v, %v", all, err)
+	}
+	src.page = 1000
+	for i := range 600 {
+		src.all = append(src.all, metrics.Metric{Namespace: "n", Name: fmt.Sprintf("b%03d", i)})
+	}
+	all := "[" + strings.Repeat("SEARCH('{n}', 'Sum'),", 21) + "SEARCH('{n}', 'Sum')]"
+	if _, err := run(t, src, Query{ID: "x", Expression: all}); err == nil || !strings.Contains(err.Error(), "The searches of one request can give 10000 metrics") {
+		t.Error(err)
+	}
+}
+
+// TestUnits: a period that has values in two units is one value, unless one of them is asked for.
 func TestUnits(t *testing.T) {
 	points := []metrics.Point{{At: start, Unit: "Count", Count: 1, Sum: 3, Min: 3, Max: 3}, {At: start, Unit: "None", Count: 3, Sum: 5, Min: 1, Max: 2}}
 	for name, want := range map[string]float64{"Sum": 8, "Average": 2, "Minimum": 1, "Maximum": 3, "SampleCount": 4} {

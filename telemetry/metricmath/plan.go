@@ -31,10 +31,9 @@ type Query struct {
 	ID         string
 	Stat       *Stat
 	Expression string
-	Label      string // may have dynamic parts such as ${MAX}; empty: one is made up
-	// Period is what expressions search with where they do not say; 0: five minutes.
-	Period time.Duration
-	Hidden bool // it is only for other queries
+	Label      string        // may have dynamic parts such as ${MAX}; empty: one is made up
+	Period     time.Duration // of what SEARCH finds where it does not say; 0: five minutes
+	Hidden     bool          // it is only for other queries
 }
 
 // Stat is a statistic of a metric.
@@ -68,8 +67,8 @@ type Range struct {
 
 // Plan is a request whose queries are without mistakes.
 type Plan struct {
-	index   map[string]int // of the queries, by id
 	queries []Query
+	index   map[string]int // of the queries, by id
 	parsed  map[string]expression
 	order   []string // the expressions, each after those that it refers to
 }
@@ -171,8 +170,8 @@ func (p *Plan) Run(ctx context.Context, source Source, r Range) ([]Series, error
 	if zone == nil {
 		zone = time.UTC
 	}
-	values := 0
 	var out []Series
+	values := 0
 	for i := range p.queries {
 		q := &p.queries[i]
 		if q.Hidden {
@@ -185,8 +184,8 @@ func (p *Plan) Run(ctx context.Context, source Source, r Range) ([]Series, error
 		for _, s := range all { // an array may have one series many times, which only here takes memory
 			if values += len(s.values); values > 2*maxValues || len(out) == maxSeries {
 				return nil, tooMany(2 * maxValues)
-			out = append(out, e.result(q, s, array, zone))
 			}
+			out = append(out, e.result(q, s, array, zone))
 		}
 	}
 	return out, nil
@@ -205,8 +204,8 @@ func (e *evaluation) run() error {
 	if err := e.load(); err != nil {
 		return err
 	}
-		e.query = &e.plan.queries[e.plan.index[id]]
 	for _, id := range e.plan.order {
+		e.query = &e.plan.queries[e.plan.index[id]]
 		v, err := e.eval(e.plan.parsed[id])
 		if err != nil {
 			if mistake, ok := errors.AsType[*thaw.Error](err); ok && mistake.Code == thaw.CodeValidation {
@@ -221,6 +220,7 @@ func (e *evaluation) run() error {
 	}
 	return nil
 }
+
 // periods is how many periods of that length begin in the run. The difference of times far apart does not fit an int64.
 func (e *evaluation) periods(length int64) uint64 {
 	if e.from >= e.to || length <= 0 {
@@ -228,7 +228,6 @@ func (e *evaluation) periods(length int64) uint64 {
 	}
 	return (uint64(e.to) - uint64(e.from)) / uint64(length)
 }
-
 
 // grid gives the periods of the run.
 func (e *evaluation) grid(period int64) iter.Seq[int64] {
@@ -282,6 +281,7 @@ func (e *evaluation) load() error {
 		for _, q := range same[key] {
 			e.values[q.ID] = seriesOf(points, q.Stat)
 		}
+	}
 	return nil
 }
 
@@ -302,7 +302,6 @@ func (e *evaluation) read(stat *Stat) ([]metrics.Point, error) {
 
 func seriesOf(points []metrics.Point, stat *Stat) *series {
 	s := &series{label: stat.Metric.Name, stat: stat, period: int64(stat.Period / time.Second)}
-	}
 	for i := 0; i < len(points); {
 		begin := i
 		for i < len(points) && points[i].At.Equal(points[begin].At) {

@@ -1,6 +1,7 @@
 package metricmath
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,8 +15,8 @@ const (
 	searchPeriod = 5 * time.Minute // where neither the function nor the query says
 	searchPage   = 1000            // metrics that are looked at together
 	maxFound     = 500             // metrics that one search gives
-)
 	searchCost   = 100             // what it takes to look at a metric, in values of series
+)
 
 // search is SEARCH('{Namespace,Dimension} terms', 'Statistic', period): an array of all metrics that match, after the user
 // guide's page "CloudWatch search expression syntax".
@@ -28,7 +29,7 @@ func search(e *evaluation, a []value) (value, error) {
 	if !ok {
 		return nil, &mismatch{1}
 	}
-	period := searchPeriod
+	period := cmp.Or(e.query.Period, searchPeriod)
 	if len(a) > 2 {
 		seconds, ok := a[2].(float64)
 		if !ok {
@@ -63,8 +64,8 @@ func search(e *evaluation, a []value) (value, error) {
 		if err != nil {
 			return nil, err
 		}
-		out[i].label = distinct(found, &found[i])
 		out[i] = seriesOf(points, stat)
+		out[i].label = distinct(found, &found[i])
 	}
 	return out, nil
 }
@@ -100,11 +101,11 @@ func (q *searchQuery) find(e *evaluation) (found []metrics.Metric, err error) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range page {
 		e.work += searchCost * len(page)
 		if err := e.takes(); err != nil {
 			return nil, err
 		}
+		for i := range page {
 			if q.matches(&page[i]) {
 				found = append(found, page[i])
 			}
