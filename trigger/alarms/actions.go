@@ -47,10 +47,10 @@ func (l *Loop) dispatch(ctx context.Context, now time.Time) {
 		a := k.alarm
 		direct, calls := due(a, now)
 		if direct {
-			l.begin(name, l.direct, func() { l.work(ctx, a, now, false) })
+			l.begin(name, l.direct, func() { l.work(ctx, k, a, now, false) })
 		}
 		if calls {
-			l.begin("!"+name, l.calls, func() { l.work(ctx, a, now, true) })
+			l.begin("!"+name, l.calls, func() { l.work(ctx, k, a, now, true) })
 		}
 	}
 }
@@ -91,36 +91,62 @@ func due(a *Alarm, now time.Time) (direct, calls bool) {
 	return direct, calls
 }
 
-// work does what is due of one kind, in the order of the outbox, and stores what came of it.
-func (l *Loop) work(ctx context.Context, a *Alarm, now time.Time, calls bool) {
-	var items []Item
-	results := map[string]error{} // by task
+// outcome is what was done of an outbox: the items for the history, and the errors by task, nil where it went well.
+type outcome struct {
+	items   []Item
+	results map[string]error
+}
+
+// work does what is due of one kind and stores what came of it. What cannot be stored is kept and is all that is tried until it
+// can be: with a full disk, say, nothing may be done again every second.
+func (l *Loop) work(ctx context.Context, k *known, a *Alarm, now time.Time, calls bool) {
+	unnoted := &k.direct
+	if calls {
+		unnoted = &k.calls
+	}
+	o := *unnoted // of this goroutine alone, as busy says
+	again := o != nil
+	if !again {
+		if o = l.perform(ctx, a, now, calls); o == nil {
+			return // it is done again after the start that follows
+		}
+	}
+	err := l.cfg.Records.record(ctx, a, o.items, l.cfg.Now().UTC())
+	if err == nil {
+		err = l.clear(ctx, a, o.results)
+	}
+	*unnoted = nil
+	if err != nil {
+		*unnoted = o
+		if !again && ctx.Err() == nil {
+			l.cfg.Log.Error("what an alarm did cannot be noted; this is tried again every second, and what a restart finds is done again", "alarm", a.Name, "error", err)
+		}
+	}
+}
+
+// perform does what is due of one kind, in the order of the outbox. It gives nil where ctx ended meanwhile.
+func (l *Loop) perform(ctx context.Context, a *Alarm, now time.Time, calls bool) *outcome {
+	o := &outcome{results: map[string]error{}}
 	for i := range a.Outbox {
 		t := &a.Outbox[i]
 		switch {
 		case now.Before(t.Next) || IsWebhook(t.Target) != calls:
 			continue
 		case t.Item != nil:
-			items = append(items, *t.Item)
-			results[t.ID] = nil
+			o.items = append(o.items, *t.Item)
+			o.results[t.ID] = nil
 			continue
 		}
 		message, err := l.do(ctx, a, t)
 		if ctx.Err() != nil {
-			return // it is done again after the start that follows
+			return nil
 		}
-		results[t.ID] = err
+		o.results[t.ID] = err
 		if t.Target != EventTarget && (err == nil || over(t, err, l.cfg.Now())) {
-			items = append(items, actionItem(t, message, err, l.cfg.Now().UTC()))
+			o.items = append(o.items, actionItem(t, message, err, l.cfg.Now().UTC()))
 		}
 	}
-	err := l.cfg.Records.record(ctx, a, items, l.cfg.Now().UTC())
-	if err == nil {
-		err = l.clear(ctx, a, results)
-	}
-	if err != nil && ctx.Err() == nil {
-		l.cfg.Log.Error("what an alarm did cannot be noted and may be done again", "alarm", a.Name, "error", err)
-	}
+	return o
 }
 
 // clear takes what was done out of the outbox, and puts off what failed.

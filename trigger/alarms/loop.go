@@ -82,6 +82,9 @@ type known struct {
 	updated time.Time
 	rule    *Rule
 	states  map[string]State // of a composite alarm's children, when it was judged last
+	// direct and calls are what was done and could not be noted, of the two kinds of tasks; whoever is busy with them may
+	// look.
+	direct, calls *outcome
 }
 
 const (
@@ -252,11 +255,11 @@ func (m *Metric) lastEnd(now time.Time) int64 {
 	switch period := m.Period(); {
 	case period < 60:
 		step = 10
+	case period*m.Evaluation > 24*60*60:
+		step = 60 * 60
 	}
 	at := now.Add(-settleTime).Unix()
 	return at - at%step
-	case period*m.Evaluation > 24*60*60:
-		step = 60 * 60
 }
 
 // evaluate judges one metric alarm.
@@ -302,13 +305,6 @@ func (l *Loop) evaluate(ctx context.Context, j job, now time.Time) error {
 
 const evaluationError = "EVALUATION_ERROR"
 
-// decided stores what change makes of an alarm, if it is still the one that was judged, and notes that it was judged. change
-// reports whether there is anything to store; it may be called more than once, with copies.
-func (l *Loop) decided(ctx context.Context, j job, change func(*Alarm) bool) error {
-	trial := *j.alarm
-	trial.Outbox = slices.Clone(trial.Outbox)
-	if change(&trial) {
-		stored, err := l.cfg.Records.Update(ctx, j.alarm.Name, func(a *Alarm) error {
 // cannot says with the alarm why it is not evaluated. It stays in its state.
 func (l *Loop) cannot(ctx context.Context, j job, why error, now time.Time) error {
 	return l.decided(ctx, j, func(a *Alarm) bool {
@@ -321,6 +317,13 @@ func (l *Loop) cannot(ctx context.Context, j job, why error, now time.Time) erro
 	})
 }
 
+// decided stores what change makes of an alarm, if it is still the one that was judged, and notes that it was judged. change
+// reports whether there is anything to store; it may be called more than once, with copies.
+func (l *Loop) decided(ctx context.Context, j job, change func(*Alarm) bool) error {
+	trial := *j.alarm
+	trial.Outbox = slices.Clone(trial.Outbox)
+	if change(&trial) {
+		stored, err := l.cfg.Records.Update(ctx, j.alarm.Name, func(a *Alarm) error {
 			if !a.Created.Equal(j.alarm.Created) || !a.Updated.Equal(j.alarm.Updated) || !change(a) {
 				return errMoot
 			}

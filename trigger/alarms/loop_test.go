@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,6 +40,8 @@ var (
 type world struct {
 	t       *testing.T
 	loop    *Loop
+	store   *state.Store
+	dir     string // the store's
 	records *Records
 
 	mu        sync.Mutex
@@ -54,12 +57,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	store, err := state.Open(t.Context(), state.Config{Dir: filepath.Join(t.TempDir(), "data")})
+	dir := filepath.Join(t.TempDir(), "data")
+	store, err := state.Open(t.Context(), state.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	w := &world{t: t, now: noon, records: NewRecords(store), values: map[int64]float64{}}
+	w := &world{t: t, now: noon, store: store, dir: dir, records: NewRecords(store), values: map[int64]float64{}}
 	w.f = thaw.Function{Name: "f", Policies: map[string]thaw.Policy{"": {Statements: []thaw.Statement{
 		{Document: `{"Effect":"Allow","Principal":{"Service":"lambda.alarms.cloudwatch.amazonaws.com"},"Action":"lambda:InvokeFunction"}`},
 	}}}}
@@ -459,6 +463,58 @@ func TestComposite(t *testing.T) {
 	w.pass(time.Second)
 	w.state("c", OK)
 	w.state("d", OK)
+}
+
+// TestFullDisk: what was done and cannot be noted is not done again every second, and is noted when there is room.
+func TestFullDisk(t *testing.T) {
+	w, h := newWorld(t), newHook(t)
+	w.put("a", nil, function, h.URL)
+	w.minute(-1, 9)
+	w.failing = errors.New("not yet")
+	h.answer.Store(500)
+	w.pass(0)
+	w.failing = nil
+	h.answer.Store(200)
+	calls := h.calls.Load()
+	dir := w.dir
+	if err := w.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var free syscall.Statfs_t
+	if err := syscall.Statfs(dir, &free); err != nil {
+		t.Fatal(err)
+	}
+	reopen := func(reserve int64) *state.Store {
+		store, err := state.Open(t.Context(), state.Config{Dir: dir, DiskReserve: reserve})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	full := reopen(2 * int64(free.Bavail) * free.Bsize)
+	w.records = NewRecords(full)
+	w.start()
+	for range 5 {
+		w.pass(10 * time.Second)
+	}
+	if len(w.delivered) != 1 || h.calls.Load() != calls+1 || len(w.alarm("a").Outbox) != 2 {
+		t.Errorf("%d invocations, %d calls, %+v", len(w.delivered), h.calls.Load()-calls, w.alarm("a").Outbox)
+	}
+	if err := full.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := reopen(0)
+	defer again.Close()
+	w.records = NewRecords(again)
+	w.loop.cfg.Records = w.records
+	w.pass(time.Second)
+	w.pass(time.Second)
+	if len(w.delivered) != 1 || h.calls.Load() != calls+1 || len(w.alarm("a").Outbox) != 0 {
+		t.Errorf("%d invocations, %d calls, %+v", len(w.delivered), h.calls.Load()-calls, w.alarm("a").Outbox)
+	}
+	if got := w.history("a"); len(got) != 3 {
+		t.Errorf("%q", got)
+	}
 }
 
 // hook is a webhook that answers as it is told.
