@@ -174,6 +174,25 @@ func (r *Records) List(ctx context.Context, prefix string) ([]Record, error) {
 	return list, err
 }
 
+// Each passes every record to fn, one after the other in no order, for kinds of which there may be too much to hold. An error of
+// fn ends it and is returned as it is.
+func (r *Records) Each(ctx context.Context, fn func(Record) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var failed error
+	err := r.scan(ctx, func(key string, kv jetstream.KeyValueEntry) {
+		if failed == nil {
+			if failed = fn(Record{Key: key, Value: kv.Value()}); failed != nil {
+				stop(failed)
+			}
+		}
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
 // scan passes every present record to fn.
 func (r *Records) scan(ctx context.Context, fn func(key string, kv jetstream.KeyValueEntry)) error {
 	doing := "list " + r.kind + " records"

@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -137,4 +138,29 @@ func FuzzUnescapeName(f *testing.F) {
 	f.Add("=4")
 	f.Add("=zz")
 	f.Fuzz(func(t *testing.T, token string) { unescapeName(token) })
+}
+
+func TestEachRecord(t *testing.T) {
+	ctx := t.Context()
+	r := open(t, Config{Dir: t.TempDir()}).Records("thing")
+	for _, key := range []string{"a", "b", "gone"} {
+		if err := r.Create(ctx, key, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Delete(ctx, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	if err := r.Each(ctx, func(record Record) error { seen = append(seen, record.Key+string(record.Value)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(seen)
+	if !slices.Equal(seen, []string{`a"a"`, `b"b"`}) {
+		t.Errorf("%q", seen)
+	}
+	enough, calls := errors.New("enough"), 0
+	if err := r.Each(ctx, func(Record) error { calls++; return enough }); !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("%v after %d calls", err, calls)
+	}
 }

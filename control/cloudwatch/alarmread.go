@@ -183,30 +183,50 @@ func (a *API) describeAlarmHistory(ctx context.Context, in *cloudwatch.DescribeA
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.cfg.Alarms.History(ctx, a.now())
-	if err != nil {
-		return nil, operation.Stored(err, thaw.CodeServiceFault)
-	}
 	kinds := in.AlarmTypes
 	if in.AlarmName != nil && len(kinds) == 0 {
 		kinds = []types.AlarmType{types.AlarmTypeMetricAlarm, types.AlarmTypeCompositeAlarm}
 	}
+	after, err := operation.After(in.NextToken)
+	if err != nil {
+		return nil, badAlarmToken()
+	}
+	// One more than the page, so that it is seen whether another follows; the rest is not held.
 	var list []past
-	for _, j := range all {
+	trim := func() {
+		slices.SortFunc(list, func(x, y past) int { return strings.Compare(x.key(), y.key()) })
+		list = slices.Delete(list, min(size+1, len(list)), len(list))
+	}
+	take := func(j *alarms.Journal) {
 		typ := string(types.AlarmTypeMetricAlarm)
 		if j.Composite {
 			typ = string(types.AlarmTypeCompositeAlarm)
 		}
-		if in.AlarmName != nil && j.Name != *in.AlarmName || !ofType(typ, kinds) {
-			continue
+		if !ofType(typ, kinds) {
+			return
 		}
 		for _, item := range j.Items {
-			if (in.HistoryItemType == "" || string(in.HistoryItemType) == item.Type) && within(item.At, in.StartDate, in.EndDate) {
-				list = append(list, past{j.Name, typ, item, in.ScanBy != types.ScanByTimestampAscending})
+			p := past{j.Name, typ, item, in.ScanBy != types.ScanByTimestampAscending}
+			if (in.HistoryItemType == "" || string(in.HistoryItemType) == item.Type) && within(item.At, in.StartDate, in.EndDate) && p.key() > after {
+				list = append(list, p)
 			}
 		}
+		if len(list) > 4*maxAlarmPage {
+			trim()
+		}
 	}
-	slices.SortFunc(list, func(x, y past) int { return strings.Compare(x.key(), y.key()) })
+	if in.AlarmName != nil {
+		var j *alarms.Journal
+		if j, err = a.cfg.Alarms.History(ctx, *in.AlarmName, a.now()); err == nil {
+			take(j)
+		}
+	} else {
+		err = a.cfg.Alarms.Histories(ctx, a.now(), take)
+	}
+	if err != nil {
+		return nil, operation.Stored(err, thaw.CodeServiceFault)
+	}
+	trim()
 	part, next, err := operation.Cut(list, past.key, in.NextToken, size)
 	if err != nil {
 		return nil, badAlarmToken()

@@ -234,7 +234,7 @@ func (l *Loop) Tick(ctx context.Context, now time.Time) error {
 	evaluating.Wait()
 	if now.Sub(l.forgot) >= forgetEvery {
 		l.forgot = now
-		failures <- l.cfg.Records.forget(ctx, now)
+		failures <- l.cfg.Records.forget(ctx, now, maxHistories)
 	}
 	close(failures)
 	var failed []error

@@ -191,17 +191,15 @@ func (w *world) state(name string, want State) {
 // history gives the summaries of an alarm's history, the oldest first.
 func (w *world) history(name string) (summaries []string) {
 	w.t.Helper()
-	all, err := w.records.History(w.t.Context(), w.clock())
+	j, err := w.records.History(w.t.Context(), name, w.clock())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if j := all[name]; j != nil {
-		for _, item := range j.Items {
-			if !json.Valid([]byte(item.Data)) {
-				w.t.Errorf("%s: %s", item.Summary, item.Data)
-			}
-			summaries = append(summaries, item.Summary)
+	for _, item := range j.Items {
+		if !json.Valid([]byte(item.Data)) {
+			w.t.Errorf("%s: %s", item.Summary, item.Data)
 		}
+		summaries = append(summaries, item.Summary)
 	}
 	return summaries
 }
@@ -631,6 +629,63 @@ func TestSlowWebhook(t *testing.T) {
 	}
 }
 
+// TestWebhookSaysMuch: what the other side writes does not fill the history.
+func TestWebhookSaysMuch(t *testing.T) {
+	long := strings.Repeat("x", 8<<10)
+	for _, answer := range []string{"HTTP/1.1 404 " + long + "\r\n\r\n", long + "\r\n\r\n"} {
+		w := newWorld(t)
+		h := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(rw).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, answer)
+		}))
+		w.put("a", nil, h.URL)
+		w.minute(-1, 9)
+		for range 50 {
+			w.pass(5 * time.Second)
+		}
+		h.Close()
+		j, err := w.records.History(t.Context(), "a", w.clock())
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := false
+		for _, item := range j.Items {
+			failed = failed || item.Type == ItemAction
+			if len(item.Summary) > 1000 {
+				t.Errorf("%d bytes: %.100s", len(item.Summary), item.Summary)
+			}
+		}
+		if !failed {
+			t.Errorf("%+v", j.Items)
+		}
+	}
+}
+
+// TestWebhooksAndMachines: no webhook gets to where a cloud's machine tells its credentials, by whatever name.
+func TestWebhooksAndMachines(t *testing.T) {
+	for address, want := range map[string]bool{
+		"169.254.169.254:80": false, "169.254.170.2:80": false, "[::ffff:169.254.169.254]:80": false, "100.100.100.200:80": false, "168.63.129.16:80": false,
+		"[fe80::1%eth0]:80": false, "[fd00:ec2::254]:80": false, "127.0.0.1:80": true, "[::1]:80": true, "10.0.0.1:80": true, "203.0.113.9:443": true, "[fd00::1]:80": true, "x": false,
+	} {
+		if err := mayDial("tcp", address, nil); (err == nil) != want {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	w := newWorld(t)
+	w.put("a", nil, "http://169.254.169.254/latest/meta-data/")
+	w.minute(-1, 9)
+	w.pass(0)
+	w.pass(time.Second)
+	if got := w.history("a"); len(got) != 2 || !strings.Contains(got[1], "webhooks may not call 169.254.169.254") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWebhookURLs(t *testing.T) {
 	for target, want := range map[string]thaw.ErrorCode{
 		"http://127.0.0.1:1/x":                 "",
@@ -697,6 +752,50 @@ func TestHistoryOutlivesItsAlarm(t *testing.T) {
 	w.pass(31 * 24 * time.Hour)
 	if list, err := w.records.history.List(t.Context(), ""); err != nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// TestHistories: that of one alarm is read without the others, all are passed once, and there are not ever more of them.
+func TestHistories(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	for i := range 5 {
+		name := fmt.Sprint("gone", i)
+		if err := w.records.record(ctx, &Alarm{Name: name}, []Item{{ID: name, At: noon.Add(time.Duration(i) * time.Minute), Summary: name}}, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := w.put("a", nil)
+	if _, err := w.records.Update(ctx, "a", func(a *Alarm) error { a.Note(a.Configured("Update", "1", noon, nil)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	names := func() (names []string) {
+		if err := w.records.Histories(ctx, noon, func(j *Journal) {
+			if len(j.Items) > 0 {
+				names = append(names, j.Name)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(names)
+		return names
+	}
+	if got := names(); !slices.Equal(got, []string{"a", "gone0", "gone1", "gone2", "gone3", "gone4"}) {
+		t.Errorf("%q", got)
+	}
+	if err := w.records.forget(ctx, noon, 2); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(); !slices.Equal(got, []string{a.Name, "gone3", "gone4"}) {
+		t.Errorf("the oldest go: %q", got)
+	}
+	if err := w.records.history.Put(ctx, "broken", "no journal"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.history("a"); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	if err := w.records.Histories(ctx, noon, func(*Journal) {}); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("%v", err)
 	}
 }
 

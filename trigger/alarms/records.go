@@ -19,6 +19,7 @@ const (
 	historyAge   = 30 * 24 * time.Hour
 	historyItems = 100
 	historyBytes = 256 << 10
+	maxHistories = 10_000 // of deleted alarms too; there can be 5,000
 )
 
 // Records keeps alarms and their history, by the alarm's name. The errors of its methods are those of package state.
@@ -98,38 +99,59 @@ type Journal struct {
 	Items     []Item `json:"items"` // the oldest first
 }
 
-// History gives the histories of all alarms, by name, items of before the last 30 days left out.
-func (r *Records) History(ctx context.Context, now time.Time) (map[string]*Journal, error) {
-	records, err := r.history.List(ctx, "")
-	if err != nil {
+// History gives one alarm's history, items of before the last 30 days left out. It is empty where there was no such alarm.
+func (r *Records) History(ctx context.Context, name string, now time.Time) (*Journal, error) {
+	j, a := &Journal{Name: name}, new(Alarm)
+	if err := r.history.Get(ctx, name, j); err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, err
 	}
-	all := map[string]*Journal{}
-	for _, record := range records {
+	switch err := r.alarms.Get(ctx, name, a); {
+	case err == nil:
+		j.Composite = a.Composite != nil
+		j.add(a.unwritten(), now)
+	case !errors.Is(err, state.ErrNotFound):
+		return nil, err
+	}
+	j.add(nil, now)
+	return j, nil
+}
+
+// Histories passes the history of every alarm to fn, in no order and one at a time: together they may be too much to hold.
+func (r *Records) Histories(ctx context.Context, now time.Time, fn func(*Journal)) error {
+	list, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	waiting := map[string]*Alarm{}
+	for _, a := range list {
+		if len(a.Outbox) > 0 {
+			waiting[a.Name] = a
+		}
+	}
+	pass := func(j *Journal) {
+		if a := waiting[j.Name]; a != nil {
+			j.Composite = a.Composite != nil
+			j.add(a.unwritten(), now)
+			delete(waiting, j.Name)
+		}
+		j.add(nil, now)
+		fn(j)
+	}
+	err = r.history.Each(ctx, func(record state.Record) error {
 		j := new(Journal)
 		if err := json.Unmarshal(record.Value, j); err != nil {
-			return nil, fmt.Errorf("history of alarm %s: %w", record.Key, err)
+			return fmt.Errorf("history of alarm %s: %w", record.Key, err)
 		}
-		all[j.Name] = j
-	}
-	alarms, err := r.List(ctx)
+		pass(j)
+		return nil
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, a := range alarms {
-		j := all[a.Name]
-		if j == nil {
-			j = &Journal{Name: a.Name, Composite: a.Composite != nil}
-			all[a.Name] = j
-		}
-		j.add(a.unwritten(), now)
+	for name := range waiting {
+		pass(&Journal{Name: name})
 	}
-	for name, j := range all {
-		if j.add(nil, now); len(j.Items) == 0 {
-			delete(all, name)
-		}
-	}
-	return all, nil
+	return nil
 }
 
 // add appends items that are not there yet and takes out what is too old or too much.
@@ -171,20 +193,37 @@ func (r *Records) record(ctx context.Context, a *Alarm, items []Item, now time.T
 	}
 }
 
-// forget deletes the histories of which nothing is left.
-func (r *Records) forget(ctx context.Context, now time.Time) error {
-	records, err := r.history.List(ctx, "")
-	if err != nil {
-		return err
+// forget deletes the histories of which nothing is left, and of the others the oldest, by their last items, where there are too
+// many: those of deleted alarms stay.
+func (r *Records) forget(ctx context.Context, now time.Time, most int) error {
+	type last struct {
+		key string
+		at  time.Time
 	}
-	for _, record := range records {
+	var kept []last
+	var gone []string
+	err := r.history.Each(ctx, func(record state.Record) error {
 		j := new(Journal)
 		if json.Unmarshal(record.Value, j) == nil {
 			if j.add(nil, now); len(j.Items) > 0 {
-				continue
+				kept = append(kept, last{record.Key, j.Items[len(j.Items)-1].At})
+				return nil
 			}
 		}
-		if err := r.history.Delete(ctx, record.Key); err != nil && !errors.Is(err, state.ErrNotFound) {
+		gone = append(gone, record.Key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(kept) > most {
+		slices.SortFunc(kept, func(a, b last) int { return a.at.Compare(b.at) })
+		for _, k := range kept[:len(kept)-most] {
+			gone = append(gone, k.key)
+		}
+	}
+	for _, key := range gone {
+		if err := r.history.Delete(ctx, key); err != nil && !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
 	}
