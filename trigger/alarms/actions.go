@@ -246,8 +246,12 @@ func (l *Loop) mayInvoke(ref thaw.FunctionRef, arn, alarm string) error {
 	return nil
 }
 
-// maxPublished is the longest message that the history repeats, bytes.
-const maxPublished = 4 << 10
+// What the history repeats at most: of a message, bytes, and of an error, characters, which the other side of a webhook may have
+// written.
+const (
+	maxPublished = 4 << 10
+	maxError     = 500
+)
 
 // actionItem is what the history says of an action.
 func actionItem(t *Task, sent string, err error, now time.Time) Item {
@@ -263,8 +267,8 @@ func actionItem(t *Task, sent string, err error, now time.Time) Item {
 	}
 	item := Item{ID: uuid.NewSHA1(uuid.NameSpaceURL, []byte(t.ID)).String(), At: now, Type: ItemAction, Summary: "Successfully executed action " + t.Target}
 	if err != nil {
-		data.State, data.Error = "Failed", message(err)
-		item.Summary = "Failed to execute action " + t.Target + `. Received error: "` + message(err) + `"`
+		data.State, data.Error = "Failed", cut(message(err), maxError)
+		item.Summary = "Failed to execute action " + t.Target + `. Received error: "` + data.Error + `"`
 	}
 	item.Data = encode(data)
 	return item

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"thaw"
@@ -28,20 +30,42 @@ var webhookWaits = []time.Duration{time.Second, 5 * time.Second, 30 * time.Secon
 // deliveryHeader has an id that is the same in all calls for one transition, so that a repeat can be recognised.
 const deliveryHeader = "X-Thaw-Delivery"
 
+// machines are where cloud providers answer for the machine itself, credentials among it, to whoever asks from it. Functions are kept
+// from them too.
+var machines = []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("168.63.129.16/32"),
+	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::/32"),
+}
+
+// mayDial refuses such addresses. It sees what a name has resolved to.
+func mayDial(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return errFinal{err}
+	}
+	ip := to.Addr().Unmap().WithZone("")
+	for _, p := range machines {
+		if p.Contains(ip) {
+			return errFinal{fmt.Errorf("webhooks may not call %s, where a machine tells about itself", ip)}
+		}
+	}
+	return nil
+}
+
 // newWebhooks makes the client of webhooks: no proxy, no redirects, no cookies, and no connection is kept.
 func newWebhooks() *http.Client {
 	return &http.Client{
 		Timeout: webhookTime,
 		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
+			DialContext:         (&net.Dialer{Timeout: dialTime, Control: mayDial}).DialContext,
 			TLSHandshakeTimeout: dialTime, MaxResponseHeaderBytes: maxHeader, DisableKeepAlives: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// ParseWebhook checks the URL of a webhook. Where it points is the operator's choice: loopback is taken too. Credentials in it
-// are not, since they would be shown to everybody who may describe the alarm.
+// ParseWebhook checks the URL of a webhook. Where it points is the operator's choice: loopback is taken too; see mayDial for what is
+// not. Credentials in it are not taken, since they would be shown to everybody who may describe the alarm.
 func ParseWebhook(target string) error {
 	u, err := url.Parse(target)
 	switch {
