@@ -192,6 +192,10 @@ func TestAlarmTurns(t *testing.T) {
 	if a, _ := w.api.cfg.Alarms.Get(ctx, "rate"); !strings.Contains(a.Status.Reason, "[2.0 (") {
 		t.Errorf("%+v", a.Status)
 	}
+	forMetric, err := w.api.describeAlarmsForMetric(ctx, &sdk.DescribeAlarmsForMetricInput{Namespace: aws.String("Own"), MetricName: aws.String("M")})
+	if err != nil || len(forMetric.MetricAlarms) != 1 || *forMetric.MetricAlarms[0].AlarmName != "sum" {
+		t.Errorf("math does not count: %+v, %v", forMetric, err)
+	}
 	out, err := w.api.describeAlarms(ctx, &sdk.DescribeAlarmsInput{AlarmNames: []string{"rate"}})
 	if err != nil || len(out.MetricAlarms[0].Metrics) != 3 || out.MetricAlarms[0].MetricName != nil || *out.MetricAlarms[0].Metrics[2].Expression != "100*e/i" {
 		t.Errorf("%+v, %v", out, err)
@@ -254,14 +258,17 @@ func TestCompositeAlarms(t *testing.T) {
 		t.Errorf("%+v, %v", out, err)
 	}
 	out, err = c.DescribeAlarms(ctx, &sdk.DescribeAlarmsInput{ParentsOfAlarmName: aws.String("a")})
-	if err != nil || len(out.CompositeAlarms) != 1 {
-		t.Errorf("%+v, %v", out, err)
+	if err != nil || len(out.CompositeAlarms) != 1 || out.CompositeAlarms[0].StateValue != "" || *out.CompositeAlarms[0].AlarmName != "c" {
+		t.Errorf("parents have a name and an ARN: %+v, %v", out, err)
 	}
 	if _, err := c.DeleteAlarms(ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"a"}}); err == nil || !strings.Contains(err.Error(), "depending on it: c") {
 		t.Errorf("%v", err)
 	}
-	if _, err := c.DeleteAlarms(ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"c", "a", "b"}}); err != nil {
+	if _, err := c.DeleteAlarms(ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"c", "none", "a", "b"}}); err != nil {
 		t.Error(err)
+	}
+	if list, err := w.api.cfg.Alarms.List(ctx); err != nil || len(list) != 0 {
+		t.Errorf("names of which there is no alarm keep others from being deleted: %v, %v", list, err)
 	}
 }
 
@@ -307,6 +314,11 @@ func TestRefusedAlarms(t *testing.T) {
 		"a window": {func(in *sdk.PutMetricAlarmInput) {
 			in.EvaluationWindow = &types.EvaluationWindowMemberWallClockWindow{}
 		}, thaw.CodeNotImplemented, "EvaluationWindow"},
+		"not a number": {func(in *sdk.PutMetricAlarmInput) { in.Threshold = aws.Float64(math.NaN()) }, thaw.CodeValidation, "Threshold"},
+		"infinite":     {func(in *sdk.PutMetricAlarmInput) { in.Threshold = aws.Float64(math.Inf(1)) }, thaw.CodeValidation, "Threshold"},
+		"a window and a warm-up": {func(in *sdk.PutMetricAlarmInput) {
+			in.EvaluationWindow, in.WarmUpConfiguration = &types.EvaluationWindowMemberSlidingWindow{}, &types.WarmUpConfiguration{}
+		}, thaw.CodeNotImplemented, "WarmUpConfiguration"},
 		"a warm-up":           {func(in *sdk.PutMetricAlarmInput) { in.WarmUpConfiguration = &types.WarmUpConfiguration{} }, thaw.CodeNotImplemented, "WarmUpConfiguration"},
 		"action settings":     {func(in *sdk.PutMetricAlarmInput) { in.ActionConfiguration = &types.ActionConfiguration{} }, thaw.CodeNotImplemented, "ActionConfiguration"},
 		"anomaly's threshold": {func(in *sdk.PutMetricAlarmInput) { in.ThresholdMetricId = aws.String("t") }, thaw.CodeNotImplemented, "anomaly"},
@@ -335,9 +347,6 @@ func TestRefusedAlarms(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 	if _, err := w.api.setAlarmState(ctx, &sdk.SetAlarmStateInput{AlarmName: aws.String("a"), StateReasonData: aws.String("{")}); thaw.CodeOf(err) != thaw.CodeFormatFault {
-		t.Errorf("%v", err)
-	}
-	if _, err := w.api.deleteAlarms(ctx, &sdk.DeleteAlarmsInput{AlarmNames: []string{"a"}}); thaw.CodeOf(err) != thaw.CodeAlarmNotFound {
 		t.Errorf("%v", err)
 	}
 	for _, arn := range []string{"arn:aws:cloudwatch:eu-west-1:123456789012:alarm:a", "arn:aws:cloudwatch::123456789012:dashboard/d"} {

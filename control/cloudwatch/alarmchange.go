@@ -17,7 +17,7 @@ import (
 	"thaw/trigger/alarms"
 )
 
-// deleteAlarms deletes all of the alarms or none.
+// deleteAlarms deletes the alarms, or none where a mistake is found. Names of which there is no alarm are left out, as on AWS.
 func (a *API) deleteAlarms(ctx context.Context, in *cloudwatch.DeleteAlarmsInput) (*cloudwatch.DeleteAlarmsOutput, error) {
 	there, err := a.alarmsByName(ctx)
 	if err != nil {
@@ -25,11 +25,7 @@ func (a *API) deleteAlarms(ctx context.Context, in *cloudwatch.DeleteAlarmsInput
 	}
 	composites := 0
 	for _, name := range in.AlarmNames {
-		x := there[name]
-		if x == nil {
-			return nil, alarmNotFound(name)
-		}
-		if x.Composite != nil {
+		if x := there[name]; x != nil && x.Composite != nil {
 			composites++
 		}
 	}
@@ -47,7 +43,7 @@ func (a *API) deleteAlarms(ctx context.Context, in *cloudwatch.DeleteAlarmsInput
 	for _, name := range in.AlarmNames {
 		id := uuid.NewString()
 		err := a.cfg.Alarms.Delete(ctx, name, func(x *alarms.Alarm) alarms.Item { return x.Configured("Delete", id, now, a.shown(x)) })
-		if err != nil && !errors.Is(err, state.ErrNotFound) { // gone by another request just now
+		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return nil, alarmError(err, name)
 		}
 	}

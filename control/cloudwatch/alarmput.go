@@ -3,6 +3,7 @@ package cloudwatch
 import (
 	"context"
 	"errors"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -131,10 +132,8 @@ func (a *API) alarmMetric(in *cloudwatch.PutMetricAlarmInput) (*alarms.Metric, e
 		return nil, notImplemented("EvaluationCriteria and EvaluationInterval are not implemented: there are no PromQL alarms. Send MetricName or Metrics.")
 	case in.ThresholdMetricId != nil || isAnomaly(in.ComparisonOperator):
 		return nil, notImplemented("Alarms on anomaly detection models are not implemented. Send Threshold with a comparison to it.")
-	case in.EvaluationWindow != nil:
-		if _, sliding := in.EvaluationWindow.(*types.EvaluationWindowMemberSlidingWindow); !sliding {
-			return nil, notImplemented("Wall clock windows are not implemented. Leave EvaluationWindow out: windows slide.")
-		}
+	case in.EvaluationWindow != nil && !isSliding(in.EvaluationWindow):
+		return nil, notImplemented("Wall clock windows are not implemented. Leave EvaluationWindow out: windows slide.")
 	case in.WarmUpConfiguration != nil:
 		return nil, notImplemented("WarmUpConfiguration is not implemented. Leave it out.")
 	case in.ActionConfiguration != nil:
@@ -151,6 +150,8 @@ func (a *API) alarmMetric(in *cloudwatch.PutMetricAlarmInput) (*alarms.Metric, e
 		return nil, bad("The parameter ComparisonOperator is required.")
 	case in.Threshold == nil:
 		return nil, bad("The parameter Threshold is required.")
+	case math.IsNaN(m.Threshold) || math.IsInf(m.Threshold, 0):
+		return nil, bad("The parameter Threshold must be a number, and not NaN or infinite.")
 	case m.Evaluation < 1, in.DatapointsToAlarm != nil && m.Datapoints < 1:
 		return nil, bad("EvaluationPeriods and DatapointsToAlarm must be 1 or more.")
 	case m.Datapoints > m.Evaluation:
@@ -177,6 +178,11 @@ func (a *API) alarmMetric(in *cloudwatch.PutMetricAlarmInput) (*alarms.Metric, e
 		return nil, bad("EvaluateLowSampleCountPercentile is for alarms on a percentile alone. Leave it out.")
 	}
 	return m, checkSpan(m)
+}
+
+func isSliding(w types.EvaluationWindow) bool {
+	_, ok := w.(*types.EvaluationWindowMemberSlidingWindow)
+	return ok
 }
 
 func isAnomaly(o types.ComparisonOperator) bool {

@@ -51,6 +51,9 @@ func (a *API) describeAlarms(ctx context.Context, in *cloudwatch.DescribeAlarmsI
 			out.MetricAlarms = append(out.MetricAlarms, types.MetricAlarm{AlarmName: m.AlarmName, AlarmArn: m.AlarmArn, StateValue: m.StateValue, StateUpdatedTimestamp: m.StateUpdatedTimestamp})
 		case x.Composite == nil:
 			out.MetricAlarms = append(out.MetricAlarms, a.metricAlarm(x))
+		case in.ParentsOfAlarmName != nil:
+			c := a.compositeAlarm(x)
+			out.CompositeAlarms = append(out.CompositeAlarms, types.CompositeAlarm{AlarmName: c.AlarmName, AlarmArn: c.AlarmArn})
 		case related:
 			c := a.compositeAlarm(x)
 			out.CompositeAlarms = append(out.CompositeAlarms, types.CompositeAlarm{AlarmName: c.AlarmName, AlarmArn: c.AlarmArn, StateValue: c.StateValue, StateUpdatedTimestamp: c.StateUpdatedTimestamp})
@@ -131,6 +134,7 @@ func children(x *alarms.Alarm) []string {
 	return names
 }
 
+// describeAlarmsForMetric gives the alarms on a metric alone: those on math that uses it are not among them, as on AWS.
 func (a *API) describeAlarmsForMetric(ctx context.Context, in *cloudwatch.DescribeAlarmsForMetricInput) (*cloudwatch.DescribeAlarmsForMetricOutput, error) {
 	list, err := a.cfg.Alarms.List(ctx)
 	if err != nil {
@@ -139,14 +143,12 @@ func (a *API) describeAlarmsForMetric(ctx context.Context, in *cloudwatch.Descri
 	stat := string(in.Statistic) + value(in.ExtendedStatistic)
 	out := &cloudwatch.DescribeAlarmsForMetricOutput{MetricAlarms: []types.MetricAlarm{}}
 	for _, x := range list {
-		if x.Metric == nil {
+		if x.Metric == nil || x.Metric.Math {
 			continue
 		}
-		watches := slices.ContainsFunc(x.Metric.Queries, func(q alarms.Query) bool {
-			return q.Metric == *in.MetricName && q.Namespace == *in.Namespace && sameDimensions(q.Dimensions, in.Dimensions) &&
-				(in.Period == nil || int(*in.Period) == q.Period) && (stat == "" || stat == q.Stat) && (in.Unit == "" || string(in.Unit) == q.Unit)
-		})
-		if watches {
+		q := &x.Metric.Queries[0]
+		if q.Metric == *in.MetricName && q.Namespace == *in.Namespace && sameDimensions(q.Dimensions, in.Dimensions) &&
+			(in.Period == nil || int(*in.Period) == q.Period) && (stat == "" || stat == q.Stat) && (in.Unit == "" || string(in.Unit) == q.Unit) {
 			out.MetricAlarms = append(out.MetricAlarms, a.metricAlarm(x))
 		}
 	}
