@@ -5,13 +5,14 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+
+	"thaw/telemetry/xray"
 )
 
 // A trace header's Lineage says how often a request has gone through which function, so that a function which invokes
 // itself, directly or through others, is stopped. SDKs pass the header on by themselves inside a function. The form is
 // AWS's, from X-Ray's documentation of the tracing header: hash:count, separated by '|'.
 const (
-	lineageKey = "Lineage="
 	// maxRecursion is how often a function may be invoked in one chain of requests. AWS: about 16 times.
 	maxRecursion = 16
 	// maxTrace bounds a trace that is carried on, bytes; one with a whole lineage has some 500.
@@ -19,8 +20,6 @@ const (
 	// maxLineage bounds how many functions of a chain are counted; AWS has a bound too, and does not tell it.
 	maxLineage = 32
 )
-
-var bars = strings.NewReplacer("%7C", "|", "%7c", "|")
 
 // lineageOf names a function in a lineage.
 func lineageOf(arn string) string {
@@ -32,14 +31,14 @@ func lineageOf(arn string) string {
 // descend adds one invocation of a function to a trace header. count is how often the chain has come to the function
 // before.
 func descend(trace, function string) (next string, count int) {
-	head, lineage := cutLineage(trace)
+	head, lineage := xray.CutLineage(trace)
 	var b strings.Builder
-	b.Grow(len(trace) + len(lineageKey) + len(function) + 4)
+	b.Grow(len(trace) + len(xray.LineageKey) + len(function) + 4)
 	b.WriteString(head)
 	if head != "" {
 		b.WriteByte(';')
 	}
-	b.WriteString(lineageKey)
+	b.WriteString(xray.LineageKey)
 	entries, found := 0, false
 	for entry := range strings.SplitSeq(lineage, "|") {
 		name, n, ok := strings.Cut(entry, ":")
@@ -92,7 +91,7 @@ func Furthest(traces []string) string {
 		if trace = KeepTrace(trace); trace == "" {
 			continue
 		}
-		_, lineage := cutLineage(trace)
+		_, lineage := xray.CutLineage(trace)
 		count := 0
 		for entry := range strings.SplitSeq(lineage, "|") {
 			_, text, _ := strings.Cut(entry, ":")
@@ -105,21 +104,4 @@ func Furthest(traces []string) string {
 		}
 	}
 	return furthest
-}
-
-// cutLineage takes the lineage out of a trace header; several count as one. Some SDKs, botocore and Go's among them,
-// send the header with its bars percent-encoded.
-func cutLineage(trace string) (head, lineage string) {
-	if !strings.Contains(trace, lineageKey) {
-		return trace, ""
-	}
-	var others, lineages []string
-	for field := range strings.SplitSeq(trace, ";") {
-		if l, ok := strings.CutPrefix(field, lineageKey); ok {
-			lineages = append(lineages, bars.Replace(l))
-		} else {
-			others = append(others, field)
-		}
-	}
-	return strings.Join(others, ";"), strings.Join(lineages, "|")
 }

@@ -54,7 +54,7 @@ func TestHead(t *testing.T) {
 		if !ok || h.Decision != c.decision || (got == c.in) != c.same || (caller != [8]byte{}) != c.caller || c.caller && h.Parent == caller {
 			t.Errorf("%s: %q, caller %x", c.name, got, caller)
 		}
-		if _, lineage := cutLineage(c.in); lineage != "" && !strings.HasSuffix(got, ";Lineage="+lineage) {
+		if _, lineage := xray.CutLineage(c.in); lineage != "" && !strings.HasSuffix(got, ";Lineage="+lineage) {
 			t.Errorf("%s: the lineage is gone from %q", c.name, got)
 		}
 	}

@@ -14,6 +14,7 @@ type Event struct {
 	At        time.Time
 	Stream    string
 	RequestID string // the invocation during which it was written; empty during init
+	Lineage   string // of the chain of requests that it was written in, as a trace has it; empty: none is known
 	Message   string // ends with a newline where the writer wrote one
 }
 
@@ -21,7 +22,7 @@ type Event struct {
 //
 //	uvarint length of the stream's name, the name, then per event
 //	varint  Unix time in µs, as difference to the event before
-//	uvarint 0: the request id of the event before; n+1: an id of n bytes follows
+//	uvarint 0: the request id of the event before; n+1: an id of n bytes follows, with the lineage behind a space, if any
 //	uvarint length of the message, the message
 type batch struct {
 	data   []byte
@@ -111,7 +112,7 @@ func EncodeBatch(stream string, events []Event) (meta Meta, data []byte) {
 	var b batch
 	b.reset(stream)
 	for _, e := range events {
-		b.add(e.At, e.RequestID, []byte(e.Message))
+		b.add(e.At, withLineage(e.RequestID, e.Lineage), []byte(e.Message))
 	}
 	return b.meta(stream), b.data
 }
@@ -200,7 +201,8 @@ func decodeBatch(data []byte, fn func(Event) error) error {
 			if idLength-1 > uint64(len(data)) {
 				return errBatch
 			}
-			event.RequestID, data = string(data[:idLength-1]), data[idLength-1:]
+			event.RequestID, event.Lineage, _ = strings.Cut(string(data[:idLength-1]), " ")
+			data = data[idLength-1:]
 		}
 		if event.Message, data, ok = takeString(data); !ok {
 			return errBatch
@@ -210,6 +212,14 @@ func decodeBatch(data []byte, fn func(Event) error) error {
 		}
 	}
 	return nil
+}
+
+// withLineage is a request id as a batch keeps it.
+func withLineage(requestID, lineage string) string {
+	if lineage == "" {
+		return requestID
+	}
+	return requestID + " " + lineage
 }
 
 func takeString(data []byte) (s string, rest []byte, ok bool) {

@@ -70,6 +70,11 @@ func TestMetaRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(Meta{Kind: Written, Stream: "s", From: at, To: at.Add(time.Hour), Events: 2}, meta); diff != "" {
 		t.Error(diff)
 	}
+	_, outside := EncodeBatch("s", []Event{{At: at, Lineage: "f:1", Message: "a"}, {At: at, Message: "b"}})
+	var lineages []string
+	if err := DecodeBatch(outside, func(e Event) error { lineages = append(lineages, e.RequestID+e.Lineage); return nil }); err != nil || lineages[0] != "f:1" || lineages[1] != "" {
+		t.Errorf("%q, %v", lineages, err)
+	}
 	again, err := BatchMeta(data)
 	if diff := cmp.Diff(meta, again); diff != "" || err != nil {
 		t.Error(diff, err)

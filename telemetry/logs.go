@@ -125,8 +125,10 @@ type Stream struct {
 	waiting int     // bytes in full
 	queued  bool
 	dropped int // events dropped since the last one that was kept
-	tail    *tail
-	room    chan struct{} // closed by flush when a writer waits
+	// chained is the invocation that Descend told of, chainedID its id as a batch keeps it.
+	chained, chainedID string
+	tail               *tail
+	room               chan struct{} // closed by flush when a writer waits
 }
 
 // Stream makes a log stream of a group. Nothing is stored before something is written. Its tail has begun, so that the
@@ -150,6 +152,9 @@ func (s *Stream) Write(at time.Time, requestID string, message []byte) {
 	s.mu.Lock()
 	if s.tail != nil {
 		s.tail.add(message)
+	}
+	if requestID != "" && requestID == s.chained {
+		requestID = s.chainedID
 	}
 	if s.size() > maxBuffered+MaxMessage {
 		s.dropped++
@@ -217,6 +222,14 @@ func (s *Stream) WaitRoom(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
+}
+
+// Descend says that an invocation is part of a chain of requests: its events carry the lineage of its trace, so that what
+// they cause in their turn is seen as part of the chain. It holds until the next one is told of.
+func (s *Stream) Descend(requestID, lineage string) {
+	s.mu.Lock()
+	s.chained, s.chainedID = requestID, withLineage(requestID, lineage)
+	s.mu.Unlock()
 }
 
 // BeginTail starts to keep the last 4 KB of what is written, for X-Amz-Log-Result, unless that has begun already.

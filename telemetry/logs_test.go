@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -147,6 +148,27 @@ func TestFlushWaitsForAnotherFlush(t *testing.T) {
 	}
 	close(store.leave)
 	flushing.Wait()
+}
+
+func TestEventsOfAChainCarryItsLineage(t *testing.T) {
+	store := &memoryStore{}
+	logs := NewLogs(store)
+	s := logs.Stream("g", "s")
+	s.Write(time.Now(), "", []byte("init"))
+	s.Write(time.Now(), "one", []byte("alone"))
+	s.Descend("two", "f:1|g:2")
+	s.Write(time.Now(), "two", []byte("chained"))
+	s.Write(time.Now(), "three", []byte("alone again"))
+	var got []string
+	if err := logs.Read(t.Context(), "g", time.Time{}, false, func(e Event) error {
+		got = append(got, e.RequestID+"/"+e.Lineage)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"/", "one/", "two/f:1|g:2", "three/"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestFloodIsDroppedAndCounted(t *testing.T) {
