@@ -64,6 +64,9 @@ func (a *API) describeLogGroups(ctx context.Context, in *sdk.DescribeLogGroupsIn
 	if in.LogGroupNamePrefix != nil && in.LogGroupNamePattern != nil {
 		return nil, invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
 	}
+	if err := a.ownAccount(in.AccountIdentifiers); err != nil {
+		return nil, err
+	}
 	var only []string
 	for _, identifier := range in.LogGroupIdentifiers {
 		name, err := a.nameOf(identifier)
@@ -106,6 +109,11 @@ func (a *API) listLogGroups(ctx context.Context, in *sdk.ListLogGroupsInput) (*s
 		return nil, thaw.Errorf(thaw.CodeNotImplemented, "Data sources are not implemented: list the log groups without dataSources.")
 	case len(in.FieldIndexNames) > 0:
 		return nil, thaw.Errorf(thaw.CodeNotImplemented, "Field indexes are not implemented: list the log groups without fieldIndexNames.")
+	case len(in.LogGroupTags) > 0:
+		return nil, thaw.Errorf(thaw.CodeNotImplemented, "Filters of tags are not implemented: list the log groups without logGroupTags.")
+	}
+	if err := a.ownAccount(in.AccountIdentifiers); err != nil {
+		return nil, err
 	}
 	var pattern *regexp.Regexp
 	if in.LogGroupNamePattern != nil {
@@ -129,6 +137,16 @@ func (a *API) listLogGroups(ctx context.Context, in *sdk.ListLogGroupsInput) (*s
 		})
 	}
 	return out, nil
+}
+
+// ownAccount refuses to list what other accounts have.
+func (a *API) ownAccount(accounts []string) error {
+	for _, id := range accounts {
+		if id != a.cfg.Account.ID {
+			return thaw.Errorf(thaw.CodeNotImplemented, "There are no log groups of other accounts here, such as %s. Leave accountIdentifiers out.", id)
+		}
+	}
+	return nil
 }
 
 func groupName(g groups.GroupInfo) string { return g.Name }
