@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -15,7 +16,7 @@ import (
 type Records interface {
 	Request(ctx context.Context, requestID string) ([]thaw.Invocation, error)
 	Invocations(ctx context.Context, q records.Query) ([]thaw.Invocation, error)
-	Profiles(ctx context.Context, function string) ([]thaw.InitProfile, error)
+	Profiles(ctx context.Context, function string, ids ...string) ([]thaw.InitProfile, error)
 	Dropped() uint64
 }
 
@@ -28,6 +29,9 @@ const (
 	startsBack     = 24 * time.Hour
 	slowestShown   = 5
 )
+
+// maxProfiles is how many different profiles one answer shows, the newest.
+const maxProfiles = 10
 
 // usualStarts is how many of a function's newest starts, and usualWarm of its newest warm calls, tell what is usual.
 const (
@@ -190,7 +194,7 @@ func (s *Server) serveInvocation(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	view := invocationView{RequestID: id, Function: list[0].Function, Dropped: s.cfg.Records.Dropped()}
-	e, err := s.explainer(r.Context(), list[0].Function, list[len(list)-1].Start)
+	e, err := s.explainer(r.Context(), list[0].Function, list[len(list)-1].Start, list)
 	for n := range list {
 		attempt := 0
 		if list[n].Async {
@@ -207,7 +211,7 @@ func (s *Server) serveInvocation(w http.ResponseWriter, r *http.Request) {
 
 // noRecord says why there may be no record of a request id.
 func noRecord(id string, dropped uint64) error {
-	text := "There is no record of the request %s. One that was refused (429, 404, 409 and so on) ran nothing and has none; one that still runs, or waits for its next attempt, has none yet; and records are kept for a set time and size (invocations.max_age, invocations.max_bytes)."
+	text := "There is no record of the request %s. One that was refused (429, 404, 409 and so on) ran nothing and has none: thaw explain FUNCTION counts those that were throttled, and says why; one that still runs, or waits for its next attempt, has none yet; and records are kept for a set time and size (invocations.max_age, invocations.max_bytes)."
 	if dropped > 0 {
 		text += " Some records were lost, since the store could not keep up."
 	}
@@ -223,16 +227,24 @@ type explainer struct {
 	warm     anatomy.Usual
 }
 
-// explainer reads what is usual of a function, around an instant.
-func (s *Server) explainer(ctx context.Context, function string, at time.Time) (*explainer, error) {
+// explainer reads what is usual of a function, around an instant, and the profiles of what is to be explained, oldest first.
+func (s *Server) explainer(ctx context.Context, function string, at time.Time, of []thaw.Invocation) (*explainer, error) {
 	e := &explainer{server: s}
 	e.function, _ = s.cfg.Catalog.Function(function)
 	var err error
 	if e.starts, err = s.cfg.Records.Invocations(ctx, records.Query{Function: function, Kinds: coldKinds, Limit: usualStarts}); err != nil {
 		return e, err
 	}
-	if e.profiles, err = s.cfg.Records.Profiles(ctx, function); err != nil {
-		return e, err
+	var profiles []string
+	for n := len(of) - 1; n >= 0 && len(profiles) < maxProfiles; n-- {
+		if id := of[n].ProfileID; id != "" && !slices.Contains(profiles, id) {
+			profiles = append(profiles, id)
+		}
+	}
+	if len(profiles) > 0 {
+		if e.profiles, err = s.cfg.Records.Profiles(ctx, function, profiles...); err != nil {
+			return e, err
+		}
 	}
 	warm, err := s.cfg.Records.Invocations(ctx, records.Query{
 		Function: function, Kinds: []thaw.StartKind{thaw.StartWarm}, Since: at.Add(-warmBack), Until: at.Add(warmBack), Limit: usualWarm,
@@ -378,16 +390,27 @@ func (s *Server) known(ctx context.Context, name string) (*thaw.Function, error)
 
 // startsView is how a function started.
 type startsView struct {
-	Function string      `json:"function"`
-	Since    time.Time   `json:"since"`
-	Kinds    []kindView  `json:"kinds"` // the one that cost most first; warm calls are not among them
-	Template reportView  `json:"template"`
-	Invoked  int64       `json:"invocations"` // since the platform started, warm ones included
-	Throttle int64       `json:"throttles"`
-	Typical  *typicality `json:"typical,omitempty"` // of the kind that cost most; nil: nothing started
+	Function string `json:"function"`
+	// Since is what was asked for, or when the oldest of records.MaxLimit starts began: older ones are not counted.
+	Since    time.Time  `json:"since"`
+	Kinds    []kindView `json:"kinds"` // the one that cost most first; warm calls are not among them
+	Template reportView `json:"template"`
+	Invoked  int64      `json:"invocations"` // since the platform started, warm ones included
+	Throttle int64      `json:"throttles"`
+	// Throttled are the invocations that were refused since Since, the most frequent reason first. They have no records.
+	Throttled []throttledView `json:"throttled,omitempty"`
+	Typical   *typicality     `json:"typical,omitempty"` // of the kind that cost most; nil: nothing started
 	// Slowest are the slowest starts of any kind, the slowest first.
 	Slowest []recordView `json:"slowest,omitempty"`
 	Dropped uint64       `json:"dropped_records,omitempty"`
+}
+
+// throttledView counts what was refused for one reason, AWS's name of the limit.
+type throttledView struct {
+	Reason string `json:"reason"`
+	Count  int64  `json:"count"`
+	What   string `json:"what,omitempty"`
+	Do     string `json:"do,omitempty"`
 }
 
 type reportView struct {
@@ -425,9 +448,27 @@ func (s *Server) serveStarts(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		list, err = s.cfg.Records.Invocations(r.Context(), records.Query{Function: name, Kinds: coldKinds, Since: since})
 	}
+	if len(list) == records.MaxLimit {
+		since = list[len(list)-1].Start
+	}
+	var kinds []kindView
+	for _, kind := range coldKinds {
+		if k, ok := describeKind(list, kind); ok {
+			kinds = append(kinds, k)
+		}
+	}
+	slices.SortStableFunc(kinds, func(a, b kindView) int { return cmp.Compare(b.Sum, a.Sum) })
+	var typical []thaw.Invocation // one or none
+	if len(kinds) > 0 {
+		typical = append(typical, *anatomy.Typical(list, kinds[0].StartKind))
+	}
 	var e *explainer
 	if err == nil {
-		e, err = s.explainer(r.Context(), name, time.Now())
+		e, err = s.explainer(r.Context(), name, time.Now(), typical)
+	}
+	var throttled []throttledView
+	if err == nil {
+		throttled, err = s.throttled(r.Context(), name, since)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -435,28 +476,36 @@ func (s *Server) serveStarts(w http.ResponseWriter, r *http.Request) {
 	}
 	usage := s.cfg.Invoker.Usage(name)
 	view := startsView{
-		Function: name, Since: since.UTC(), Kinds: []kindView{}, Dropped: s.cfg.Records.Dropped(),
-		Invoked: usage.Invocations, Throttle: usage.Throttles,
+		Function: name, Since: since.UTC(), Kinds: append([]kindView{}, kinds...), Dropped: s.cfg.Records.Dropped(),
+		Invoked: usage.Invocations, Throttle: usage.Throttles, Throttled: throttled,
 	}
 	t := e.template(thaw.Latest)
 	view.Template = reportView{t.State, t.Reasons, float64(t.Init.Microseconds()) / 1000}
-	for _, kind := range coldKinds {
-		if k, ok := describeKind(list, kind); ok {
-			view.Kinds = append(view.Kinds, k)
-		}
-	}
-	slices.SortStableFunc(view.Kinds, func(a, b kindView) int { return int(min(max(b.Sum-a.Sum, -1), 1)) })
-	if len(view.Kinds) > 0 {
-		kind := view.Kinds[0].StartKind
-		if i := anatomy.Typical(list, kind); i != nil {
-			view.Typical = &typicality{kind, e.explain(i, 0)}
-		}
+	for n := range typical {
+		view.Typical = &typicality{typical[n].Kind, e.explain(&typical[n], 0)}
 	}
 	slices.SortStableFunc(list, func(a, b thaw.Invocation) int { return int(anatomy.StartTime(&b) - anatomy.StartTime(&a)) })
 	for i := range list[:min(len(list), slowestShown)] {
 		view.Slowest = append(view.Slowest, viewRecord(&list[i]))
 	}
 	writeView(w, &view)
+}
+
+// throttled says how many invocations were refused, and why.
+func (s *Server) throttled(ctx context.Context, name string, since time.Time) ([]throttledView, error) {
+	if s.cfg.Throttled == nil {
+		return nil, nil
+	}
+	counts, err := s.cfg.Throttled(ctx, name, since)
+	var list []throttledView
+	for reason, n := range counts {
+		what, do := anatomy.Throttled(reason)
+		list = append(list, throttledView{reason, n, what, do})
+	}
+	slices.SortFunc(list, func(a, b throttledView) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
+	})
+	return list, err
 }
 
 // describeKind describes the starts of one kind; ok is false where there are none.

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -36,21 +37,31 @@ func (k kept) Invocations(_ context.Context, q records.Query) (found []thaw.Invo
 	return found, nil
 }
 
-func (kept) Profiles(context.Context, string) ([]thaw.InitProfile, error) {
-	return []thaw.InitProfile{{ID: "newer"}, {ID: "p", Length: time.Second, Modules: []thaw.Module{{Name: "pandas", Parent: -1, Kind: thaw.ModuleImport, Total: 900 * time.Millisecond}}}}, nil
+func (kept) Profiles(_ context.Context, _ string, ids ...string) (found []thaw.InitProfile, err error) {
+	if len(ids) > maxProfiles {
+		return nil, fmt.Errorf("%d profiles are asked for", len(ids))
+	}
+	for _, id := range ids {
+		found = append(found, thaw.InitProfile{ID: id, Length: time.Second, Modules: []thaw.Module{{Name: "pandas", Parent: -1, Kind: thaw.ModuleImport, Total: 900 * time.Millisecond}}})
+	}
+	return found, nil
 }
 
 func (kept) Dropped() uint64 { return 3 }
 
 // explaining is a server with some records.
 func explaining(t *testing.T, k Records) func(path string) *httptest.ResponseRecorder {
+	return explainingThrottled(t, k, nil)
+}
+
+func explainingThrottled(t *testing.T, k Records, throttled func(context.Context, string, time.Time) (map[string]int64, error)) func(path string) *httptest.ResponseRecorder {
 	t.Helper()
 	v := thaw.Version{Number: thaw.Latest, State: thaw.StateActive, Handler: "app.handler", Timeout: 3}
 	server := newServer(t)
 	d := deployed{{Name: "f", Config: v, Running: &v}}
 	s := New(Config{
 		Services: server.cfg.Services, Catalog: d, Placement: d, Download: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
-		Invoker: invoke.New(invoke.Config{Catalog: nothing{}, Placer: nothing{}, Concurrency: 10}), Records: k, MeasuresInit: true,
+		Invoker: invoke.New(invoke.Config{Catalog: nothing{}, Placer: nothing{}, Concurrency: 10}), Records: k, MeasuresInit: true, Throttled: throttled,
 	})
 	return func(path string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -94,6 +105,26 @@ func TestExplainInvocation(t *testing.T) {
 	}
 }
 
+// TestExplainManyAttempts holds an answer to few profiles, which can be large: the last attempts'.
+func TestExplainManyAttempts(t *testing.T) {
+	var k kept
+	for n := range 100 {
+		i := record("a", "f", thaw.StartBoot, time.Now(), time.Second)
+		i.Async, i.ProfileID = true, fmt.Sprint(n/2)
+		k = append(k, i)
+	}
+	var view invocationView
+	w := explaining(t, k)("/_thaw/invocations/a")
+	if err := json.Unmarshal(w.Body.Bytes(), &view); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%d %v %s", w.Code, err, w.Body)
+	}
+	for n := range view.Attempts {
+		if has := view.Attempts[n].Profile != nil; has != (n >= 80) {
+			t.Errorf("attempt %d has a profile: %v", n, has)
+		}
+	}
+}
+
 func TestStarts(t *testing.T) {
 	now := time.Now()
 	var k kept
@@ -122,6 +153,36 @@ func TestStarts(t *testing.T) {
 	for _, query := range []string{"kind=cool", "limit=1001", "since=-1h"} {
 		if w = ask("/_thaw/functions/f/invocations?" + query); w.Code != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
+		}
+	}
+}
+
+// TestStartsSaysWhatWasThrottled asks for the time that the starts are of as well.
+func TestStartsSaysWhatWasThrottled(t *testing.T) {
+	var asked time.Time
+	count := func(_ context.Context, function string, since time.Time) (map[string]int64, error) {
+		asked = since
+		return map[string]int64{"ConcurrentInvocationLimitExceeded": 2, "ReservedFunctionConcurrentInvocationLimitExceeded": 5, "new": 1}, nil
+	}
+	now := time.Now()
+	var k kept
+	for range records.MaxLimit {
+		k = append(k, record("r", "f", thaw.StartBoot, now.Add(-time.Minute), time.Millisecond))
+	}
+	for _, test := range []struct {
+		of   kept
+		back time.Duration
+	}{{k[:1], time.Hour}, {k, time.Minute}} { // of the latter there are more than are counted
+		var view startsView
+		w := explainingThrottled(t, test.of, count)("/_thaw/functions/f/starts?since=1h")
+		if err := json.Unmarshal(w.Body.Bytes(), &view); err != nil || w.Code != http.StatusOK {
+			t.Fatalf("%d %v %s", w.Code, err, w.Body)
+		}
+		if len(view.Throttled) != 3 || view.Throttled[0].Count != 5 || !strings.Contains(view.Throttled[0].What, "reserved concurrency") || view.Throttled[1].Do == "" || view.Throttled[2].Reason != "new" {
+			t.Errorf("%+v", view.Throttled)
+		}
+		if !view.Since.Equal(asked) || now.Sub(asked)-test.back > time.Minute/2 || test.back-now.Sub(asked) > time.Minute/2 {
+			t.Errorf("since %v, throttled since %v", view.Since, asked)
 		}
 	}
 }

@@ -79,6 +79,9 @@ type Config struct {
 	Deliveries Deliveries
 	// Records are those of the invocations that have ended; nil: none are kept.
 	Records Records
+	// Throttled counts a function's invocations that were refused from an instant on, by AWS's name of the limit; nil: nobody
+	// counts them.
+	Throttled func(ctx context.Context, function string, since time.Time) (map[string]int64, error)
 	// MeasuresInit: profiles of inits are made.
 	MeasuresInit bool
 	// Metrics answers GET /metrics; nil: there is nothing. MetricsToken is a bearer token that stands for its signature; empty: none does.

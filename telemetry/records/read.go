@@ -131,13 +131,14 @@ func (r *Recorder) tolerate(err error) error {
 	return err
 }
 
-// Profiles gives the profiles that are kept of a function's inits, the newest first.
-func (r *Recorder) Profiles(ctx context.Context, function string) ([]thaw.InitProfile, error) {
+// Profiles gives those of the profiles of a function's inits that records' ProfileID name, the newest first; one that is not
+// kept, or not any more, is not among them. A function's can be many, and some MB each: no more are held than are asked for.
+func (r *Recorder) Profiles(ctx context.Context, function string, ids ...string) ([]thaw.InitProfile, error) {
 	r.Flush(ctx)
 	var found []thaw.InitProfile
 	err := r.cfg.Store.ReadProfiles(ctx, function, func(_ time.Time, data []byte) error {
 		p, err := unpackProfile(data)
-		if err == nil {
+		if err == nil && slices.Contains(ids, p.ID) {
 			found = append(found, *p)
 		}
 		return r.tolerate(err)
@@ -147,21 +148,4 @@ func (r *Recorder) Profiles(ctx context.Context, function string) ([]thaw.InitPr
 	}
 	slices.Reverse(found)
 	return found, nil
-}
-
-// Profile gives the profile that a record's ProfileID names; nil: it is not kept, or not any more.
-func (r *Recorder) Profile(ctx context.Context, function, id string) (*thaw.InitProfile, error) {
-	if id == "" {
-		return nil, nil
-	}
-	all, err := r.Profiles(ctx, function)
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if all[i].ID == id {
-			return &all[i], nil
-		}
-	}
-	return nil, nil
 }

@@ -187,24 +187,28 @@ func TestProfiles(t *testing.T) {
 			r.Profiled(&thaw.InitProfile{ID: "other", Function: "f2", Version: "1"})
 		}
 	}
-	all, err := r.Profiles(t.Context(), "f")
+	ids := []string{"", "other", "1-0"}
+	for n := range 25 {
+		ids = append(ids, fmt.Sprint("$LATEST-", n))
+	}
+	all, err := r.Profiles(t.Context(), "f", ids...)
 	if err != nil || len(all) != 21 {
 		t.Fatalf("%d profiles, %v", len(all), err)
 	}
 	if all[0].ID != "$LATEST-24" {
 		t.Errorf("the newest is %s", all[0].ID)
 	}
-	got, err := r.Profile(t.Context(), "f", "1-0")
-	if err != nil || got == nil {
-		t.Fatalf("the published version's profile is lost: %v", err)
+	got, err := r.Profiles(t.Context(), "f", "1-0", "$LATEST-0")
+	if err != nil || len(got) != 1 {
+		t.Fatalf("the published version's profile is lost, or the oldest is kept: %v, %v", got, err)
 	}
 	want := make("1", 0)
-	want.At = got.At
-	if diff := cmp.Diff(want, got); diff != "" {
+	want.At = got[0].At
+	if diff := cmp.Diff(want, &got[0]); diff != "" {
 		t.Errorf("it changed (-want +got):\n%s", diff)
 	}
-	if got, err = r.Profile(t.Context(), "f", "$LATEST-0"); got != nil || err != nil {
-		t.Errorf("the oldest is kept: %v, %v", got, err)
+	if got, err = r.Profiles(t.Context(), "f"); len(got) != 0 || err != nil {
+		t.Errorf("nobody asked for %v, %v", got, err)
 	}
 }
 
@@ -339,7 +343,7 @@ func TestRetention(t *testing.T) {
 		deadline := time.After(30 * time.Second)
 		for {
 			got, err := r.Request(t.Context(), old.RequestID)
-			profiles, profilesErr := r.Profiles(t.Context(), "f")
+			profiles, profilesErr := r.Profiles(t.Context(), "f", "p")
 			if err != nil || profilesErr != nil {
 				t.Fatal(err, profilesErr)
 			}
@@ -412,7 +416,7 @@ func TestDamagedBatchesArePassedOver(t *testing.T) {
 	if got, err := r.Invocations(t.Context(), Query{Function: "f"}); err != nil || len(got) != 1 {
 		t.Errorf("%d records, %v", len(got), err)
 	}
-	if got, err := r.Profiles(t.Context(), "f"); err != nil || len(got) != 0 {
+	if got, err := r.Profiles(t.Context(), "f", ""); err != nil || len(got) != 0 {
 		t.Errorf("%d profiles, %v", len(got), err)
 	}
 }
