@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,6 +48,8 @@ type recorded struct {
 	Phases      []phaseSpan    `json:"phases"`
 	Init        int64          `json:"init_us"`
 	Restore     int64          `json:"restore_us"`
+	FailedInit  int64          `json:"failed_init_us"`
+	PostRuntime int64          `json:"post_runtime_us"`
 	Billed      int64          `json:"billed_ms"`
 	Memory      int64          `json:"memory_mb"`
 	MaxMemory   int64          `json:"max_memory_mb"`
@@ -84,9 +87,17 @@ type starts struct {
 	Template    templateView `json:"template"`
 	Invocations int64        `json:"invocations"`
 	Throttles   int64        `json:"throttles"`
+	Throttled   []throttled  `json:"throttled"`
 	Typical     *attempt     `json:"typical"`
 	Slowest     []recorded   `json:"slowest"`
 	Dropped     uint64       `json:"dropped_records"`
+}
+
+type throttled struct {
+	Reason string `json:"reason"`
+	Count  int64  `json:"count"`
+	What   string `json:"what"`
+	Do     string `json:"do"`
 }
 
 type startsKind struct {
@@ -115,7 +126,7 @@ All attempts of an asynchronous invocation are shown.
 
 With a function's name instead: how often it started and why, what those starts take, and the same about a typical one.
 
-A call that was refused (429) ran nothing and has no record.`,
+A call that was refused (429) ran nothing and has no record; of a function is told how many were, and why.`,
 		Example:           "  thaw explain 8c6c7a36-5d3b-4b8a-9c0e-0c9f5ad4b9a1\n  thaw explain hello --since 1h\n  thaw explain hello --json",
 		Args:              oneArgument("a request id or a function's name"),
 		ValidArgsFunction: p.completeFunction,
@@ -140,15 +151,19 @@ func (p *program) runExplain(ctx context.Context, name string, f *explainFlags) 
 		return err
 	}
 	defer c.close()
-	_, notID := uuid.Parse(name)
+	// Other forms of an id, such as one without hyphens, are names that a function may have.
+	isID := len(name) == len(uuid.Nil.String()) && uuid.Validate(name) == nil
+	if isID {
+		name = strings.ToLower(name)
+	}
 	path, query := "/_thaw/invocations/"+url.PathEscape(name), url.Values(nil)
-	if notID != nil {
+	if !isID {
 		path, query = "/_thaw/functions/"+url.PathEscape(name)+"/starts", url.Values{"since": {f.since.String()}}
 	}
 	var answer json.RawMessage
 	if err := c.native(ctx, http.MethodGet, path, query, &answer); err != nil {
 		e := p.remote(ctx, "cannot explain "+name, "", err)
-		if e.Exit == ExitNotFound && notID == nil {
+		if e.Exit == ExitNotFound && isID {
 			e.Next = "thaw explain FUNCTION"
 		}
 		return e
@@ -156,7 +171,7 @@ func (p *program) runExplain(ctx context.Context, name string, f *explainFlags) 
 	if p.json {
 		return p.writeVersioned(answer)
 	}
-	if notID == nil {
+	if isID {
 		var view explained
 		if err := json.Unmarshal(answer, &view); err != nil {
 			return err
@@ -283,14 +298,39 @@ func writeWrapped(w io.Writer, label, sentence string) {
 	fmt.Fprintln(w, line)
 }
 
-// writeWaterfall draws the phases where they lay in time.
+// writeWaterfall draws the phases, and what lies between them, where they lay in time. What extensions did when the caller had
+// its response stands below the total.
 func writeWaterfall(w io.Writer, a *attempt) {
-	total := clampPhase(a.Total)
+	var parts []part
+	failedInit, postRuntime := clampPhase(a.FailedInit), part{name: partPostRuntime, length: clampPhase(a.PostRuntime)}
 	for _, phase := range a.Phases {
-		length := clampPhase(phase.Length)
-		fmt.Fprintf(w, "%-11s %9s ms  %s\n", phase.Phase, millis(length), bar(clampPhase(phase.Start), length, total))
+		p := part{phase.Phase, clampPhase(phase.Start), clampPhase(phase.Length)}
+		parts = append(parts, p)
+		switch {
+		case p.name == thaw.PhaseHandler.String():
+			postRuntime.start = p.start + p.length
+		case p.name == thaw.PhaseSandbox.String() && failedInit > 0:
+			parts = append(parts, part{partFailedInit, max(0, p.start-failedInit), failedInit})
+		}
 	}
-	fmt.Fprintf(w, "%-11s %9s ms\n", "total", millis(total))
+	total := clampPhase(a.Total)
+	whole, idle := total, postRuntime.start+postRuntime.length
+	after := postRuntime.length > 0
+	if after {
+		whole = max(total, idle)
+		if slices.ContainsFunc(parts, func(p part) bool { return p.name == thaw.PhaseRespond.String() && p.start >= idle }) {
+			parts, after = append(parts, postRuntime), false // the caller waited for them
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(a.start, b.start) })
+	for _, p := range parts {
+		p.write(w, whole)
+	}
+	writeLength(w, "total", total)
+	if after {
+		postRuntime.write(w, whole)
+		writeLength(w, "until idle", idle)
+	}
 }
 
 func (p *program) writeStarts(view *starts, f *explainFlags) {
@@ -298,6 +338,15 @@ func (p *program) writeStarts(view *starts, f *explainFlags) {
 	fmt.Fprintf(w, "%s: %d invocations and %d throttles since the platform started\n", view.Function, view.Invocations, view.Throttles)
 	p.writeTemplate("starts: ", "  ", &view.Template)
 	since := view.Since.UTC().Format(atForm)
+	if len(view.Throttled) > 0 {
+		fmt.Fprintf(w, "\nThrottled (429) since %s, which ran nothing and left no record:\n", since)
+	}
+	for i := range view.Throttled {
+		t := &view.Throttled[i]
+		fmt.Fprintf(w, "%7d  %s\n", t.Count, t.Reason)
+		writeWrapped(w, "         ", t.What)
+		writeWrapped(w, "     do: ", t.Do)
+	}
 	if len(view.Kinds) == 0 {
 		fmt.Fprintf(w, "\nEvery invocation since %s found a warm environment, or there was none.\n", since)
 		fmt.Fprintf(p.io.Err, "  next: thaw invoke %s --cold --explain\n", view.Function)

@@ -239,6 +239,8 @@ var fakeStarts = map[string]string{
 		`"phases":{"admit":20,"place":100,"runtime":2100,"restore":900,"handler":500,"respond":80},"duration_us":500,"init_us":3000,"restore_us":0,"billed_ms":4,"memory_mb":128,"max_memory_mb":31}`,
 	"restored": `{"request_id":"00000000-0000-4000-8000-000000000003","start_kind":"fork","cause":"first","environment":"2123456789abcdef0123456789abcdef","error_type":"",` +
 		`"phases":{"admit":20,"place":100,"runtime":2100,"restore":900,"handler":500,"respond":80},"duration_us":500,"init_us":0,"restore_us":3000,"billed_ms":2,"memory_mb":128,"max_memory_mb":31}`,
+	"parts": `{"request_id":"00000000-0000-4000-8000-000000000005","start_kind":"boot","cause":"first","environment":"4123456789abcdef0123456789abcdef","error_type":"",` +
+		`"phases":{"admit":20,"place":100,"sandbox":3000,"runtime":12000,"init":4000,"handler":500,"respond":80},"duration_us":2500,"init_us":16000,"restore_us":0,"failed_init_us":20000,"post_runtime_us":2000,"billed_ms":19,"memory_mb":128,"max_memory_mb":31}`,
 	"spared": `{"request_id":"00000000-0000-4000-8000-000000000004","start_kind":"spare","cause":"first","environment":"3123456789abcdef0123456789abcdef","error_type":"",` +
 		`"phases":{"admit":20,"place":60,"handler":500,"respond":80},"duration_us":500,"init_us":0,"restore_us":0,"billed_ms":1,"memory_mb":128,"max_memory_mb":31}`,
 }

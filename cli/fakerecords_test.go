@@ -40,6 +40,15 @@ func (f *fakePlatform) handleRecords(mux *http.ServeMux) {
 			verdict := `{"summary":"Attempt %d took 3.1 ms, of which 3.0 ms were the handler.","start":"It ran in a warm environment, which had served before."}`
 			fmt.Fprintf(w, `{"request_id":%q,"function":"hello","attempts":[{%s,"async":true,"error_type":"KeyError","verdict":%s},{%s,"async":true,"verdict":%s}]}`,
 				id, warm, fmt.Sprintf(verdict, 1), warm, fmt.Sprintf(verdict, 2))
+		case '3': // its first init failed, and extensions go on when the caller has its response
+			fmt.Fprintf(w, `{"request_id":%q,"function":"hello","attempts":[{%s,"verdict":%s}]}`, id, strings.NewReplacer(
+				`000000000001"`, `000000000003"`, `"total_us":547300`, `"total_us":1047800,"failed_init_us":500000,"post_runtime_us":200000`, `"start_us":300`, `"start_us":500300`,
+				`"start_us":4300`, `"start_us":504300`, `"start_us":24300`, `"start_us":524300`,
+				`{"phase":"handler","start_us":544300,"length_us":3000}`, `{"phase":"handler","start_us":1044300,"length_us":3000},{"phase":"respond","start_us":1047300,"length_us":500}`).Replace(fakeRecord), fakeVerdict)
+		case '4': // the caller waits for extensions
+			fmt.Fprintf(w, `{"request_id":%q,"function":"hello","attempts":[{%s,"verdict":%s}]}`, id, strings.NewReplacer(
+				`000000000001"`, `000000000004"`, `"total_us":547300`, `"total_us":747800,"post_runtime_us":200000`,
+				`{"phase":"handler","start_us":544300,"length_us":3000}`, `{"phase":"handler","start_us":544300,"length_us":3000},{"phase":"respond","start_us":747300,"length_us":500}`).Replace(fakeRecord), fakeVerdict)
 		default:
 			f.fail(w, 404, "ResourceNotFoundException", "There is no record of the request "+id+".")
 		}
@@ -55,6 +64,7 @@ func (f *fakePlatform) handleRecords(mux *http.ServeMux) {
 				{"start_kind":"boot","count":37,"failed":1,"causes":{"scale-out":30,"first":7},"sum_us":20000000,"median_us":544300,"max_us":1200000,"phases":{"init":520000}},
 				{"start_kind":"fork","count":3,"causes":{"deployed":3},"sum_us":27000,"median_us":9000,"max_us":10000,"phases":{"runtime":8000}}],
 				"template":{"state":"off","reasons":["the tag thaw:snapshot is off"]},"invocations":1234,"throttles":2,
+				"throttled":[{"reason":"ReservedFunctionConcurrentInvocationLimitExceeded","count":2,"what":"As many ran at the same time as the function's reserved concurrency lets.","do":"Raise it: PutFunctionConcurrency."}],
 				"typical":{"start_kind":"boot",%s,"verdict":%s},"slowest":[{%s}]}`, name, fakeRecord, fakeVerdict, fakeRecord)
 		}
 	})

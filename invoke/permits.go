@@ -18,6 +18,9 @@ const (
 	reasonReserved = "ReservedFunctionConcurrentInvocationLimitExceeded"
 )
 
+// ThrottleReasons are those that Config.Throttled is told.
+func ThrottleReasons() []string { return []string{reasonAccount, reasonReserved} }
+
 // permits counts what runs at the same time and refuses what would be over a limit. Each count is one atomic number that
 // is changed only where it stays within its limit, so that no limit is ever exceeded, not for an instant, and nothing is
 // refused while there is room.

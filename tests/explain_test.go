@@ -185,7 +185,11 @@ func TestExplainFailures(t *testing.T) {
 	if out, exit := s.ask(t, "explain", refused.id); exit != 4 || !strings.Contains(out, "refused (429") {
 		t.Errorf("exit %d: %s", exit, out)
 	}
-	s.explain(t, "raises", `[1-9]\d* throttles`)
+	harness.Eventually(t, "the throttles are told with their reason", func() bool {
+		out, exit := s.ask(t, "explain", "raises")
+		return exit == 0 && strings.Contains(out, "ReservedFunctionConcurrentInvocationLimitExceeded")
+	})
+	s.explain(t, "raises", `[1-9]\d* throttles`, `Throttled \(429\) since .* [1-9]\d* ReservedFunctionConcurrentInvocationLimitExceeded .* reserved concurrency`)
 	if out, exit := s.ask(t, "explain", "nobody"); exit != 4 || !strings.Contains(out, "Function not found") {
 		t.Errorf("exit %d: %s", exit, out)
 	}

@@ -239,7 +239,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 	handler, err := newEdge(cfg, edge.Config{
 		Services: services, Invoker: invoker, Placement: placer, Catalog: store, Logs: logs,
 		Events: events.async, Queues: messages, Mappings: events.readers, Deliveries: events.deliveries,
-		Records: watching.kept(cfg), MeasuresInit: cfg.Telemetry.InitProfile, Metrics: watching.scraped.Handler(), MetricsToken: cfg.Metrics.Token,
+		Records: watching.kept(cfg), Throttled: watching.throttles, MeasuresInit: cfg.Telemetry.InitProfile, Metrics: watching.scraped.Handler(), MetricsToken: cfg.Metrics.Token,
 		Download: functions.Downloads(), Account: account, Version: version, Runtimes: registry.Identifiers(), Log: log,
 	})
 	if err != nil {
