@@ -161,7 +161,9 @@ func (e *Exposition) Invocations(records []thaw.Invocation) {
 }
 
 func (e *Exposition) cold(r *thaw.Invocation) {
-	e.coldStart.WithLabelValues(string(r.Kind)).Observe(r.Phases[thaw.PhaseHandler].Start.Seconds())
+	if handler := r.Phases[thaw.PhaseHandler]; handler.Length > 0 { // not of an init that failed
+		e.coldStart.WithLabelValues(string(r.Kind)).Observe(handler.Start.Seconds())
+	}
 	if r.Cause != "" {
 		e.causes.WithLabelValues(string(r.Cause)).Inc()
 	}

@@ -67,10 +67,10 @@ func TestWhatIsScraped(t *testing.T) {
 		record("f", func(r *thaw.Invocation) { r.Failed, r.TimedOut = true, true }),
 		record("g", func(r *thaw.Invocation) {
 			r.Kind, r.Cause = thaw.StartFork, thaw.CauseScaleOut
-			r.Phases[thaw.PhaseHandler].Start = 6 * time.Millisecond
+			r.Phases[thaw.PhaseHandler] = thaw.Span{Start: 6 * time.Millisecond, Length: time.Millisecond}
 			r.Phases[thaw.PhaseRuntime].Length = 4 * time.Millisecond
 		}),
-		record("h", nil), record("i", nil),
+		record("h", func(r *thaw.Invocation) { r.Kind, r.Failed = thaw.StartBoot, true }), record("i", nil), // h's init failed
 	})
 	e.Throttled("f", "ConcurrentInvocationLimitExceeded", 3)
 	e.Throttled("j", "ConcurrentInvocationLimitExceeded", 2)
@@ -88,9 +88,10 @@ func TestWhatIsScraped(t *testing.T) {
 		{"thaw_throttles_total", []string{"function=f", "reason=ConcurrentInvocationLimitExceeded"}, 3},
 		{"thaw_throttles_total", []string{"function=" + Other}, 2},
 		{"thaw_starts_total", []string{"function=g", "start_kind=fork"}, 1},
-		{"thaw_starts_total", []string{"start_kind=warm"}, 4},
+		{"thaw_starts_total", []string{"start_kind=warm"}, 3},
 		{"thaw_cold_start_causes_total", []string{"cause=scale-out"}, 1},
 		{"thaw_cold_start_duration_seconds", []string{"start_kind=fork"}, 1},
+		{"thaw_cold_start_duration_seconds", nil, 1},
 		{"thaw_start_phase_seconds", []string{"phase=runtime"}, 1},
 		{"thaw_invocation_duration_seconds", []string{"function=f"}, 2},
 		{"thaw_memory_used_bytes", []string{"function=f"}, 3 << 20},

@@ -66,7 +66,7 @@ var ownMetrics = [numOwn]struct{ namespace, name, unit string }{
 // Names in NamespaceThaw that have a dimension besides the function.
 const (
 	MetricStarts    = "Starts"            // by StartKind: each invocation counts 1
-	MetricColdStart = "ColdStartDuration" // by StartKind: from the request to the handler, of every start that was not warm
+	MetricColdStart = "ColdStartDuration" // by StartKind: from the request to the handler, of every start that was not warm and came to it
 	MetricCauses    = "ColdStartCauses"   // by Cause: each start that was not warm counts 1
 	MetricPhase     = "PhaseDuration"     // by Phase: of starts that were not warm
 	MetricThrottles = "Throttles"         // by Reason: each refused invocation counts 1
@@ -240,7 +240,9 @@ func (m *Metrics) start(f *functionSeries, r *thaw.Invocation, slot int64) {
 	if s.cold == nil {
 		s.cold = m.thawSeries(MetricColdStart, UnitMilliseconds, r.Function, Dimension{DimensionStartKind, string(r.Kind)})
 	}
-	m.addTo(s.cold, slot, milliseconds(r.Phases[thaw.PhaseHandler].Start), 1)
+	if handler := r.Phases[thaw.PhaseHandler]; handler.Length > 0 { // not of an init that failed
+		m.addTo(s.cold, slot, milliseconds(handler.Start), 1)
+	}
 	if r.Cause != "" {
 		c := f.causes[r.Cause]
 		if c == nil {
