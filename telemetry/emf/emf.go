@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +137,7 @@ func (d *directive) sets(root map[string]json.RawMessage) ([][]metrics.Dimension
 		return nil, invalid("%d sets of dimensions", len(d.Dimensions))
 	}
 	var sets [][]metrics.Dimension
+	had := map[string]bool{} // by the names in order, which decide about the values
 	for _, names := range d.Dimensions {
 		if len(names) > maxDimensions {
 			return nil, invalid("%d dimensions in a set, at most %d", len(names), maxDimensions)
@@ -159,11 +159,21 @@ func (d *directive) sets(root map[string]json.RawMessage) ([][]metrics.Dimension
 				return nil, invalid("the dimension %.100q is twice in a set", set[i].Name)
 			}
 		}
-		if !slices.ContainsFunc(sets, func(other []metrics.Dimension) bool { return slices.Equal(other, set) }) {
+		if key := setKey(set); !had[key] {
+			had[key] = true
 			sets = append(sets, set)
 		}
 	}
 	return sets, nil
+}
+
+func setKey(set []metrics.Dimension) string {
+	var b strings.Builder
+	for i := range set {
+		b.WriteString(set[i].Name)
+		b.WriteByte(0)
+	}
+	return b.String()
 }
 
 // values gives the metric's values: its member is a number or a list of numbers. A member that is not there has none.

@@ -63,6 +63,9 @@ func (x *Extractor) Batch(group string, data []byte) {
 // Event takes the metrics out of one log event.
 func (x *Extractor) Event(group string, at time.Time, message string) {
 	data, err := Parse(message, at)
+	for i := range data {
+		data[i].Origin = group
+	}
 	switch {
 	case errors.Is(err, ErrNone):
 		return

@@ -10,6 +10,7 @@ import (
 type series struct {
 	identity
 	id       string // the identity as bytes
+	origin   string // whose it is, see Datum
 	entries  []*entry
 	lastSeen int64   // unix time of the newest slot with values
 	cells    []*cell // what is in memory only, by slot
@@ -44,16 +45,22 @@ type catalog struct {
 	series  map[string]*series // by id
 	entries map[string]*entry  // by the metric's key
 	sorted  []*entry           // by key; nil: to be made
+	bytes   int                // of ids
+	origins map[string]int     // how many series of each
 }
 
 func newCatalog() catalog {
-	return catalog{series: map[string]*series{}, entries: map[string]*entry{}}
+	return catalog{series: map[string]*series{}, entries: map[string]*entry{}, origins: map[string]int{}}
 }
 
 // add makes a series that is not there yet.
-func (c *catalog) add(id string, of identity) *series {
-	s := &series{identity: of, id: id}
+func (c *catalog) add(id string, of identity, origin string) *series {
+	s := &series{identity: of, id: id, origin: origin}
 	c.series[id] = s
+	c.bytes += len(id)
+	if origin != "" {
+		c.origins[origin]++
+	}
 	for _, m := range answers(&of) {
 		key := m.Key()
 		e := c.entries[key]
@@ -91,6 +98,10 @@ func (c *catalog) expire(before int64) {
 			continue
 		}
 		delete(c.series, id)
+		c.bytes -= len(id)
+		if c.origins[s.origin]--; c.origins[s.origin] <= 0 {
+			delete(c.origins, s.origin)
+		}
 		for _, e := range s.entries {
 			if e.series = slices.DeleteFunc(e.series, func(other *series) bool { return other == s }); len(e.series) == 0 {
 				delete(c.entries, e.key)

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"thaw"
@@ -18,12 +19,21 @@ func (d *Datum) check(now time.Time) error {
 	if d.Namespace == "" || d.Name == "" {
 		return bad("A metric needs a namespace and a name.")
 	}
+	if d.Namespace == NamespaceThaw || d.Namespace == NamespaceLambda {
+		return bad("The namespace %s is the platform's own. Use another.", d.Namespace)
+	}
+	if strings.Contains(d.Namespace, "\x00") || strings.Contains(d.Name, "\x00") {
+		return bad("The name of a metric or its namespace contains a zero.")
+	}
 	if len(d.Dimensions) > maxDimensions {
 		return bad("The metric %s has %d dimensions; it can have %d.", d.Name, len(d.Dimensions), maxDimensions)
 	}
 	for i, dim := range d.Dimensions {
 		if dim.Name == "" || dim.Value == "" {
 			return bad("A dimension of the metric %s has no name or no value.", d.Name)
+		}
+		if strings.Contains(dim.Name, "\x00") || strings.Contains(dim.Value, "\x00") {
+			return bad("A dimension of the metric %s contains a zero.", d.Name)
 		}
 		for _, other := range d.Dimensions[:i] {
 			if other.Name == dim.Name {

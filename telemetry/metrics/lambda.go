@@ -350,7 +350,7 @@ func (m *Metrics) thawSeries(name, unit, function string, by Dimension) *series 
 // find gives one of the platform's own series; nil where there are too many. The caller holds mu.
 func (m *Metrics) find(namespace, name, unit string, dimensions []Dimension) *series {
 	id := identity{Metric: Metric{namespace, name, dimensions}, Unit: unit, Resolution: 60, Own: len(dimensions) > 1}
-	return m.memory.find(&id, m.buffer)
+	return m.memory.find(&id)
 }
 
 func (m *Metrics) addTo(s *series, slot int64, v, count float64) {

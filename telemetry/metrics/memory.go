@@ -14,6 +14,12 @@ const (
 	// flushAt is how many bytes bring the flush forward, and refuseAt how many have values refused.
 	flushAt  = 48 << 20
 	refuseAt = 96 << 20
+	// ownShare is the part of the metrics that is kept for the platform's own: a quarter. originShare is the part that one origin may
+	// add. meanID bounds what programs' metrics are called, in bytes, on an average of as many as there may be: each is in memory
+	// several times, and could have 40 kB.
+	ownShare    = 4
+	originShare = 4
+	meanID      = 256
 	// What a cell and a bucket weigh, about.
 	cellWeight   = 256
 	bucketWeight = 16
@@ -26,7 +32,8 @@ func (h *histogram) weight() int64 {
 // memory is what has not been flushed. Everything in it is guarded by Metrics.mu.
 type memory struct {
 	catalog catalog
-	max     int // series
+	max     int    // series
+	buffer  []byte // for ids
 	active  []*series
 	dirty   []dirtyCell
 	held    int64 // bytes, about
@@ -46,21 +53,41 @@ const (
 	reasonMemory
 	reasonJournal
 	reasonStore
+	reasonOld
 	numReasons
 )
 
-var reasonNames = [numReasons]string{"too many metrics", "too much in memory", "not journalled", "not stored"}
+var reasonNames = [numReasons]string{"too many metrics", "too much in memory", "not journalled", "not stored", "older than the store takes"}
 
-// find gives the series of an identity and makes it where there is none; nil where there are too many.
-func (m *memory) find(id *identity, buffer []byte) *series {
-	key := appendIdentity(buffer[:0], id)
-	if s := m.catalog.series[string(key)]; s != nil {
+// known gives the series of an identity, nil where there is none, and leaves its id in the buffer.
+func (m *memory) known(id *identity) *series {
+	m.buffer = appendIdentity(m.buffer[:0], id)
+	return m.catalog.series[string(m.buffer)]
+}
+
+// find gives one of the platform's own series, and makes it where there is none; nil where there are too many.
+func (m *memory) find(id *identity) *series {
+	if s := m.known(id); s != nil {
 		return s
 	}
 	if len(m.catalog.series) >= m.max {
 		return nil
 	}
-	return m.catalog.add(string(key), *id)
+	return m.catalog.add(string(m.buffer), *id, "")
+}
+
+// findFor is find for a series that a program writes.
+func (m *memory) findFor(id *identity, origin string) *series {
+	if s := m.known(id); s != nil {
+		return s
+	}
+	c, most := &m.catalog, m.max-m.max/ownShare
+	if len(c.series) >= most || c.bytes+len(m.buffer) > most*meanID || origin != "" && c.origins[origin] >= m.max/originShare {
+		return nil
+	}
+	// The strings that the program's request gave may be parts of a large one, which would stay as long as the series.
+	d := decoder{data: m.buffer}
+	return c.add(string(m.buffer), d.identity(), origin)
 }
 
 // at gives the cell of a slot to add to, and marks it.
@@ -112,7 +139,7 @@ func (m *memory) addDatum(s *series, slot int64, d *Datum) {
 
 // restore puts back what a journal held.
 func (m *memory) restore(id identity, slot int64, delta *summary) {
-	s := m.find(&id, nil)
+	s := m.find(&id)
 	if s == nil {
 		m.refused[reasonSeries]++
 		return
@@ -197,7 +224,7 @@ func (m *memory) refuse(s *series) {
 func (m *memory) full() bool { return m.held >= refuseAt }
 
 func errTooMany(limit int) error {
-	return thaw.Errorf(thaw.CodeLimitExceeded, "There are %d metrics already, as many as metrics.max_series allows. Raise it, or use fewer dimensions.", limit)
+	return thaw.Errorf(thaw.CodeLimitExceeded, "There are as many metrics as programs may have: metrics.max_series is %d, a quarter of which is kept for the platform's own, and one log group may add a quarter. Raise it, or use fewer and shorter dimensions.", limit)
 }
 
 func errFull() error {

@@ -63,7 +63,6 @@ type Metrics struct {
 
 	mu      sync.Mutex
 	memory  memory
-	buffer  []byte // for ids
 	lambda  lambdaSeries
 	stopped bool
 
@@ -133,7 +132,7 @@ func (m *Metrics) Put(_ context.Context, data []Datum) error {
 		if id.Resolution == 0 {
 			id.Resolution = 60
 		}
-		if found[i] = m.memory.find(&id, m.buffer); found[i] == nil {
+		if found[i] = m.memory.findFor(&id, d.Origin); found[i] == nil {
 			m.memory.refused[reasonSeries] += uint64(len(data))
 			return errTooMany(m.memory.max)
 		}

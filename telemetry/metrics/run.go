@@ -132,7 +132,7 @@ func (m *Metrics) learn(id string, seen int64) *series {
 		if d.err != nil || len(d.data) > 0 || len(m.memory.catalog.series) >= m.memory.max {
 			return nil
 		}
-		s = m.memory.catalog.add(id, of)
+		s = m.memory.catalog.add(id, of, "")
 	}
 	s.lastSeen = max(s.lastSeen, seen)
 	return s
@@ -167,7 +167,7 @@ func (m *Metrics) poll(now time.Time) {
 	for i := range gauges {
 		g := &gauges[i]
 		id := identity{Metric: g.Sorted(), Unit: g.Unit, Resolution: 60}
-		s := m.memory.find(&id, m.buffer)
+		s := m.memory.find(&id)
 		if s == nil || m.memory.full() {
 			m.memory.refuse(s)
 			continue

@@ -14,6 +14,9 @@ import (
 // maxData is how many values are handed over together.
 const maxData = 500
 
+// maxDimension is the longest value of a dimension, bytes, CloudWatch's own bound. A line decides about it.
+const maxDimension = 1024
+
 // meter makes values of a metric from events.
 type meter struct {
 	of         *groups.MetricFilter
@@ -70,25 +73,47 @@ func newMetricFollower(d *Deliverer, group string, m *groups.MetricFilter) *foll
 // only when ctx ends.
 func (f *follower) measure(ctx context.Context) error {
 	var data []metrics.Datum
-	for _, stream := range f.streams {
-		for i := range f.events[stream] {
-			if d, ok := f.meter.datum(&f.events[stream][i]); ok {
+	for _, from := range f.origins {
+		for i := range f.events[from] {
+			if d, ok := f.meter.datum(&f.events[from][i]); ok {
 				data = append(data, d)
 			}
 		}
 	}
 	now := f.d.cfg.Now()
-	if minute := now.Unix() / 60; len(f.streams) == 0 && f.came && f.metric.Default != nil && minute != f.meter.defaulted {
+	if minute := now.Unix() / 60; len(f.origins) == 0 && f.came && f.metric.Default != nil && minute != f.meter.defaulted {
 		f.meter.defaulted = minute
 		d := f.meter.empty()
 		d.At, d.Values = now, []float64{*f.metric.Default}
 		data = append(data, d)
 	}
+	for i := range data {
+		data[i].Origin = f.group
+	}
 	for part := range slices.Chunk(data, maxData) {
-		if err := f.try(ctx, len(part), len(part), func() error { return f.d.cfg.PutMetrics(ctx, part) }); err != nil {
+		if err := f.try(ctx, len(part), func() error { return f.put(ctx, part) }); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// put hands values over, and where they are refused each by itself: what one line says is wrong takes no other with it.
+func (f *follower) put(ctx context.Context, part []metrics.Datum) error {
+	err := f.d.cfg.PutMetrics(ctx, part)
+	if err == nil {
+		f.d.count(func(c *Counts) { c.Delivered += uint64(len(part)) })
+	}
+	if err == nil || !final(err) || len(part) == 1 {
+		return err
+	}
+	var refused uint64
+	for i := range part {
+		if f.d.cfg.PutMetrics(ctx, part[i:i+1]) != nil {
+			refused++
+		}
+	}
+	f.d.count(func(c *Counts) { c.Dropped += refused; c.Delivered += uint64(len(part)) - refused })
 	return nil
 }
 
@@ -106,7 +131,7 @@ func (m *meter) datum(e *groups.Event) (metrics.Datum, bool) {
 	d.At, d.Values = e.Event.At, []float64{n}
 	for name, v := range m.dimensions {
 		text, ok := v.Of(e.Message)
-		if !ok || text == "" {
+		if !ok || text == "" || len(text) > maxDimension {
 			return d, false
 		}
 		d.Dimensions = append(d.Dimensions, metrics.Dimension{Name: name, Value: text})
