@@ -50,25 +50,31 @@ func (j *journal) add(s *series, slot int64, delta *summary) {
 	j.buffer = appendSummary(j.buffer, delta)
 }
 
-var errJournalFull = errors.New("the journal is full")
+var (
+	errJournalFull = errors.New("the journal is full")
+	errNoJournal   = errors.New("the journal could not be written")
+)
 
-// write ends the record and hands it to the kernel, from where it survives the end of this process.
+// write ends the record and hands it to the kernel, from where it survives the end of this process. After a record that is not in the
+// file no other can follow: the file may be torn, and would not have the series that the record numbered.
 func (j *journal) write() error {
 	payload := j.buffer[recordHeader:]
 	if len(payload) == 0 {
 		return nil
 	}
-	if j.file == nil || j.size+int64(len(j.buffer)) > maxJournal {
+	if j.file == nil {
+		return errNoJournal
+	}
+	if j.size+int64(len(j.buffer)) > maxJournal {
+		j.end()
 		return errJournalFull
 	}
 	binary.LittleEndian.PutUint32(j.buffer, uint32(len(payload)))
 	binary.LittleEndian.PutUint32(j.buffer[4:], crc32.Checksum(payload, castagnoli))
 	n, err := j.file.Write(j.buffer)
 	j.size += int64(n)
-	if err != nil && n > 0 {
-		// What follows a torn record could not be read.
-		j.file.Close()
-		j.file = nil
+	if err != nil {
+		j.end()
 	}
 	return err
 }
@@ -89,7 +95,7 @@ func (j *journal) rotate() error {
 		// The file before is of no more use than for a recovery, since series have new numbers.
 		file.Close()
 		os.Remove(path + ".new")
-		j.end(false)
+		j.end()
 		return err
 	}
 	if j.file != nil {
@@ -103,14 +109,11 @@ func (j *journal) rotate() error {
 // forget begins to number series anew, as the next file does.
 func (j *journal) forget() { j.series = map[*series]uint64{} }
 
-// end closes the file; with remove nothing is left of it, since all has been stored.
-func (j *journal) end(remove bool) {
+// end closes the file. It stays, for what is in it and for its number.
+func (j *journal) end() {
 	if j.file != nil {
 		j.file.Close()
 		j.file = nil
-	}
-	if remove {
-		os.Remove(j.path(j.number))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,4 +48,38 @@ func FuzzReadJournal(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestARecordThatIsNotWrittenEndsTheJournal: what followed would count its series by other numbers.
+func TestARecordThatIsNotWrittenEndsTheJournal(t *testing.T) {
+	j := journal{dir: t.TempDir(), number: 1}
+	j.forget()
+	j.begin()
+	if err := j.rotate(); err != nil {
+		t.Fatal(err)
+	}
+	var v summary
+	v.add(1, 1)
+	record := func(name string) error {
+		s := &series{identity: identity{Metric: Metric{Namespace: "n", Name: name}, Unit: UnitCount, Resolution: 60}}
+		j.begin()
+		j.add(s, 60, &v)
+		return j.write()
+	}
+	if err := record("a"); err != nil {
+		t.Fatal(err)
+	}
+	size := j.size
+	j.size = maxJournal - 40
+	if err := record(strings.Repeat("b", 100)); err == nil {
+		t.Fatal("a record was written that has no room")
+	}
+	j.size = size
+	if err := record("c"); err == nil {
+		t.Error("a record was written after one that is missing")
+	}
+	var got []string
+	if _, err := recoverJournal(j.dir, func(id identity, _ int64, _ *summary) { got = append(got, id.Name) }); err != nil || len(got) != 1 || got[0] != "a" {
+		t.Errorf("read %v, %v", got, err)
+	}
 }

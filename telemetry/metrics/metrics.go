@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"thaw"
@@ -66,7 +67,13 @@ type Metrics struct {
 	lambda  lambdaSeries
 	stopped bool
 
-	journal journal // of Run alone
+	unreadable atomic.Pointer[error] // why what is stored cannot be read; nil: it can, or soon
+	free       func() (int64, error) // bytes on the disk
+
+	// Of Run alone.
+	journal journal
+	failing bool // the last flush did not work
+	tooOld  bool // there were values that are older than the store takes
 }
 
 // Open makes the directory and nothing else; Run opens what is stored. What is written before that waits in memory, and readers
@@ -94,6 +101,7 @@ func Open(cfg Config) (*Metrics, error) {
 	m.memory = memory{catalog: newCatalog(), max: cfg.MaxSeries}
 	m.lambda = newLambdaSeries()
 	m.counts.init()
+	m.free = func() (int64, error) { return freeSpace(cfg.Dir) }
 	return m, nil
 }
 
@@ -103,8 +111,8 @@ const (
 	storeDir   = "store"
 )
 
-// Put adds values. Errors are *thaw.Error: CodeInvalidParameterValue for what cannot be a value, CodeLimitExceeded where MaxSeries
-// metrics are there already, CodeTooManyRequests where more waits to be stored than fits into memory. On an error of a datum none
+// Put adds values. Errors are *thaw.Error: CodeInvalidParameterValue for what cannot be a value, CodeLimitExceeded where there are as many
+// metrics as programs may have, CodeTooManyRequests where more waits to be stored than fits into memory. On an error of a datum none
 // of the data was added.
 func (m *Metrics) Put(_ context.Context, data []Datum) error {
 	now := m.cfg.Now()
@@ -184,6 +192,9 @@ func (m *Metrics) wait(ctx context.Context) error {
 	case <-m.ready:
 		return nil
 	default:
+	}
+	if m.unreadable.Load() != nil {
+		return thaw.Errorf(thaw.CodeService, "The metrics cannot be read now. The platform's log says why; it goes on by itself when that is over.")
 	}
 	select {
 	case <-m.ready:

@@ -73,7 +73,7 @@ func (r *running) flushed() {
 
 // kill leaves the store as a process that was killed does.
 func (r *running) kill() {
-	r.journal.end(false)
+	r.journal.end()
 	r.store.db.Close()
 	r.store = nil
 }
@@ -434,6 +434,27 @@ func TestList(t *testing.T) {
 		t.Errorf("after two weeks %d series are known", n)
 	}
 	r.stop()
+}
+
+// TestARestartInTheFirstMinute: what is stored of a minute may have times that are yet to come.
+func TestARestartInTheFirstMinute(t *testing.T) {
+	c := newClock(noon.Add(time.Second))
+	dir := t.TempDir()
+	for n := range 3 {
+		r := begin(t, dir, Config{Now: c.now})
+		r.put(Datum{Metric: latency, Values: []float64{1}})
+		if got := r.query(latency, noon, noon.Add(time.Minute), time.Minute); len(got) != 1 || got[0].Sum != float64(n+1) {
+			t.Errorf("after %d restarts: %+v", n, got)
+		}
+		if n < 2 {
+			r.stop()
+			r = begin(t, dir, Config{Now: c.now})
+			if found, _, err := r.List(t.Context(), Filter{RecentlyActive: true}, "", 10); err != nil || len(found) != 1 {
+				t.Errorf("after %d restarts: listed %v, %v", n, found, err)
+			}
+		}
+		r.stop()
+	}
 }
 
 // TestRun drives the real loop: what is written before it is up, while it runs and at its end is there the next time.

@@ -9,21 +9,18 @@ import (
 	"time"
 )
 
-// endTime is how long the last flush may take.
-const endTime = 10 * time.Second
+// endTime is how long the last flush may take, and againAfter when opening is tried again.
+const (
+	endTime    = 10 * time.Second
+	againAfter = time.Second
+)
 
 // Run reads what is stored, then flushes, compacts and deletes what is too old until ctx ends, and closes the store.
 func (m *Metrics) Run(ctx context.Context) (err error) {
 	defer close(m.ended)
-	st, err := m.open(ctx)
-	if err != nil {
+	if err := m.begin(ctx); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	m.store = st
-	if err := m.resume(ctx); err != nil {
-		return errors.Join(fmt.Errorf("metrics: %w", err), st.close())
-	}
-	close(m.ready)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	now := m.cfg.Now()
@@ -33,12 +30,16 @@ func (m *Metrics) Run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return m.end(context.WithoutCancel(ctx))
 		case <-m.early:
-			m.flush(ctx, m.cfg.Now().Add(MaxFuture+time.Hour))
+			if !m.failing {
+				m.flush(ctx, m.cfg.Now().Add(MaxFuture+time.Hour))
+			}
+			continue
 		case <-tick.C:
 		}
 		now := m.cfg.Now()
 		m.second(now)
-		if minute := now.Add(-slack).Truncate(time.Minute); minute.After(flushed) {
+		// A clock that was put back has minutes, too.
+		if minute := now.Add(-slack).Truncate(time.Minute); !minute.Equal(flushed) {
 			flushed = minute
 			m.flush(ctx, minute)
 		}
@@ -52,28 +53,91 @@ func (m *Metrics) Run(ctx context.Context) (err error) {
 	}
 }
 
-// open opens the store. One that cannot be read is put aside: metrics are not worth a platform that does not start.
+// begin opens what is stored, and tries again as long as it is the machine that does not let it: metrics are not worth a platform that
+// does not start. Meanwhile values wait in memory.
+func (m *Metrics) begin(ctx context.Context) error {
+	for {
+		err := m.tryBegin(ctx)
+		if err == nil {
+			m.unreadable.Store(nil)
+			close(m.ready)
+			return nil
+		}
+		if ctx.Err() != nil || !isOfMachine(err) {
+			return err
+		}
+		if m.unreadable.Swap(&err) == nil {
+			m.cfg.Log.Error("the metrics cannot be opened; it is tried again each second", "because", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(againAfter):
+			m.poll(m.cfg.Now())
+		}
+	}
+}
+
+func (m *Metrics) tryBegin(ctx context.Context) error {
+	if err := m.room(); err != nil {
+		return err
+	}
+	st, err := m.open(ctx)
+	if err != nil {
+		return err
+	}
+	m.setStore(st)
+	if err := m.resume(ctx); err != nil {
+		m.setStore(nil)
+		return errors.Join(err, st.close())
+	}
+	return nil
+}
+
+func (m *Metrics) setStore(st *store) {
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	m.store = st
+}
+
+// Stores that were put aside.
+const damaged = "damaged-"
+
+// open opens the store. One that cannot be read is put aside, in the place of one that was before.
 func (m *Metrics) open(ctx context.Context) (*store, error) {
 	dir := filepath.Join(m.cfg.Dir, storeDir)
-	st, err := openStore(ctx, dir, &m.cfg)
-	if err == nil || ctx.Err() != nil {
+	st, err := m.openAndLearn(ctx, dir)
+	if err == nil || ctx.Err() != nil || isOfMachine(err) {
 		return st, err
 	}
-	aside := filepath.Join(m.cfg.Dir, "damaged-"+m.cfg.Now().UTC().Format("20060102T150405"))
+	older, globbed := filepath.Glob(filepath.Join(m.cfg.Dir, damaged+"*"))
+	err = errors.Join(err, globbed)
+	for _, path := range older {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	aside := filepath.Join(m.cfg.Dir, damaged+m.cfg.Now().UTC().Format("20060102T150405"))
 	if renamed := os.Rename(dir, aside); renamed != nil {
 		return nil, errors.Join(err, renamed)
 	}
 	m.cfg.Log.Error("the metrics could not be read and were put aside", "because", err, "kept", aside)
-	return openStore(ctx, dir, &m.cfg)
+	return m.openAndLearn(ctx, dir)
 }
 
-// resume learns the series that are stored, stores what the journal of a killed platform holds, and begins a journal.
-func (m *Metrics) resume(ctx context.Context) error {
+// openAndLearn opens the store and learns its series, newer ones first.
+func (m *Metrics) openAndLearn(ctx context.Context, dir string) (*store, error) {
+	st, err := openStore(ctx, dir, &m.cfg)
+	if err != nil {
+		return nil, err
+	}
 	now := m.cfg.Now()
 	for _, window := range []struct{ from, to time.Duration }{{0, recentlyFor}, {recentlyFor, listedFor}} {
-		ids, err := m.store.known(ctx, now.Add(-window.to), now.Add(-window.from))
+		until := now.Add(-window.from)
+		if window.from == 0 {
+			until = now.Add(MaxFuture + time.Hour) // a sample's time has the number of its flush in it
+		}
+		ids, err := st.known(ctx, now.Add(-window.to), until)
 		if err != nil {
-			return err
+			return nil, errors.Join(err, st.close())
 		}
 		m.mu.Lock()
 		for _, id := range ids {
@@ -81,6 +145,12 @@ func (m *Metrics) resume(ctx context.Context) error {
 		}
 		m.mu.Unlock()
 	}
+	return st, nil
+}
+
+// resume stores what the journal of a killed platform holds, and begins a journal.
+func (m *Metrics) resume(ctx context.Context) error {
+	now := m.cfg.Now()
 	dir := filepath.Join(m.cfg.Dir, journalDir)
 	left := memory{catalog: newCatalog(), max: m.cfg.MaxSeries}
 	number, err := recoverJournal(dir, left.restore)
@@ -93,7 +163,7 @@ func (m *Metrics) resume(ctx context.Context) error {
 			return err
 		}
 	}
-	// Numbers never come back, not even after a stop that left no journal.
+	// Numbers never come back, not even where somebody has removed the journal.
 	m.journal.number = max(number, uint64(max(now.Unix(), 1)))
 	if err := m.carry(); err != nil {
 		return err
@@ -116,10 +186,11 @@ func (m *Metrics) replay(ctx context.Context, left *memory) error {
 		}
 	}
 	m.mu.Unlock()
-	commit, err := m.store.append(ctx, m.journal.number, detached)
+	commit, tooOld, err := m.store.append(ctx, m.journal.number, detached)
 	if err == nil {
 		err = commit()
 	}
+	m.noteTooOld(tooOld)
 	return err
 }
 
@@ -139,14 +210,26 @@ func (m *Metrics) learn(id string, seen int64) *series {
 }
 
 // second brings what came in the last second into the journal.
-func (m *Metrics) second(now time.Time) {
+func (m *Metrics) second(now time.Time) { m.take(now, time.Time{}) }
+
+// take is second that takes what is in slots before a time out of memory, to be stored: all of it is in the journal.
+func (m *Metrics) take(now, before time.Time) (detached []*series) {
 	m.poll(now)
 	m.journal.begin()
 	m.mu.Lock()
 	cells := uint64(len(m.memory.dirty))
 	m.memory.settle(m.journal.add)
+	if !before.IsZero() {
+		detached = m.memory.detach(before.Unix())
+	}
 	m.mu.Unlock()
-	if err := m.journal.write(); err != nil {
+	err := m.room()
+	if err == nil {
+		err = m.journal.write()
+	} else {
+		m.journal.end()
+	}
+	if err != nil {
 		m.mu.Lock()
 		if m.memory.refused[reasonJournal] == 0 {
 			m.cfg.Log.Error("what is counted now will be lost if the platform is killed in this minute", "because", err)
@@ -154,6 +237,7 @@ func (m *Metrics) second(now time.Time) {
 		m.memory.refused[reasonJournal] += cells
 		m.mu.Unlock()
 	}
+	return detached
 }
 
 // poll adds the gauges and the counts that were taken on the request path.
@@ -179,17 +263,21 @@ func (m *Metrics) poll(now time.Time) {
 
 // flush stores what is in slots before a time, and begins a new journal with the rest.
 func (m *Metrics) flush(ctx context.Context, before time.Time) {
-	m.second(m.cfg.Now())
-	m.mu.Lock()
-	detached := m.memory.detach(before.Unix())
-	m.mu.Unlock()
+	detached := m.take(m.cfg.Now(), before)
 	if err := m.storeAll(ctx, detached); err != nil {
 		m.mu.Lock()
 		m.memory.attach(detached)
 		m.memory.refused[reasonStore]++
 		m.mu.Unlock()
-		m.cfg.Log.Error("metrics could not be stored; they are tried again in a minute", "because", err)
+		if !m.failing {
+			m.cfg.Log.Error("metrics could not be stored; it is tried again each minute, and they wait in memory", "because", err)
+		}
+		m.failing = true
 		return
+	}
+	if m.failing {
+		m.failing = false
+		m.cfg.Log.Info("metrics are stored again")
 	}
 	if err := m.carry(); err != nil {
 		m.cfg.Log.Error("the metrics' journal cannot be written", "because", err)
@@ -200,7 +288,10 @@ func (m *Metrics) storeAll(ctx context.Context, detached []*series) error {
 	if len(detached) == 0 {
 		return nil
 	}
-	commit, err := m.store.append(ctx, m.journal.number, detached)
+	if err := m.room(); err != nil {
+		return err
+	}
+	commit, tooOld, err := m.store.append(ctx, m.journal.number, detached)
 	if err != nil {
 		return err
 	}
@@ -212,7 +303,23 @@ func (m *Metrics) storeAll(ctx context.Context, detached []*series) error {
 	m.mu.Lock()
 	m.memory.release(detached)
 	m.mu.Unlock()
+	m.noteTooOld(tooOld)
 	return nil
+}
+
+// noteTooOld counts what the store does not take any more. That happens when it has values of a time that is yet to come.
+func (m *Metrics) noteTooOld(n int) {
+	if n == 0 {
+		return
+	}
+	m.mu.Lock()
+	m.memory.refused[reasonOld] += uint64(n)
+	m.mu.Unlock()
+	if !m.tooOld {
+		m.cfg.Log.Error("values are dropped, since the store of metrics has much newer ones: was the clock ahead? If it was, stop thaw and move the store away, or wait until then",
+			"newest", m.store.newest(), "store", filepath.Join(m.cfg.Dir, storeDir))
+	}
+	m.tooOld = true
 }
 
 // carry begins the next journal with what stays in memory.
@@ -241,10 +348,7 @@ func (m *Metrics) end(ctx context.Context) error {
 	m.flush(ctx, m.cfg.Now().Add(MaxFuture+time.Hour))
 	m.reading.Lock()
 	defer m.reading.Unlock()
-	m.mu.Lock()
-	safe := m.memory.held == 0
-	m.mu.Unlock()
-	m.journal.end(safe)
+	m.journal.end()
 	err := m.store.close()
 	m.store = nil
 	return err

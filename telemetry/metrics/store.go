@@ -82,23 +82,27 @@ func sampleTime(slot int64, resolution int, flush uint64) int64 {
 	return slot*1000 + int64(flush%uint64(resolution*1000))
 }
 
-// append prepares what is being flushed of series to be stored; commit stores it.
-func (s *store) append(ctx context.Context, flush uint64, all []*series) (commit func() error, err error) {
+// append prepares what is being flushed of series to be stored; commit stores it. tooOld is how many samples the store does not take any
+// more.
+func (s *store) append(ctx context.Context, flush uint64, all []*series) (commit func() error, tooOld int, err error) {
 	app := s.db.Appender(ctx)
 	for _, one := range all {
 		for _, c := range one.flushing {
-			if err := appendCell(app, one, c, flush); err != nil {
-				return nil, errors.Join(err, app.Rollback())
+			err := appendCell(app, one, c, flush)
+			if isTooOld(err) {
+				tooOld++
+			} else if err != nil {
+				return nil, 0, errors.Join(err, app.Rollback())
 			}
 		}
 	}
-	return app.Commit, nil
+	return app.Commit, tooOld, nil
 }
 
 func appendCell(app storage.Appender, s *series, c *cell, flush uint64) error {
 	v := &c.total
 	at := sampleTime(c.slot, s.Resolution, flush)
-	if err := refused(appendTo(app, s, 0, "", func(ref storage.SeriesRef, l labels.Labels) (storage.SeriesRef, error) {
+	if err := passed(appendTo(app, s, 0, "", func(ref storage.SeriesRef, l labels.Labels) (storage.SeriesRef, error) {
 		return app.AppendHistogram(ref, l, at, nil, nativeHistogram(v))
 	})); err != nil {
 		return err
@@ -110,7 +114,7 @@ func appendCell(app storage.Appender, s *series, c *cell, flush uint64) error {
 		stat  string
 		value float64
 	}{{statMin, v.min}, {statMax, v.max}} {
-		if err := refused(appendTo(app, s, i+1, extreme.stat, func(ref storage.SeriesRef, l labels.Labels) (storage.SeriesRef, error) {
+		if err := passed(appendTo(app, s, i+1, extreme.stat, func(ref storage.SeriesRef, l labels.Labels) (storage.SeriesRef, error) {
 			return app.Append(ref, l, at, extreme.value)
 		})); err != nil {
 			return err
@@ -133,12 +137,17 @@ func appendTo(app storage.Appender, s *series, n int, stat string, add func(stor
 	return err
 }
 
-// refused passes over what the store has already, or will not have since it is too old: to try again would not help.
-func refused(err error) error {
-	if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) || errors.Is(err, storage.ErrTooOldSample) || errors.Is(err, storage.ErrOutOfBounds) || errors.Is(err, storage.ErrOutOfOrderSample) {
+// passed passes over what the store has already.
+func passed(err error) error {
+	if errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
 		return nil
 	}
 	return err
+}
+
+// isTooOld reports whether the store will not have a sample for its time: to try again would not help.
+func isTooOld(err error) bool {
+	return errors.Is(err, storage.ErrTooOldSample) || errors.Is(err, storage.ErrOutOfBounds) || errors.Is(err, storage.ErrOutOfOrderSample)
 }
 
 // nativeHistogram is a summary as the store keeps it. Values without a distribution are in its count and its sum alone.
@@ -265,6 +274,9 @@ func fillBuckets(into []bucket, spans []native.Span, counts []float64) []bucket 
 	}
 	return into
 }
+
+// newest is the time of the newest sample that is not in a block yet.
+func (s *store) newest() time.Time { return time.UnixMilli(s.db.Head().MaxTime()).UTC() }
 
 // known gives the ids of series with samples in blocks that reach into a time.
 func (s *store) known(ctx context.Context, from, to time.Time) ([]string, error) {

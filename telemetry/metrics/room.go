@@ -1,0 +1,50 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskReserve is what metrics leave free on their disk. The store ends the process at a write that the kernel refuses for want of
+// space, so that nothing is written without asking first; and what the platform itself has to store comes before metrics, which is
+// why this is twice what package state leaves free.
+const diskReserve = 64 << 20
+
+var errNoRoom = errors.New("the disk is full")
+
+// room reports whether something may be written; the error says how much is free.
+func (m *Metrics) room() error {
+	free, err := m.free()
+	if err != nil {
+		return err
+	}
+	if free < diskReserve {
+		return fmt.Errorf("%w: %d MiB are free in %s and metrics leave %d MiB untouched; free some space", errNoRoom, free>>20, m.cfg.Dir, diskReserve>>20)
+	}
+	return nil
+}
+
+func freeSpace(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("look at free space: %w", err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// isOfMachine reports whether an error is the machine's and not one of what is stored: it may be over later, and what is stored is
+// as good as it was.
+func isOfMachine(err error) bool {
+	if errors.Is(err, errNoRoom) {
+		return true
+	}
+	errno, _ := errors.AsType[syscall.Errno](err)
+	switch errno {
+	case unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EROFS, unix.EACCES, unix.EPERM:
+		return true
+	}
+	return false
+}
