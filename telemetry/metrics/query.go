@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"thaw"
@@ -39,7 +40,12 @@ func (m *Metrics) Query(ctx context.Context, metric Metric, from, to time.Time, 
 	if to.Nanosecond() > 0 {
 		q.to++
 	}
-	for _, s := range m.waiting(metric.Sorted().Key(), &q) {
+	key := metric.Sorted().Key()
+	all := m.waiting(key, &q)
+	if all, err = m.withForgotten(ctx, all, key, from, to); err != nil {
+		return nil, "", unread(err)
+	}
+	for _, s := range all {
 		read := func(at int64, v *summary) {
 			// A sample's time is in its slot, and the slot in the period or not.
 			if at -= mod(at, int64(s.Resolution)); at >= q.from && at < q.to {
@@ -47,7 +53,7 @@ func (m *Metrics) Query(ctx context.Context, metric Metric, from, to time.Time, 
 			}
 		}
 		if err := m.store.read(ctx, s.id, q.from, q.to+int64(s.Resolution), read); err != nil {
-			return nil, "", &thaw.Error{Code: thaw.CodeService, Message: "The metric could not be read. The platform's log says why.", Cause: err}
+			return nil, "", unread(err)
 		}
 	}
 	points = q.points()
@@ -76,6 +82,40 @@ func (m *Metrics) waiting(key string, q *query) []*series {
 		}
 	}
 	return slices.Clone(e.series)
+}
+
+func unread(err error) error {
+	return &thaw.Error{Code: thaw.CodeService, Message: "The metric could not be read. The platform's log says why.", Cause: err}
+}
+
+// withForgotten adds the series of a metric that have had no values for so long that they are not listed any more. What is stored of
+// them can be read until it is too old.
+func (m *Metrics) withForgotten(ctx context.Context, all []*series, key string, from, to time.Time) ([]*series, error) {
+	listed := m.cfg.Now().Add(-listedFor)
+	if !from.Before(listed) {
+		return all, nil
+	}
+	if to.After(listed) {
+		to = listed
+	}
+	ids, err := m.store.known(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	namespace, rest, _ := strings.Cut(key, "\x00")
+	name, _, _ := strings.Cut(rest, "\x00")
+	prefix := string(appendString(appendString(nil, namespace), name))
+	for _, id := range ids {
+		if !strings.HasPrefix(id, prefix) || slices.ContainsFunc(all, func(s *series) bool { return s.id == id }) {
+			continue
+		}
+		d := decoder{data: []byte(id)}
+		of := d.identity()
+		if d.err == nil && slices.ContainsFunc(answers(&of), func(m Metric) bool { return m.Key() == key }) {
+			all = append(all, &series{identity: of, id: id})
+		}
+	}
+	return all, nil
 }
 
 // query gathers values by period.
