@@ -47,6 +47,7 @@ type eventParts struct {
 	invoker *invoke.Invoker
 	placer  *placement.Placer
 	count   func(metric, function, qualifier string, n int)
+	mapped  func(mapping, metric string, messages int) // counts for event source mappings
 	log     *slog.Logger
 }
 
@@ -70,7 +71,7 @@ func startEvents(ctx context.Context, p *eventParts, g *group) (*eventSide, erro
 	}
 	g.run(ctx, "deliveries", s.deliveries.Run)
 	mappings, err := mapping.New(mapping.Config{
-		Account: p.account, Records: s.mappings, Functions: p.store, Queue: s.source, Invoke: invokeWith(p.invoker), Expect: p.placer.Expect,
+		Account: p.account, Records: s.mappings, Functions: p.store, Queue: s.source, Invoke: invokeWith(p.invoker), Expect: p.placer.Expect, Count: p.mapped,
 		MaxConcurrency: p.cfg.Environments.Concurrency, Grace: drainTime, Environment: os.LookupEnv, Log: p.log,
 	})
 	if err != nil {

@@ -192,7 +192,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 
 	events, err := startEvents(ctx, &eventParts{
 		cfg: cfg, account: account, store: store, queues: messages, invoker: invoker, placer: placer,
-		count: watching.metrics.Count, log: log,
+		count: watching.metrics.Count, mapped: watching.metrics.Mapping, log: log,
 	}, g)
 	if err != nil {
 		return err

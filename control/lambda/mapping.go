@@ -51,7 +51,7 @@ func (a *API) createEventSourceMapping(ctx context.Context, in *sdk.CreateEventS
 	}
 	asked := mappingSettings{
 		function: in.FunctionName, batch: in.BatchSize, window: in.MaximumBatchingWindowInSeconds, scaling: in.ScalingConfig,
-		filters: in.FilterCriteria, responses: in.FunctionResponseTypes, access: in.SourceAccessConfigurations,
+		filters: in.FilterCriteria, responses: in.FunctionResponseTypes, access: in.SourceAccessConfigurations, metrics: in.MetricsConfig,
 	}
 	if err := a.setMapping("CreateEventSourceMapping", m, &asked); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (a *API) updateEventSourceMapping(ctx context.Context, in *sdk.UpdateEventS
 	}
 	asked := mappingSettings{
 		function: in.FunctionName, batch: in.BatchSize, window: in.MaximumBatchingWindowInSeconds, scaling: in.ScalingConfig,
-		filters: in.FilterCriteria, responses: in.FunctionResponseTypes, access: in.SourceAccessConfigurations,
+		filters: in.FilterCriteria, responses: in.FunctionResponseTypes, access: in.SourceAccessConfigurations, metrics: in.MetricsConfig,
 	}
 	a.mapping.Lock()
 	defer a.mapping.Unlock()
@@ -230,6 +230,9 @@ func (a *API) describeMapping(m *mapping.Mapping) *types.EventSourceMappingConfi
 	}
 	if m.MaxConcurrency > 0 {
 		c.ScalingConfig = &types.ScalingConfig{MaximumConcurrency: aws.Int32(int32(m.MaxConcurrency))}
+	}
+	if m.CountEvents {
+		c.MetricsConfig = &types.EventSourceMappingMetricsConfig{Metrics: []types.EventSourceMappingMetric{types.EventSourceMappingMetricEventCount}}
 	}
 	if len(m.Filters) > 0 {
 		c.FilterCriteria = &types.FilterCriteria{}

@@ -116,3 +116,34 @@ func TestMappingsAreInUseWhileTheyChange(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// MetricsConfig is kept, shown, left alone by changes that do not name it, and taken back.
+func TestMetricsOfMappings(t *testing.T) {
+	a, store := newAPI(t)
+	active(t, a, store, "f")
+	asked := func(groups ...types.EventSourceMappingMetric) *types.EventSourceMappingMetricsConfig {
+		return &types.EventSourceMappingMetricsConfig{Metrics: groups}
+	}
+	out, err := a.createEventSourceMapping(t.Context(), &sdk.CreateEventSourceMappingInput{
+		FunctionName: aws.String("f"), EventSourceArn: aws.String(queueOrders), MetricsConfig: asked(types.EventSourceMappingMetricEventCount),
+	})
+	if err != nil || out.MetricsConfig == nil || fmt.Sprint(out.MetricsConfig.Metrics) != "[EventCount]" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	for _, test := range []struct {
+		metrics *types.EventSourceMappingMetricsConfig
+		counts  bool
+	}{{nil, true}, {asked(), false}, {nil, false}, {asked(types.EventSourceMappingMetricEventCount), true}} {
+		settleMappings(t, store)
+		out, err := a.updateEventSourceMapping(t.Context(), &sdk.UpdateEventSourceMappingInput{UUID: out.UUID, MetricsConfig: test.metrics})
+		if err != nil || (out.MetricsConfig != nil) != test.counts {
+			t.Errorf("%+v: %+v, %v", test.metrics, out, err)
+		}
+		if m, err := a.cfg.Mappings.Get(t.Context(), *out.UUID); err != nil || m.CountEvents != test.counts {
+			t.Errorf("%+v: %+v, %v", test.metrics, m, err)
+		}
+	}
+	settleMappings(t, store)
+	_, err = a.updateEventSourceMapping(t.Context(), &sdk.UpdateEventSourceMappingInput{UUID: out.UUID, MetricsConfig: asked(types.EventSourceMappingMetricErrorCount)})
+	wantError(t, err, thaw.CodeInvalidParameterValue, "MetricsConfig has ErrorCount, which is for event source mappings of Kafka only. Others have EventCount.")
+}

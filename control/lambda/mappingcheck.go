@@ -135,7 +135,6 @@ func createUnsupported(in *sdk.CreateEventSourceMappingInput) []member {
 		{name: "selfManagedKafkaEventSourceConfig", given: in.SelfManagedKafkaEventSourceConfig != nil},
 		{name: "loggingConfig", given: in.LoggingConfig != nil},
 		{name: "KMSKeyArn", given: operation.Value(in.KMSKeyArn) != "", aws: true},
-		{name: "MetricsConfig", given: in.MetricsConfig != nil && len(in.MetricsConfig.Metrics) > 0, aws: true},
 		{name: "ProvisionedPollerConfig", given: hasPollers(in.ProvisionedPollerConfig), aws: true},
 	}
 }
@@ -148,7 +147,7 @@ func updateUnsupported(in *sdk.UpdateEventSourceMappingInput) []member {
 		DocumentDBEventSourceConfig:         in.DocumentDBEventSourceConfig,
 		AmazonManagedKafkaEventSourceConfig: in.AmazonManagedKafkaEventSourceConfig,
 		SelfManagedKafkaEventSourceConfig:   in.SelfManagedKafkaEventSourceConfig, LoggingConfig: in.LoggingConfig,
-		KMSKeyArn: in.KMSKeyArn, MetricsConfig: in.MetricsConfig, ProvisionedPollerConfig: in.ProvisionedPollerConfig,
+		KMSKeyArn: in.KMSKeyArn, ProvisionedPollerConfig: in.ProvisionedPollerConfig,
 	})
 }
 
@@ -170,6 +169,7 @@ type mappingSettings struct {
 	filters       *types.FilterCriteria
 	responses     []types.FunctionResponseType
 	access        []types.SourceAccessConfiguration
+	metrics       *types.EventSourceMappingMetricsConfig
 }
 
 // setMapping takes what is asked for into a mapping and judges the whole.
@@ -202,10 +202,28 @@ func (a *API) setMapping(op string, m *mapping.Mapping, asked *mappingSettings) 
 	if err := setAccess(&m.Source, asked.access); err != nil {
 		return err
 	}
+	if err := setMetrics(m, asked.metrics); err != nil {
+		return err
+	}
 	if err := checkMapping(m); err != nil {
 		return err
 	}
 	return a.checkMappedFunction(m)
+}
+
+// setMetrics reads which groups of metrics a mapping has. Of AWS's three, two are for Kafka alone.
+func setMetrics(m *mapping.Mapping, asked *types.EventSourceMappingMetricsConfig) error {
+	if asked == nil {
+		return nil
+	}
+	m.CountEvents = false
+	for _, group := range asked.Metrics {
+		if group != types.EventSourceMappingMetricEventCount {
+			return invalid("MetricsConfig has %s, which is for event source mappings of Kafka only. Others have %s.", group, types.EventSourceMappingMetricEventCount)
+		}
+		m.CountEvents = true
+	}
+	return nil
 }
 
 var variablePattern = regexp.MustCompile(`^env:([A-Z][A-Z0-9_]*)$`)

@@ -22,7 +22,8 @@ const (
 	DimensionFunction        = "FunctionName"
 	DimensionResource        = "Resource"        // the function's name, with the qualifier that the caller named
 	DimensionExecutedVersion = "ExecutedVersion" // of invocations through an alias
-	DimensionStartKind       = "StartKind"       // of the namespace thaw
+	DimensionMapping         = "EventSourceMappingUUID"
+	DimensionStartKind       = "StartKind" // of the namespace thaw
 	DimensionCause           = "Cause"
 	DimensionPhase           = "Phase"
 	DimensionReason          = "Reason"
@@ -382,16 +383,16 @@ func (m *Metrics) Count(name, function, qualifier string, n int) {
 	m.counts.add(eventKey{name, function, qualifier, ""}, uint64(max(n, 0)))
 }
 
-// Observe adds one value to such a metric.
-func (m *Metrics) Observe(name, function, qualifier, unit string, value float64) {
+// Mapping adds one value, a number of messages that may be 0, to a metric of an event source mapping.
+func (m *Metrics) Mapping(uuid, name string, messages int) {
 	slot := slotOf(m.cfg.Now(), 60)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped {
+	if m.stopped || m.memory.full() {
+		m.memory.refused[reasonMemory]++
 		return
 	}
-	m.addTo(m.find(NamespaceLambda, name, unit, []Dimension{{DimensionFunction, function}, {DimensionResource, resource(function, qualifier)}}), slot, value, 1)
-	m.addTo(m.find(NamespaceLambda, name, unit, nil), slot, value, 1)
+	m.addTo(m.find(NamespaceLambda, name, UnitCount, []Dimension{{DimensionMapping, uuid}}), slot, float64(messages), 1)
 }
 
 // events are counted on the request path, without a lock, and drained once a second.

@@ -47,7 +47,9 @@ func TestInvocations(t *testing.T) {
 	}
 	sending.Wait()
 	r.Count("AsyncEventsReceived", "f", "", 3)
-	r.Observe("IteratorAge", "f", "", UnitMilliseconds, 42)
+	for _, n := range []int{10, 0, 3} {
+		r.Mapping("u-1", "PolledEventCount", n)
+	}
 	of := func(namespace, name string, dimensions ...string) Metric {
 		m := Metric{Namespace: namespace, Name: name}
 		for i := 0; i < len(dimensions); i += 2 {
@@ -80,7 +82,8 @@ func TestInvocations(t *testing.T) {
 			{of("AWS/Lambda", "ProvisionedConcurrencySpilloverInvocations", "FunctionName", "g"), 1, 1, "Count"},
 			{of("AWS/Lambda", "AsyncEventAge", "FunctionName", "f"), 1, 5000, "Milliseconds"},
 			{of("AWS/Lambda", "AsyncEventsReceived", "FunctionName", "f"), 3, 3, "Count"},
-			{of("AWS/Lambda", "IteratorAge", "FunctionName", "f"), 1, 42, "Milliseconds"},
+			{of("AWS/Lambda", "PolledEventCount", "EventSourceMappingUUID", "u-1"), 3, 13, "Count"},
+			{of("AWS/Lambda", "PolledEventCount"), 0, 0, ""},
 			{of("LambdaInsights", "used_memory_max", "function_name", "f"), 5, 160, "Megabytes"},
 			{of("LambdaInsights", "memory_utilization", "function_name", "f", "version", "3"), 1, 25, "Percent"},
 			{of("LambdaInsights", "init_duration", "function_name", "f"), 1, 400, "Milliseconds"},

@@ -10,6 +10,7 @@ type collector struct {
 	source source
 	size   int           // messages in a batch
 	window time.Duration // for how long a batch is gathered, from its first message on
+	polled func(int)     // told how many messages each receive that worked brought; may be nil
 	carry  []message     // received and not yet in a batch: the event would have become too large
 }
 
@@ -20,7 +21,7 @@ func (c *collector) next(ctx context.Context) ([]message, error) {
 	bytes := len(eventHead) + len(eventTail)
 	full := c.take(&batch, &bytes)
 	if len(batch) == 0 {
-		received, err := c.source.receive(ctx, c.size, pollWait)
+		received, err := c.receive(ctx, c.size, pollWait)
 		if len(received) == 0 {
 			return nil, err
 		}
@@ -33,7 +34,7 @@ func (c *collector) next(ctx context.Context) ([]message, error) {
 		if left <= 0 {
 			break
 		}
-		received, err := c.source.receive(ctx, c.size-len(batch), min(left, pollWait))
+		received, err := c.receive(ctx, c.size-len(batch), min(left, pollWait))
 		c.carry = received
 		full = c.take(&batch, &bytes)
 		if err != nil {
@@ -41,6 +42,14 @@ func (c *collector) next(ctx context.Context) ([]message, error) {
 		}
 	}
 	return batch, nil
+}
+
+func (c *collector) receive(ctx context.Context, most int, wait time.Duration) ([]message, error) {
+	received, err := c.source.receive(ctx, most, wait)
+	if c.polled != nil && (len(received) > 0 || err == nil) {
+		c.polled(len(received))
+	}
+	return received, err
 }
 
 // take moves what fits from carry to the batch, and reports whether the batch is full.

@@ -206,6 +206,7 @@ type bench struct {
 	bound     int // the node's
 	serve     func(ctx context.Context, bodies []string) (Result, error)
 	forecasts []thaw.Forecast
+	count     func(uuid, metric string, messages int)
 
 	mu      sync.Mutex
 	calls   []call
@@ -280,7 +281,7 @@ func (b *bench) config() Config {
 			defer b.mu.Unlock()
 			b.forecasts = append(b.forecasts, f)
 		},
-		MaxConcurrency: b.bound, Log: slog.New(slog.DiscardHandler),
+		MaxConcurrency: b.bound, Count: b.count, Log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -67,6 +67,8 @@ type Config struct {
 	// Queue gives a queue of this platform by the name that package queues knows it by.
 	Queue  func(name string) (Queue, bool)
 	Invoke Invoke
+	// Count is told how many messages of a mapping one of the metrics below has. Nil: nobody is.
+	Count func(uuid, metric string, messages int)
 	// Expect is told of environments that will be needed for what waits. Nil: nobody is.
 	Expect func(thaw.Forecast)
 	// MaxConcurrency bounds the batches of one mapping at the same time. 0: 1,000.

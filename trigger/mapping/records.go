@@ -27,12 +27,14 @@ type Mapping struct {
 	// Filters are event patterns; a message that matches none of them is deleted unseen. None: all are for the function.
 	Filters []string `json:"filters,omitempty"`
 	// ReportFailures has the function's response say which messages failed (AWS's ReportBatchItemFailures).
-	ReportFailures bool              `json:"report_failures,omitempty"`
-	Tags           map[string]string `json:"tags,omitempty"`
-	State          string            `json:"state"`
-	StateReason    string            `json:"state_reason"` // AWS's StateTransitionReason
-	LastResult     string            `json:"last_result,omitempty"`
-	Modified       time.Time         `json:"modified"`
+	ReportFailures bool `json:"report_failures,omitempty"`
+	// CountEvents has the metrics of AWS's group EventCount written.
+	CountEvents bool              `json:"count_events,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	State       string            `json:"state"`
+	StateReason string            `json:"state_reason"` // AWS's StateTransitionReason
+	LastResult  string            `json:"last_result,omitempty"`
+	Modified    time.Time         `json:"modified"`
 	// Revision counts what was asked of the mapping, so that the loop sees what it has carried out already.
 	Revision uint64 `json:"revision"`
 }

@@ -148,7 +148,7 @@ func longer(pause time.Duration) time.Duration { return min(2*pause, longestStep
 
 // receive gathers batches, one after the other, each when there is a place for it.
 func (r *runner) receive(s source, f filter) {
-	c := collector{source: s, size: r.mapping.BatchSize, window: time.Duration(r.mapping.Window) * time.Second}
+	c := collector{source: s, size: r.mapping.BatchSize, window: time.Duration(r.mapping.Window) * time.Second, polled: func(n int) { r.count(metricPolled, n) }}
 	pause := firstPause
 	for r.gate.acquire(r.receiving) == nil {
 		batch, err := c.next(r.receiving)
@@ -193,6 +193,9 @@ func (r *runner) handBack(s source, messages []message) {
 // process has a batch go through the filter and the function, and settles it. It tells whether all of it is dealt with.
 func (r *runner) process(s source, f filter, batch []message) bool {
 	wanted, others := f.sift(batch)
+	if len(f) > 0 {
+		r.count(metricFiltered, len(others))
+	}
 	r.settle(s, others)
 	return len(wanted) == 0 || r.handle(s, wanted)
 }
@@ -240,22 +243,24 @@ const (
 func (r *runner) succeeded(s source, batch []message, response []byte) bool {
 	if !r.mapping.ReportFailures {
 		r.note(resultOK)
-		r.settle(s, batch)
+		r.processed(s, batch)
 		return true
 	}
 	failed, all := failures(response, batch)
 	switch {
 	case all:
 		r.note("PROBLEM: The function's response is not a partial batch response")
+		r.count(metricFailed, len(batch))
 		r.failed(s, batch)
 	case len(failed) > 0:
 		done, again := split(batch, failed)
 		r.note(fmt.Sprintf("PROBLEM: The function reported %d of %d messages as failed", len(again), len(batch)))
-		r.settle(s, done)
+		r.count(metricFailed, len(again))
+		r.processed(s, done)
 		r.failed(s, again)
 	default:
 		r.note(resultOK)
-		r.settle(s, batch)
+		r.processed(s, batch)
 		return true
 	}
 	return false
@@ -273,6 +278,7 @@ func (r *runner) invoke(s source, batch []message) (Result, error) {
 	}
 	for pause := firstPause; ; pause = longer(pause) {
 		result, err := r.call(c)
+		r.countAttempt(len(batch), result, err)
 		if err == nil || !passing(err) {
 			return result, err
 		}
@@ -390,21 +396,35 @@ func versions(f *thaw.Function, qualifier string) []string {
 	}
 }
 
-// settle deletes messages that are dealt with. One that cannot be deleted comes again, so that it is tried a few times.
-func (r *runner) settle(s source, messages []message) {
+// processed is settle for what the function has dealt with.
+func (r *runner) processed(s source, messages []message) {
 	if len(messages) == 0 {
 		return
+	}
+	deleted := 0
+	if r.settle(s, messages) {
+		deleted = len(messages)
+	}
+	r.count(metricDeleted, deleted)
+}
+
+// settle deletes messages that are dealt with, and tells whether it could. One that cannot be deleted comes again, so that
+// it is tried a few times.
+func (r *runner) settle(s source, messages []message) bool {
+	if len(messages) == 0 {
+		return true
 	}
 	var err error
 	pause := firstPause
 	for range settleTries {
 		if err = s.done(r.working, messages); err == nil || r.working.Err() != nil {
-			return
+			return err == nil
 		}
 		r.rest(pause)
 		pause = longer(pause)
 	}
 	r.fail("messages that a function has dealt with cannot be deleted and will come again", err)
+	return false
 }
 
 func (r *runner) failed(s source, messages []message) {
