@@ -13,7 +13,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -93,6 +95,14 @@ func (s Settings) event() []byte {
 // Build makes a version's template after plan, whose log takes what init writes. It returns nil and the reason when there
 // can be none; an error only when ctx has ended or the platform failed.
 func Build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, settings Settings) (*Template, Report, error) {
+	t, report, err := build(ctx, cfg, plan, arn, settings)
+	for i := range report.Reasons { // they name threads, files and extensions as the function does
+		report.Reasons[i] = plain(report.Reasons[i])
+	}
+	return t, report, err
+}
+
+func build(ctx context.Context, cfg *sandbox.Config, plan *sandbox.Plan, arn string, settings Settings) (*Template, Report, error) {
 	switch {
 	case settings.Off:
 		return nil, Report{State: StateOff, Reasons: []string{"the tag " + thaw.TagSnapshot + " is off"}}, nil
@@ -147,9 +157,25 @@ func none(ctx context.Context, state State, what string, err error) (*Template, 
 // Explain says what failed and why, in one sentence without its full stop.
 func Explain(what string, err error) string {
 	if failure, ok := errors.AsType[*thaw.FunctionError](err); ok {
-		return what + ": " + sentence(failure)
+		return what + ": " + plain(sentence(failure))
 	}
 	return what + ": " + err.Error()
+}
+
+// maxReason bounds what a function says of itself in a reason, bytes.
+const maxReason = 1000
+
+// plain is a text of a function's on one line, without what a terminal would obey, and not longer than anybody reads.
+func plain(text string) string {
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // sentence is a function's failure on one line.
