@@ -215,7 +215,7 @@ func (h *Host) Launch(ctx context.Context) error {
 	}
 	if len(h.cfg.External) > MaxExtensions {
 		h.failNamed(h.extensions[MaxExtensions], stateLaunchError, "TooManyExtensions", "Extension.LaunchError",
-			fmt.Sprintf("there are %d files in /opt/extensions; at most %d extensions are allowed", len(h.cfg.External), MaxExtensions))
+			fmt.Sprintf("there are more than %d files in /opt/extensions, which is as many extensions as are allowed", MaxExtensions))
 		return h.Failure()
 	}
 	if err := h.launcher.await(ctx); err != nil {
@@ -291,13 +291,24 @@ func (h *Host) Begin(event *runtimes.Event, at time.Time) {
 	}
 }
 
-// give leaves an event for the extension, in the place of one that it has not fetched.
+// give leaves an event for the extension, in the place of one that it has not fetched. The caller holds mu, as everyone does
+// who puts something into deliver, so that there is room for it.
 func (x *extension) give(body []byte) {
 	select {
 	case <-x.deliver:
 	default:
 	}
 	x.deliver <- body
+}
+
+// takeBack leaves an event that could not be handed over for the extension's next call, unless a later one waits for it.
+func (h *Host) takeBack(x *extension, body []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case x.deliver <- body:
+	default:
+	}
 }
 
 func invokeEvent(event *runtimes.Event) []byte {
@@ -475,7 +486,7 @@ func (h *Host) notStarted(index int, errno syscall.Errno) {
 	if errors.Is(errno, syscall.EACCES) {
 		kind = "PermissionDenied"
 	}
-	h.failNamed(x, stateLaunchError, kind, "Extension.LaunchError", "fork/exec /opt/extensions/"+x.name+": "+errno.Error())
+	h.failNamed(x, stateLaunchError, kind, "Extension.LaunchError", "fork/exec /opt/extensions/"+printable(x.name)+": "+errno.Error())
 }
 
 // byIndex finds an external extension by its number. The caller holds mu.

@@ -36,7 +36,7 @@ func TestRegisterRefusals(t *testing.T) {
 	e.expect(200, `{"functionVersion":"$LATEST","functionName":"f","handler":"app.handler"}`, "POST", pathRegister, "{}", headerName, "a")
 	e.expect(403, refused("Extension.InvalidExtensionState", "Extension with this name already registered"), "POST", pathRegister, "{}", headerName, "a")
 	e.expect(200, `{"functionVersion":"$LATEST","functionName":"f","handler":"app.handler","accountId":"000000000000"}`, "POST", pathRegister, "{}",
-		headerName, "b", headerFeatures, "accountId")
+		headerName, "b", headerFeatures, "other, accountId")
 	for n := 2; n < MaxExtensions; n++ {
 		e.mustRegister(fmt.Sprint("more-", n))
 	}
@@ -157,4 +157,34 @@ func TestTooManyFiles(t *testing.T) {
 	if !ok || failure.Type != "Extension.LaunchError" {
 		t.Errorf("%v", failure)
 	}
+}
+
+// An extension that hangs up just when an event is handed to it does not keep the platform from giving it the next.
+func TestHangingUpDoesNotLockTheHost(t *testing.T) {
+	e := serve(t)
+	e.mustRegister("a", "INVOKE")
+	x := e.extensions[0]
+	taken, back := make(chan []byte), make(chan struct{})
+	go func() {
+		defer close(back)
+		for body := range taken { // as serveNext does
+			e.takeBack(x, body)
+			back <- struct{}{}
+		}
+	}()
+	given := make(chan struct{})
+	go func() {
+		defer close(given)
+		for range 300_000 {
+			taken <- []byte("first")
+			e.mu.Lock()
+			x.give([]byte("second"))
+			e.mu.Unlock()
+			<-back
+			<-x.deliver
+		}
+		close(taken)
+	}()
+	within(t, given)
+	within(t, back)
 }

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -17,10 +18,10 @@ import (
 const (
 	// maxConnections bounds what one environment can hold open on the host.
 	maxConnections = 32
-	// maxBody bounds the body of a request; real ones have some hundred bytes.
-	maxBody = 256 << 10
-	// maxHeader bounds the header of a request.
-	maxHeader = 64 << 10
+	// maxBody and maxHeader bound a request, of which an environment may have maxConnections under way for as long as it
+	// likes; real ones have some hundred bytes.
+	maxBody   = 32 << 10
+	maxHeader = 16 << 10
 	// maxName bounds an extension's name: a file's.
 	maxName = 255
 
@@ -118,8 +119,10 @@ func (h *Host) serveRegister(w http.ResponseWriter, r *http.Request) {
 		Handler string `json:"handler"`
 		Account string `json:"accountId,omitempty"`
 	}{h.cfg.Version, h.cfg.Function, h.cfg.Handler, ""}
-	if r.Header.Get(headerFeatures) == "accountId" {
-		answer.Account = h.cfg.AccountID
+	for feature := range strings.SplitSeq(r.Header.Get(headerFeatures), ",") {
+		if strings.TrimSpace(feature) == "accountId" {
+			answer.Account = h.cfg.AccountID
+		}
 	}
 	w.Header().Set(headerIdentifier, id)
 	w.Header().Set("Content-Type", "application/json")
@@ -239,10 +242,7 @@ func (h *Host) serveNext(w http.ResponseWriter, r *http.Request, x *extension) {
 		return
 	}
 	if r.Context().Err() != nil {
-		select {
-		case x.deliver <- body: // for the call that comes in the place of this one
-		default:
-		}
+		h.takeBack(x, body)
 		return
 	}
 	w.Header().Set(headerEvent, uuid.NewString())
@@ -262,10 +262,6 @@ func (h *Host) serveError(to state, failure string) func(http.ResponseWriter, *h
 		if len(kind) > maxName {
 			kind = kind[:maxName]
 		}
-		if _, err := readBody(r); err != nil {
-			refuse(w, http.StatusForbidden, "InvalidRequestFormat", err.Error())
-			return
-		}
 		h.mu.Lock()
 		from := x.state
 		allowed := from == to || from == stateRegistered || to == stateExitError && (from == stateReady || from == stateRunning)
@@ -278,7 +274,7 @@ func (h *Host) serveError(to state, failure string) func(http.ResponseWriter, *h
 		w.Header().Set(headerIdentifier, x.id)
 		w.WriteHeader(http.StatusAccepted)
 		io.WriteString(w, `{"status":"OK"}`+"\n")
-		h.failNamed(x, to, printable(kind), failure, "the extension "+x.name+" reported "+printable(kind))
+		h.failNamed(x, to, printable(kind), failure, "the extension "+printable(x.name)+" reported "+printable(kind))
 	}
 }
 
