@@ -9,6 +9,21 @@ import (
 // MaxMessage bounds one log message, in bytes: AWS's bound of a log event. A longer one is split.
 const MaxMessage = 256 * 1024
 
+// What may be claimed as a message's time; CloudWatch Logs refuses events beyond the same bounds.
+const (
+	oldestMessage = 14 * 24 * time.Hour
+	newestMessage = 2 * time.Hour
+)
+
+// MessageTime is when a message was written, as far as who wrote it is to be believed: now, where it claims more than 14 days ago
+// or two hours ahead.
+func MessageTime(claimed time.Time) time.Time {
+	if now := time.Now(); now.Sub(claimed) > oldestMessage || claimed.Sub(now) > newestMessage {
+		return now
+	}
+	return claimed
+}
+
 const (
 	messageMagic  = "\xa5\x5a\x00\x03"
 	messageHeader = 16

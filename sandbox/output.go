@@ -20,12 +20,6 @@ const drainLimit = 4 * readSize
 // keptLine is the longest line for which an environment keeps its buffer.
 const keptLine = 4 << 10
 
-// What a function may claim as a message's time; CloudWatch Logs refuses events beyond the same bounds.
-const (
-	oldestMessage = 14 * 24 * time.Hour
-	newestMessage = 2 * time.Hour
-)
-
 // readBuffers serve all environments: an idle one keeps none.
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
 
@@ -98,12 +92,9 @@ func (o *output) readOnce(fd int) (n int, again bool) {
 	}
 }
 
-// write logs one message, with the newline that CloudWatch's events end with. The time is the function's word, which
-// counts within bounds only.
+// write logs one message, with the newline that CloudWatch's events end with. The time is the function's word.
 func (o *output) write(message []byte, at time.Time) {
-	if now := time.Now(); now.Sub(at) > oldestMessage || at.Sub(now) > newestMessage {
-		at = now
-	}
+	at = runtimes.MessageTime(at)
 	o.line = append(append(o.line[:0], message...), '\n')
 	if o.least == levelNone || levelOf(message) >= o.least {
 		o.log.Write(at, o.requestID, o.line)

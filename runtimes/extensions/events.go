@@ -24,8 +24,13 @@ type event struct {
 	telemetry any    // the record in the Telemetry API
 	logs      any    // the record in the Logs API
 	logsSince string // the first schema of the Logs API that has it; empty: all
+	line      string // of a function or an extension, where record is the object that it is
 	size      int    // of a line, bytes
 }
+
+// objectsSince is the first schema in which a line that is a JSON object is one; the older ones have it as text (AWS, "Lambda
+// Telemetry API Event schema reference", function).
+const objectsSince = "2022-12-13"
 
 // timeFormat is that of the events' time and of the spans' start.
 const timeFormat = "2006-01-02T15:04:05.000Z"
@@ -43,6 +48,9 @@ func (e *event) encode(s *subscription) []byte {
 	}
 	if record == nil {
 		return nil
+	}
+	if e.line != "" && s.schema < objectsSince {
+		record = e.line
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -116,7 +124,7 @@ type (
 	}
 	runtimeDoneLogs struct {
 		ID     string `json:"requestId"`
-		Status string `json:"status"`
+		Status string `json:"status"` // success, failure or timeout
 	}
 	report struct {
 		ID        string        `json:"requestId"`
@@ -198,6 +206,10 @@ func (h *Host) emitStart(at time.Time, e *runtimes.Event) {
 // RuntimeDone tells that the runtime has answered, or will not.
 func (h *Host) RuntimeDone(e *runtimes.Event, begin, end time.Time, produced int, status, errorType string) {
 	length := end.Sub(begin)
+	logsStatus := status
+	if status == "error" {
+		logsStatus = "failure"
+	}
 	h.telemetry.emit(&event{at: end, category: categoryPlatform, kind: "platform.runtimeDone",
 		telemetry: runtimeDone{
 			ID: e.RequestID, Status: status, ErrorType: errorType, Tracing: tracing(e.TraceID),
@@ -205,7 +217,7 @@ func (h *Host) RuntimeDone(e *runtimes.Event, begin, end time.Time, produced int
 			// A response comes whole here, so that its first byte is there when its last is.
 			Spans: []span{{"responseLatency", stamp(begin), toMillis(length)}, {"responseDuration", stamp(end), 0}},
 		},
-		logs: runtimeDoneLogs{e.RequestID, status}, logsSince: "2021-03-18"})
+		logs: runtimeDoneLogs{e.RequestID, logsStatus}, logsSince: "2021-03-18"})
 }
 
 // Report tells of a finished invocation what REPORT says. after is when the runtime was done.
@@ -239,13 +251,13 @@ func (h *Host) Report(at, after time.Time, r *thaw.Invocation) {
 // FunctionLog passes on a line of the function's own log. It costs nothing where nobody listens.
 func (h *Host) FunctionLog(at time.Time, line []byte) {
 	if h.telemetry.listening.Load() {
-		record, size := h.record(line)
-		h.telemetry.emit(&event{at: at, category: categoryFunction, kind: categoryFunction, telemetry: record, logs: record, size: size})
+		h.telemetry.emit(h.lineEvent(at, categoryFunction, line))
 	}
 }
 
-// extensionLog takes a line that an extension wrote.
+// extensionLog takes a line that an extension wrote. The time is its word, if it wrote a frame.
 func (h *Host) extensionLog(message []byte, at time.Time) {
+	at = runtimes.MessageTime(at)
 	id := ""
 	if current := h.current.Load(); current != nil {
 		id = *current
@@ -253,17 +265,20 @@ func (h *Host) extensionLog(message []byte, at time.Time) {
 	line := append(bytes.Clone(message), '\n')
 	h.cfg.Log(at, id, line)
 	if h.telemetry.listening.Load() {
-		record, size := h.record(line)
-		h.telemetry.emit(&event{at: at, category: categoryExtension, kind: categoryExtension, telemetry: record, logs: record, size: size})
+		h.telemetry.emit(h.lineEvent(at, categoryExtension, line))
 	}
 }
 
-// record is a line as the record of an event: the text, or the object that it is where logs are JSON.
-func (h *Host) record(line []byte) (record any, size int) {
-	if h.cfg.JSON {
-		if object := bytes.TrimSpace(line); len(object) > 0 && object[0] == '{' && json.Valid(object) {
-			return json.RawMessage(bytes.Clone(object)), len(object)
-		}
+// lineEvent is the event of a line, whose record is the text, or the object that it is where logs are JSON.
+func (h *Host) lineEvent(at time.Time, category string, line []byte) *event {
+	text := string(line)
+	e := &event{at: at, category: category, kind: category, telemetry: text, logs: text, size: len(text)}
+	if !h.cfg.JSON {
+		return e
 	}
-	return string(line), len(line)
+	if object := bytes.TrimSpace(line); len(object) > 0 && object[0] == '{' && json.Valid(object) {
+		record := json.RawMessage(bytes.Clone(object))
+		e.telemetry, e.logs, e.line, e.size = record, record, text, 2*len(text)
+	}
+	return e
 }

@@ -73,20 +73,20 @@ func (t *telemetry) emit(e *event) {
 // errSubscriptionClosed says that init is over.
 var errSubscriptionClosed = errors.New("extensions: the subscription is closed")
 
-// subscribe enters a subscriber, which gets what there was of init first. A second subscription of an extension changes
-// its buffering and types, and no more.
-func (t *telemetry) subscribe(name string, s *subscription) error {
+// subscribe enters a subscriber, which gets what there was of init first. A further subscription of an extension, which already
+// tells of, takes the place of the first: there is one of each.
+func (t *telemetry) subscribe(name string, s *subscription) (already bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || t.over {
-		return errSubscriptionClosed
+		return false, errSubscriptionClosed
 	}
 	for _, known := range t.subscribers {
 		if known.name == name {
 			known.mu.Lock()
 			known.subscription = *s
 			known.mu.Unlock()
-			return nil
+			return true, nil
 		}
 	}
 	subscriber := newSubscriber(t.host, name, s)
@@ -99,7 +99,7 @@ func (t *telemetry) subscribe(name string, s *subscription) error {
 		defer t.work.Done()
 		subscriber.run(t.host.ctx)
 	}()
-	return nil
+	return false, nil
 }
 
 func (t *telemetry) closeSubscription() {
@@ -165,7 +165,8 @@ func (h *Host) serveSubscribe(api string) func(http.ResponseWriter, *http.Reques
 			refuse(w, http.StatusBadRequest, prefix+"ValidationError", strings.Join(problems, "; "))
 			return
 		}
-		if err := h.telemetry.subscribe(x.name, &s); err != nil {
+		already, err := h.telemetry.subscribe(x.name, &s)
+		if err != nil {
 			refuse(w, http.StatusForbidden, api+".SubscriptionClosed", api+" API subscription is closed already")
 			return
 		}
@@ -175,11 +176,17 @@ func (h *Host) serveSubscribe(api string) func(http.ResponseWriter, *http.Reques
 			line, kind = "LOGS", "platform.logsSubscription"
 		}
 		record := subscribed{x.name, "Subscribed", s.categories}
+		if already {
+			record.State = "Already subscribed"
+		}
 		e := &event{at: now, category: categoryPlatform, kind: kind}
 		if e.telemetry = record; api == logsAPI {
 			e.telemetry, e.logs = nil, record
 		}
-		h.tell(fmt.Sprintf("%s\tName: %s\tState: Subscribed\tTypes: [%s]", line, printable(x.name), strings.Join(s.categories, ", ")), e)
+		h.tell(fmt.Sprintf("%s\tName: %s\tState: %s\tTypes: [%s]", line, printable(x.name), record.State, strings.Join(s.categories, ", ")), e)
+		if h.cfg.WaitRoom != nil {
+			h.cfg.WaitRoom(r.Context()) // one that subscribes without end writes that many lines
+		}
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, `"OK"`)
 	}
@@ -199,8 +206,9 @@ type subscriber struct {
 	urgent       bool
 	dropped      dropped
 
-	client *http.Client
-	conn   net.Conn
+	client    *http.Client
+	conn      net.Conn
+	connected int // the port that conn is to
 }
 
 func newSubscriber(h *Host, name string, s *subscription) *subscriber {
@@ -260,38 +268,70 @@ func (s *subscriber) flush() {
 	s.signal()
 }
 
-// due gives the batch to deliver now, or how long to wait for it; 0 and no batch: until something comes.
-func (s *subscriber) due(now time.Time) (batch [][]byte, size int, wait time.Duration) {
+// delivery is a batch on its way.
+type delivery struct {
+	to     subscription
+	batch  [][]byte
+	body   []byte  // the batch, joined
+	events int     // those that were waiting
+	size   int     // theirs, bytes
+	told   dropped // what the platform.logsDropped behind them tells, if there is one
+}
+
+// due gives what is to be delivered now, or how long to wait for it; neither: until something comes.
+func (s *subscriber) due(now time.Time) (d *delivery, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.pending) == 0 {
 		s.urgent = false
-		return nil, 0, 0
+		return nil, 0
 	}
 	if left := s.subscription.timeout - now.Sub(s.since); left > 0 && !s.urgent && !s.full() {
-		return nil, 0, left
+		return nil, left
 	}
-	batch, size = s.pending, s.bytes
+	d = &delivery{to: s.subscription, batch: s.pending, events: len(s.pending), size: s.bytes}
 	if s.dropped.Records > 0 && s.subscription.wants(categoryPlatform) {
-		e := event{at: now, category: categoryPlatform, kind: "platform.logsDropped", telemetry: s.dropped, logs: s.dropped}
-		batch = append(batch, e.encode(&s.subscription))
-		s.dropped = dropped{}
+		d.told, s.dropped = s.dropped, dropped{}
+		e := event{at: now, category: categoryPlatform, kind: "platform.logsDropped", telemetry: d.told, logs: d.told}
+		d.batch = append(d.batch, e.encode(&s.subscription))
 	}
 	s.pending, s.bytes, s.urgent = nil, 0, false
-	return batch, size, 0
+	return d, 0
+}
+
+// join makes the batch one body, which takes its place: lines of JSON for TCP, an array for HTTP.
+func (d *delivery) join() {
+	first, between, last := "[", ",", "]"
+	if d.to.tcp {
+		first, between, last = "", "\n", "\n"
+	}
+	room := len(first) + len(last)
+	for _, event := range d.batch {
+		room += len(event) + len(between)
+	}
+	d.body = append(make([]byte, 0, room), first...)
+	for i, event := range d.batch {
+		if i > 0 {
+			d.body = append(d.body, between...)
+		}
+		d.body = append(d.body, event...)
+	}
+	d.body = append(d.body, last...)
+	d.batch = nil
 }
 
 // run delivers until ctx ends.
 func (s *subscriber) run(ctx context.Context) {
 	defer s.disconnect()
 	for ctx.Err() == nil {
-		batch, size, wait := s.due(time.Now())
-		if batch != nil {
-			err := s.send(ctx, batch)
-			s.host.telemetry.held.Add(-int64(size))
+		d, wait := s.due(time.Now())
+		if d != nil {
+			d.join()
+			err := s.send(ctx, d)
+			s.host.telemetry.held.Add(-int64(d.size))
 			if err != nil && ctx.Err() == nil {
 				s.mu.Lock()
-				s.drop(len(batch), size, reasonFailed+err.Error())
+				s.drop(d.told.Records+d.events, d.told.Bytes+d.size, reasonFailed+err.Error())
 				s.mu.Unlock()
 			}
 			continue
@@ -309,10 +349,7 @@ func (s *subscriber) run(ctx context.Context) {
 }
 
 // send delivers a batch, again after growing pauses where the consumer does not take it.
-func (s *subscriber) send(ctx context.Context, batch [][]byte) (err error) {
-	s.mu.Lock()
-	to := s.subscription
-	s.mu.Unlock()
+func (s *subscriber) send(ctx context.Context, d *delivery) (err error) {
 	for attempt, pause := 0, firstPause; attempt < attempts; attempt, pause = attempt+1, 2*pause {
 		if attempt > 0 {
 			select {
@@ -321,10 +358,10 @@ func (s *subscriber) send(ctx context.Context, batch [][]byte) (err error) {
 				return ctx.Err()
 			}
 		}
-		if to.tcp {
-			err = s.stream(ctx, &to, batch)
+		if d.to.tcp {
+			err = s.stream(ctx, d)
 		} else {
-			err = s.post(ctx, &to, batch)
+			err = s.post(ctx, d)
 		}
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -333,33 +370,35 @@ func (s *subscriber) send(ctx context.Context, batch [][]byte) (err error) {
 	return err
 }
 
-// stream writes the batch as lines of JSON. The connection is kept.
-func (s *subscriber) stream(ctx context.Context, to *subscription, batch [][]byte) (err error) {
+// stream writes what is delivered. The connection is kept.
+func (s *subscriber) stream(ctx context.Context, d *delivery) (err error) {
+	if s.conn != nil && s.connected != d.to.port {
+		s.conn.Close()
+		s.conn = nil
+	}
 	if s.conn == nil {
-		if s.conn, err = s.host.cfg.Dial(ctx, to.port); err != nil {
+		if s.conn, err = s.host.cfg.Dial(ctx, d.to.port); err != nil {
 			return brief(err)
 		}
+		s.connected = d.to.port
 	}
-	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
+	conn := s.conn // which is nil by the time at which a late end of ctx comes to it
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if _, err = s.conn.Write(append(bytes.Join(batch, []byte("\n")), '\n')); err != nil {
-		s.conn.Close()
+	if _, err = conn.Write(d.body); err != nil {
+		conn.Close()
 		s.conn = nil
 	}
 	return brief(err)
 }
 
-// post sends the batch as an array. There is no limit of time: the environment may be frozen meanwhile, and what the
+// post sends what is delivered. There is no limit of time: the environment may be frozen meanwhile, and what the
 // consumer keeps waiting is its own buffer.
-func (s *subscriber) post(ctx context.Context, to *subscription, batch [][]byte) error {
+func (s *subscriber) post(ctx context.Context, d *delivery) error {
 	if s.client == nil {
 		s.client = s.newClient()
 	}
-	var body bytes.Buffer
-	body.WriteByte('[')
-	body.Write(bytes.Join(batch, []byte(",")))
-	body.WriteByte(']')
-	r, err := http.NewRequestWithContext(ctx, to.method, to.url, &body)
+	r, err := http.NewRequestWithContext(ctx, d.to.method, d.to.url, bytes.NewReader(d.body))
 	if err != nil {
 		return err
 	}

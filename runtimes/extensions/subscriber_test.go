@@ -2,6 +2,8 @@ package extensions
 
 import (
 	"bufio"
+	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,21 +141,34 @@ func TestTelemetryOverTCP(t *testing.T) {
 	}
 }
 
-// Where logs are JSON, lines that are objects are records as they are, and the platform's lines are objects.
+// Where logs are JSON, lines that are objects are records as they are, from the schema on that has that, and the platform's
+// lines are objects.
 func TestJSONLogs(t *testing.T) {
 	e := serve(t)
 	e.cfg.JSON = true
-	port, events := consumer(t, func() int { return 200 })
-	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+	wants := map[string][]string{}
+	all := map[string]<-chan received{}
+	for _, s := range []struct{ path, schema string }{
+		{"/2022-07-01/telemetry", "2022-12-13"}, {"/2022-07-01/telemetry", "2025-01-29"}, {"/2022-07-01/telemetry", "2022-07-01"}, {"/2020-08-15/logs", "2021-03-18"},
+	} {
+		port, events := consumer(t, func() int { return 200 })
+		e.subscribeTo(e.mustRegister(s.schema), s.path, s.schema, `["function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+		all[s.schema] = events
+		wants[s.schema] = []string{`"{\"level\": \"INFO\"}\n"`, `"{\"level\"\n"`}
+	}
+	wants["2022-12-13"][0], wants["2025-01-29"][0] = `{"level":"INFO"}`, `{"level":"INFO"}`
 	e.FunctionLog(time.Now(), []byte(`{"level": "INFO"}`+"\n"))
 	e.FunctionLog(time.Now(), []byte(`{"level"`+"\n"))
-	for _, want := range []string{`{"level":"INFO"}`, `"{\"level\"\n"`} {
-		if got := within(t, events); string(got.Record) != want {
-			t.Errorf("got %s, want %s", got.Record, want)
+	for schema, want := range wants {
+		for _, want := range want {
+			if got := within(t, all[schema]); string(got.Record) != want {
+				t.Errorf("%s: got %s, want %s", schema, got.Record, want)
+			}
 		}
 	}
 	var line received
-	if err := json.Unmarshal([]byte(e.log.String()), &line); err != nil || line.Type != "platform.telemetrySubscription" || line.Time == "" {
+	first, _, _ := strings.Cut(e.log.String(), "\n")
+	if err := json.Unmarshal([]byte(first), &line); err != nil || line.Type != "platform.telemetrySubscription" || line.Time == "" {
 		t.Errorf("log %q: %v", e.log, err)
 	}
 }
@@ -233,6 +249,9 @@ func TestSubscriptionRefusals(t *testing.T) {
 	if n := len(e.telemetry.subscribers); n != 1 {
 		t.Errorf("%d subscribers", n)
 	}
+	if want := "TELEMETRY\tName: a\tState: Subscribed\tTypes: [function]\nTELEMETRY\tName: a\tState: Already subscribed\tTypes: [function]\n"; e.log.String() != want {
+		t.Errorf("log %q, want %q", e.log, want)
+	}
 	e.expect(400, refused("Logs.ValidationError", "the extension takes telemetry by the Telemetry API already"), "PUT", "/2020-08-15/logs", logs, headerIdentifier, id)
 	e.next(id)
 	if err := e.Ready(timeout(t)); err != nil {
@@ -244,6 +263,110 @@ func TestSubscriptionRefusals(t *testing.T) {
 	_, _, text := e.do("PUT", "/2022-07-01/telemetry", telemetry, headerIdentifier, id)
 	if !strings.Contains(text, "without root") {
 		t.Error(text)
+	}
+}
+
+// The Logs API has a word of its own for what went wrong.
+func TestStatusOfAFailure(t *testing.T) {
+	for api, want := range map[string]string{"/2022-07-01/telemetry": "error", "/2020-08-15/logs": "failure"} {
+		e := serve(t)
+		schema := map[string]string{"/2022-07-01/telemetry": "2022-12-13", "/2020-08-15/logs": "2021-03-18"}[api]
+		port, events := consumer(t, func() int { return 200 })
+		e.subscribeTo(e.mustRegister("a"), api, schema, `["platform"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+		e.RuntimeDone(&runtimes.Event{RequestID: "one"}, time.Now(), time.Now(), 0, "error", "Function.Broken")
+		for {
+			got := within(t, events)
+			if got.Type != "platform.runtimeDone" {
+				continue
+			}
+			if !strings.Contains(string(got.Record), fmt.Sprintf(`"status":%q`, want)) {
+				t.Errorf("%s: %s", api, got.Record)
+			}
+			break
+		}
+	}
+}
+
+// A frame of an extension may claim any time; what it claims is not what the log's index has to bear.
+func TestTimeOfAnExtensionsLine(t *testing.T) {
+	var at time.Time
+	h := New(t.Context(), Config{Log: func(when time.Time, _ string, _ []byte) { at = when }})
+	defer h.Close()
+	out := runtimes.NewOutput(h.extensionLog)
+	for _, micros := range []uint64{0, 1 << 63, 1<<63 - 1} {
+		frame := binary.BigEndian.AppendUint64([]byte("\xa5\x5a\x00\x03\x00\x00\x00\x02"), micros)
+		out.Write(append(frame, "hi"...))
+		if age := time.Since(at).Abs(); age > time.Hour {
+			t.Errorf("%d: %s", micros, at)
+		}
+	}
+}
+
+// failing is a connection that ends together with the environment, and is slow to say so.
+type failing struct {
+	net.Conn
+	end func()
+}
+
+func (f *failing) Write([]byte) (int, error) {
+	f.end()
+	return 0, io.ErrClosedPipe
+}
+
+func (f *failing) Close() error { return nil }
+
+// A connection to a subscriber that breaks as its environment ends is closed by whoever comes first, and only what is there.
+func TestConnectionBreaksAtTheEnd(t *testing.T) {
+	for range 200 {
+		h := New(t.Context(), Config{})
+		h.cfg.Dial = func(context.Context, int) (net.Conn, error) { return &failing{end: h.stop}, nil }
+		s := newSubscriber(h, "a", &subscription{tcp: true, port: 1})
+		if err := s.stream(h.ctx, &delivery{to: s.subscription, body: []byte("x")}); err == nil {
+			t.Fatal("it was delivered")
+		}
+		h.Close()
+	}
+}
+
+// What a logsDropped told that did not arrive is told again.
+func TestLostCountsAreCounted(t *testing.T) {
+	e := serve(t)
+	refuse := atomic.Bool{}
+	refuse.Store(true)
+	port, events := consumer(t, func() int {
+		if refuse.Load() {
+			return http.StatusTemporaryRedirect
+		}
+		return 200
+	})
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-12-13", `["platform","function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, port))
+	s := e.telemetry.subscribers[0]
+	lost := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.dropped.Records
+	}
+	for n := range 2 {
+		before := lost()
+		e.FunctionLog(time.Now(), []byte("gone\n"))
+		for deadline := time.Now().Add(patience); lost() <= before; <-time.After(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("after %d, %d are counted", n, lost())
+			}
+		}
+	}
+	// Two lines, and platform.initStart and platform.telemetrySubscription, which came with the first.
+	refuse.Store(false)
+	e.FunctionLog(time.Now(), []byte("kept\n"))
+	for {
+		event := within(t, events)
+		if event.Type != "platform.logsDropped" {
+			continue
+		}
+		if !strings.Contains(string(event.Record), `"droppedRecords":4`) {
+			t.Errorf("%s", event.Record)
+		}
+		return
 	}
 }
 

@@ -92,10 +92,11 @@ func parseSubscription(api string, body []byte) (s subscription, problems []stri
 		wrong("types should not be empty")
 	}
 	for _, kind := range request.Types {
-		switch {
-		case kind != "platform" && kind != "function" && kind != "extension":
+		if kind != categoryPlatform && kind != categoryFunction && kind != categoryExtension {
 			wrong("%.64q is not a type: platform, function and extension are", kind)
-		case !slices.Contains(s.categories, kind):
+			break // one of them will do: there may be as many as the body has room for
+		}
+		if !slices.Contains(s.categories, kind) {
 			s.categories = append(s.categories, kind)
 		}
 	}

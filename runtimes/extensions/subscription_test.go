@@ -29,6 +29,11 @@ func TestParseSubscription(t *testing.T) {
 			t.Errorf("%s\ngot  %s\nwant %s", c.body, got, c.problems)
 		}
 	}
+	// A body that is wrong many times is not answered many times.
+	_, problems := parseSubscription(telemetryAPI, []byte(`{"types":[`+strings.Repeat(`"a",`, maxBody/4)+`"b"]}`))
+	if len(problems) > 10 {
+		t.Errorf("%d problems", len(problems))
+	}
 	s, _ := parseSubscription(telemetryAPI, []byte(`{"schemaVersion":"2022-12-13","types":["platform","platform","function"],`+destination+`}`))
 	if s.port != 8080 || s.url != "http://sandbox.localdomain:8080/a?b=c" || s.method != "POST" || len(s.categories) != 2 ||
 		s.items != 10000 || s.bytes != 256<<10 || s.timeout != time.Second {
