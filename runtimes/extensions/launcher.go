@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,8 +66,9 @@ func BindOpt(l *runtimes.Launch, opt, dir string) (err error) {
 	return err
 }
 
-// Find lists the external extensions of what an environment has at /opt: the names of the files in opt/extensions,
-// sorted. What is no file is none, and what cannot be executed is one that fails, as on AWS.
+// Find lists the external extensions of what an environment has at /opt: the names in opt/extensions of all that is no
+// directory, sorted, and no more of them than show that there are too many. What cannot be executed is one that fails, and so
+// is a link to nothing, as on AWS. Links are not followed: where they lead to is another thing inside.
 func Find(opt string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(opt, "extensions"))
 	if err != nil {
@@ -78,14 +78,14 @@ func Find(opt string) ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for _, entry := range entries {
-		info, err := os.Stat(filepath.Join(opt, "extensions", entry.Name()))
-		if err != nil || info.Mode()&fs.ModeType != 0 {
+	for _, entry := range entries { // os.ReadDir has sorted them
+		if entry.IsDir() {
 			continue
 		}
-		names = append(names, entry.Name())
+		if names = append(names, entry.Name()); len(names) > MaxExtensions {
+			break
+		}
 	}
-	slices.Sort(names)
 	return names, nil
 }
 
@@ -96,7 +96,7 @@ func isNotDir(err error) bool {
 
 // Hazard says why environments with these external extensions are not forked.
 func Hazard(names []string) string {
-	return "the extension " + strings.Join(names, ", ") + " in /opt/extensions is a process of its own, which a fork would not have"
+	return "the extension " + printable(strings.Join(names, ", ")) + " in /opt/extensions is a process of its own, which a fork would not have"
 }
 
 // launcherConn is the connection of an environment's launcher. The first that comes is it: nothing of the function's runs

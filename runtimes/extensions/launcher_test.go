@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -100,6 +101,21 @@ func TestBindOpt(t *testing.T) {
 	}
 	if st, err := os.Stat(l.Launcher); err != nil || st.Mode().Perm() != 0o755 || st.Size() != int64(len(launcher)) {
 		t.Error(st, err)
+	}
+	// A link leads where it leads inside: it is none of the host's.
+	if err := errors.Join(os.Symlink("/opt/bin/agent", filepath.Join(opt, "extensions", "d")), os.Symlink(opt, filepath.Join(opt, "extensions", "e"))); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Find(opt); err != nil || !slices.Equal(names, []string{"a", "b", "c", "d", "e"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+	for n := range 100 {
+		if err := os.WriteFile(filepath.Join(opt, "extensions", fmt.Sprint("many-", n)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names, err := Find(opt); err != nil || len(names) != MaxExtensions+1 {
+		t.Errorf("%d names, %v", len(names), err)
 	}
 	if err := os.WriteFile(filepath.Join(opt, "file"), nil, 0o644); err != nil {
 		t.Fatal(err)
