@@ -188,13 +188,18 @@ func wireQuery(q *alarms.Query) types.MetricDataQuery {
 
 // compositeAlarm is an alarm as DescribeAlarms shows it.
 func (a *API) compositeAlarm(x *alarms.Alarm) types.CompositeAlarm {
-	return types.CompositeAlarm{
+	out := types.CompositeAlarm{
 		AlarmName: &x.Name, AlarmArn: aws.String(alarms.ARN(a.cfg.Account, x.Name)), AlarmDescription: x.Description, AlarmRule: &x.Composite.Rule,
 		AlarmConfigurationUpdatedTimestamp: &x.Updated, ActionsEnabled: &x.Enabled,
 		OKActions: actions(x, alarms.OK), AlarmActions: actions(x, alarms.InAlarm), InsufficientDataActions: actions(x, alarms.Insufficient),
 		StateValue: types.StateValue(x.Status.Value), StateReason: &x.Status.Reason, StateReasonData: operation.Optional(x.Status.Data),
 		StateUpdatedTimestamp: &x.Status.Updated, StateTransitionedTimestamp: &x.Status.Transitioned,
 	}
+	if c := x.Composite; c.Suppressor != "" {
+		out.ActionsSuppressor, out.ActionsSuppressorWaitPeriod, out.ActionsSuppressorExtensionPeriod = &c.Suppressor, aws.Int32(int32(c.Wait)), aws.Int32(int32(c.Extension))
+	}
+	out.ActionsSuppressedBy, out.ActionsSuppressedReason = types.ActionsSuppressedBy(x.Status.SuppressedBy), operation.Optional(x.Status.SuppressedReason())
+	return out
 }
 
 // shown is an alarm's configuration in the history: the members that DescribeAlarms shows, with small initials.

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 
 	"thaw"
@@ -354,11 +355,60 @@ func TestRefusedAlarms(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if _, err := w.api.putCompositeAlarm(ctx, &sdk.PutCompositeAlarmInput{AlarmName: aws.String("c"), AlarmRule: aws.String("TRUE"), ActionsSuppressor: aws.String("a")}); thaw.CodeOf(err) != thaw.CodeNotImplemented {
-		t.Errorf("%v", err)
-	}
 	if _, err := w.api.putCompositeAlarm(ctx, &sdk.PutCompositeAlarmInput{AlarmName: aws.String("c"), AlarmRule: aws.String(" TRUE")}); thaw.CodeOf(err) != thaw.CodeValidation {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestActionsSuppressor(t *testing.T) {
+	w, ctx := newAlarmWorld(t), t.Context()
+	c := w.client()
+	if _, err := c.PutMetricAlarm(ctx, simpleAlarm("a", func(in *sdk.PutMetricAlarmInput) { in.TreatMissingData = aws.String("notBreaching") })); err != nil {
+		t.Fatal(err)
+	}
+	const arn = "arn:aws:cloudwatch:eu-west-1:123456789012:alarm:a"
+	put := func(suppressor *string, wait, extension *int32) error {
+		_, err := c.PutCompositeAlarm(ctx, &sdk.PutCompositeAlarmInput{
+			AlarmName: aws.String("c"), AlarmRule: aws.String("TRUE"), AlarmActions: []string{alarmQueue},
+			ActionsSuppressor: suppressor, ActionsSuppressorWaitPeriod: wait, ActionsSuppressorExtensionPeriod: extension,
+		})
+		return err
+	}
+	for name, err := range map[string]error{
+		"no periods":      put(aws.String("a"), nil, nil),
+		"no suppressor":   put(nil, aws.Int32(1), aws.Int32(1)),
+		"one period":      put(aws.String("a"), aws.Int32(1), nil),
+		"negative":        put(aws.String("a"), aws.Int32(1), aws.Int32(-1)),
+		"not there":       put(aws.String("b"), aws.Int32(1), aws.Int32(1)),
+		"another account": put(aws.String("arn:aws:cloudwatch:eu-west-1:210987654321:alarm:a"), aws.Int32(1), aws.Int32(1)),
+	} {
+		if code := (smithy.APIError)(nil); !errors.As(err, &code) || code.ErrorCode() != "ValidationError" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := put(aws.String(arn), aws.Int32(120), aws.Int32(0)); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	described := func() types.CompositeAlarm {
+		out, err := c.DescribeAlarms(ctx, &sdk.DescribeAlarmsInput{AlarmTypes: []types.AlarmType{types.AlarmTypeCompositeAlarm}})
+		if err != nil || len(out.CompositeAlarms) != 1 {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		return out.CompositeAlarms[0]
+	}
+	if a := described(); *a.ActionsSuppressor != arn || *a.ActionsSuppressorWaitPeriod != 120 || *a.ActionsSuppressorExtensionPeriod != 0 || a.StateValue != types.StateValueAlarm ||
+		a.ActionsSuppressedBy != types.ActionsSuppressedByWaitPeriod || *a.ActionsSuppressedReason != "Actions suppressed by WaitPeriod" || len(w.sent) != 0 {
+		t.Errorf("%+v, %+v", a, w.sent)
+	}
+	if err := put(nil, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what is held back is let go, and then done
+		w.look()
+	}
+	if a := described(); a.ActionsSuppressor != nil || a.ActionsSuppressorWaitPeriod != nil || a.ActionsSuppressedBy != "" || a.ActionsSuppressedReason != nil || len(w.sent) != 1 {
+		t.Errorf("%+v, %+v", a, w.sent)
 	}
 }
 

@@ -293,8 +293,12 @@ func (a *API) putCompositeAlarm(ctx context.Context, in *cloudwatch.PutComposite
 	switch {
 	case err != nil:
 		return nil, err
-	case in.ActionsSuppressor != nil, in.ActionsSuppressorWaitPeriod != nil, in.ActionsSuppressorExtensionPeriod != nil:
-		return nil, notImplemented("ActionsSuppressor is not implemented. Leave it out, or put the alarm that suppresses into AlarmRule with AND NOT.")
+	case in.ActionsSuppressor == nil && (in.ActionsSuppressorWaitPeriod != nil || in.ActionsSuppressorExtensionPeriod != nil):
+		return nil, bad("ActionsSuppressorWaitPeriod and ActionsSuppressorExtensionPeriod are for alarms with ActionsSuppressor. Leave them out, or send it.")
+	case in.ActionsSuppressor != nil && (in.ActionsSuppressorWaitPeriod == nil || in.ActionsSuppressorExtensionPeriod == nil):
+		return nil, bad("ActionsSuppressor needs ActionsSuppressorWaitPeriod and ActionsSuppressorExtensionPeriod, in seconds.")
+	case value(in.ActionsSuppressorWaitPeriod) < 0 || value(in.ActionsSuppressorExtensionPeriod) < 0:
+		return nil, bad("ActionsSuppressorWaitPeriod and ActionsSuppressorExtensionPeriod must be 0 or more.")
 	case in.ActionConfiguration != nil:
 		return nil, notImplemented("ActionConfiguration is not implemented. Leave it out.")
 	}
@@ -306,21 +310,29 @@ func (a *API) putCompositeAlarm(ctx context.Context, in *cloudwatch.PutComposite
 	if err != nil {
 		return nil, err
 	}
-	var missing []string
-	for _, ref := range rule.Children {
+	gone := func(ref string) bool {
 		name := alarms.NameOf(ref)
-		if name != ref && ref != alarms.ARN(a.cfg.Account, name) || there[name] == nil && name != *in.AlarmName {
-			missing = append(missing, ref)
-		}
+		return name != ref && ref != alarms.ARN(a.cfg.Account, name) || there[name] == nil && name != *in.AlarmName
 	}
+	missing := slices.DeleteFunc(slices.Clone(rule.Children), func(ref string) bool { return !gone(ref) })
 	if len(missing) > 0 {
 		return nil, bad("Could not save the composite alarm as alarms [%s] in the alarm rule do not exist", strings.Join(missing, ", "))
+	}
+	if in.ActionsSuppressor != nil && gone(*in.ActionsSuppressor) {
+		return nil, bad("There is no alarm %s to be ActionsSuppressor.", *in.ActionsSuppressor)
+	}
+	c := alarms.Composite{
+		Rule: *in.AlarmRule, Suppressor: value(in.ActionsSuppressor),
+		Wait: int(value(in.ActionsSuppressorWaitPeriod)), Extension: int(value(in.ActionsSuppressorExtensionPeriod)),
 	}
 	err = a.putAlarm(ctx, *in.AlarmName, in.Tags, func(x *alarms.Alarm) error {
 		if x.Metric != nil {
 			return bad("There is a metric alarm %s. Choose another name, or delete it first.", x.Name)
 		}
-		x.Composite, x.Description, x.Actions = &alarms.Composite{Rule: *in.AlarmRule}, in.AlarmDescription, actions
+		if x.Composite != nil && alarms.NameOf(x.Composite.Suppressor) != alarms.NameOf(c.Suppressor) {
+			x.Resuppress(a.now().UTC())
+		}
+		x.Composite, x.Description, x.Actions = &c, in.AlarmDescription, actions
 		x.Enabled = in.ActionsEnabled == nil || *in.ActionsEnabled
 		return nil
 	})

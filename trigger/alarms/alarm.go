@@ -44,6 +44,8 @@ type Alarm struct {
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
 	Status  Status    `json:"status"`
+	// HeldUntil is the end of the period that Status.SuppressedBy names.
+	HeldUntil time.Time `json:"held_until,omitzero"`
 	// Problem is CloudWatch's EvaluationState where the alarm cannot be evaluated: EVALUATION_ERROR.
 	Problem string `json:"problem,omitempty"`
 	// Outbox is what a change has yet to bring about, written with the change: history, events and actions.
@@ -60,6 +62,8 @@ type Status struct {
 	// Updated is when the state was set last, Transitioned when it last became another.
 	Updated      time.Time `json:"updated"`
 	Transitioned time.Time `json:"transitioned"`
+	// SuppressedBy is what holds the actions of the last change back; empty: nothing.
+	SuppressedBy string `json:"suppressed_by,omitempty"`
 }
 
 // Metric is what a metric alarm watches, and when it is in which state.

@@ -42,6 +42,14 @@ func (l *Loop) combine(ctx context.Context, now time.Time) error {
 	around := circular(list)
 	var failed []error
 	for _, c := range list {
+		suppressor := states[NameOf(c.alarm.Composite.Suppressor)]
+		alarming := suppressor != nil && suppressor.Value == InAlarm
+		if c.alarm.Status.SuppressedBy != "" {
+			if err := l.decided(ctx, c.job, func(a *Alarm) bool { return a.held(alarming, now) }); err != nil {
+				failed = append(failed, err)
+				continue
+			}
+		}
 		if around[c.alarm.Name] {
 			if err := l.cannot(ctx, c.job, errCircular, now); err != nil {
 				failed = append(failed, err)
@@ -68,7 +76,7 @@ func (l *Loop) combine(ctx context.Context, now time.Time) error {
 				return false
 			}
 			a.Problem = ""
-			a.Set(value, cut(reason, 1023), data, now)
+			a.set(value, cut(reason, 1023), data, alarming, now)
 			return true
 		})
 		if err != nil {

@@ -18,10 +18,12 @@ type stateForm struct {
 	Reason    string `json:"reason"`
 	Data      string `json:"reasonData,omitempty"`
 	Timestamp string `json:"timestamp"`
+	By        string `json:"actionsSuppressedBy,omitempty"`
+	Why       string `json:"actionsSuppressedReason,omitempty"`
 }
 
 func formOf(s *Status) stateForm {
-	return stateForm{s.Value, s.Reason, s.Data, s.Updated.UTC().Format(stampFormat)}
+	return stateForm{s.Value, s.Reason, s.Data, s.Updated.UTC().Format(stampFormat), s.SuppressedBy, s.SuppressedReason()}
 }
 
 type alarmForm struct {

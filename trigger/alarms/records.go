@@ -233,22 +233,39 @@ func (r *Records) forget(ctx context.Context, now time.Time, most int) error {
 // Set puts the alarm into a state, with what has to follow: history, an event and, where actions are enabled, the actions
 // of the state. A state that the alarm is in already changes nothing but the reason.
 func (a *Alarm) Set(value State, reason, data string, now time.Time) {
+	a.set(value, reason, data, false, now)
+}
+
+// set is Set that knows whether the alarm that suppresses actions is in ALARM.
+func (a *Alarm) set(value State, reason, data string, alarming bool, now time.Time) {
 	old := a.Status
 	a.Status.Value, a.Status.Reason, a.Status.Data, a.Status.Updated = value, reason, data, now
 	if value == old.Value {
 		return
 	}
 	a.Status.Transitioned = now
+	holds := a.hold(alarming, now)
 	item := Item{ID: uuid.NewString(), At: now, Type: ItemState, Summary: "Alarm updated from " + string(old.Value) + " to " + string(value), Data: stateData(&old, &a.Status)}
-	tasks := []Task{
-		{ID: item.ID, Item: &item},
-		{ID: uuid.NewString(), Target: EventTarget, Old: old, New: a.Status},
+	a.send(Task{ID: item.ID, Item: &item}, Task{ID: uuid.NewString(), Target: EventTarget, Old: old, New: a.Status})
+	if !holds {
+		a.act(&old)
 	}
-	if a.Enabled {
-		for _, target := range a.Actions[value] {
-			tasks = append(tasks, Task{ID: uuid.NewString(), Target: target, Old: old, New: a.Status})
-		}
+}
+
+// act has the actions of the state carried out, where they are enabled. old is what was before.
+func (a *Alarm) act(old *Status) {
+	if !a.Enabled {
+		return
 	}
+	var tasks []Task
+	for _, target := range a.Actions[a.Status.Value] {
+		tasks = append(tasks, Task{ID: uuid.NewString(), Target: target, Old: *old, New: a.Status})
+	}
+	a.send(tasks...)
+}
+
+// send is post that says what was dropped.
+func (a *Alarm) send(tasks ...Task) {
 	if dropped := a.post(tasks...); dropped > 0 {
 		// Said where the operator looks first; the log has it from the loop, which is not the only one to set states.
 		a.Status.Reason = cut(a.Status.Reason+" ("+strconv.Itoa(dropped)+" older actions were dropped: too many wait.)", 1023)
