@@ -19,11 +19,7 @@ func init() { //nolint:gochecknoinits // a table whose functions refer to it
 		"LOG":   mapping(math.Log),
 		"LOG10": mapping(math.Log10),
 
-		"AVG":    summary(averageOf),
-		"MIN":    summary(minimumOf),
-		"MAX":    summary(maximumOf),
-		"SUM":    summary(sumOf),
-		"STDDEV": summary(deviationOf),
+		"AVG": {1, 1, summarized, mean}, "MIN": summary(minimumOf), "MAX": summary(maximumOf), "SUM": summary(sumOf), "STDDEV": summary(deviationOf),
 
 		"RATE":        stepping(func(seconds, difference float64) float64 { return difference / seconds }),
 		"DIFF":        stepping(func(_, difference float64) float64 { return difference }),
@@ -76,9 +72,23 @@ func mapping(f func(float64) float64) *function {
 	}}
 }
 
+// summarized is what summaries take.
+const summarized = "a time series or an array"
+
+// mean is that of all values of a series; in an array those that are missing at a time are 0.
+func mean(_ *evaluation, a []value) (value, error) {
+	switch x := a[0].(type) {
+	case *series:
+		return averageOf(x.values), nil
+	case list:
+		return merged(x, func(values []float64) float64 { return sumOf(values) / float64(len(x)) }), nil
+	}
+	return nil, &mismatch{0}
+}
+
 // summary gives a scalar of a time series, and a time series of an array.
 func summary(f func([]float64) float64) *function {
-	return &function{1, 1, "a time series or an array", func(_ *evaluation, a []value) (value, error) {
+	return &function{1, 1, summarized, func(_ *evaluation, a []value) (value, error) {
 		switch x := a[0].(type) {
 		case *series:
 			return f(x.values), nil
@@ -115,14 +125,18 @@ func runningSum(_ *evaluation, a []value) (value, error) {
 	}), nil
 }
 
-// dating is a function of the time of each value, in UTC.
+// dating is a function of the begin of each period of the run, in UTC; whether the series has a value there does not matter.
 func dating(f func(time.Time) float64) *function {
-	return &function{1, 1, "a time series", func(_ *evaluation, a []value) (value, error) {
+	return &function{1, 1, "a time series", func(e *evaluation, a []value) (value, error) {
 		if !isSeries(a[0]) {
 			return nil, &mismatch{0}
 		}
 		return each(a[0], func(s *series) *series {
-			return s.mapped(func(at int64, _ float64) float64 { return f(time.Unix(at, 0).UTC()) })
+			out := s.derived()
+			for at := range e.grid(s.period) {
+				out.add(at, f(time.Unix(at, 0).UTC()))
+			}
+			return out
 		}), nil
 	}}
 }
@@ -226,7 +240,8 @@ func linear(s *series, at int64) float64 {
 	return s.values[i-1] + part*(s.values[i]-s.values[i-1])
 }
 
-// condition takes the second argument where the first is not 0, else the third; without one, there is no value then.
+// condition takes the second argument where the first is not 0, else the third; without one, there is no value then. Where
+// the condition is a series and true, a series that lacks the value has 0, as on AWS.
 func condition(_ *evaluation, a []value) (value, error) {
 	pick := make([]func(at int64) (float64, bool), len(a))
 	out := &series{}
@@ -258,7 +273,8 @@ func condition(_ *evaluation, a []value) (value, error) {
 		if !ok || chosen == len(a) {
 			continue
 		}
-		if v, ok := pick[chosen](at); ok {
+		v, ok := pick[chosen](at)
+		if _, varies := a[0].(*series); ok || varies && chosen == 1 {
 			out.add(at, v)
 		}
 	}

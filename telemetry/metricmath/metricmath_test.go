@@ -113,8 +113,8 @@ func TestExpressions(t *testing.T) {
 		"2 ^ 3 ^ 2 - a * 0":                      "x: 0=512 1=512 2=512 3=512",
 		"10 - 4 - 3 + a * 0":                     "x: 0=3 1=3 2=3 3=3",
 		"1e3 * 1.5E-1 * a + +.5":                 "x: 0=150.5 1=300.5 2=450.5 3=600.5",
-		"a + b":                                  "x: 0=11 2=33 3=44",
-		"b / zero":                               "x: 3=20", // nothing where it would be infinite
+		"a + b":                                  "x: 0=11 1=2 2=33 3=44",
+		"b / zero":                               "x: 1=0 3=20", // nothing where it would be infinite
 		"a / (a - 2)":                            "x: 0=-1 2=3 3=2",
 		"100 * (zero / a)":                       "x: 0=0 1=50 2=0 3=50",
 		"a > 2":                                  "x: 0=0 1=0 2=1 3=1",
@@ -154,19 +154,26 @@ func TestExpressions(t *testing.T) {
 		"a*0 + DATAPOINT_COUNT(b)":               "x: 0=3 1=3 2=3 3=3",
 		"a*0 + METRIC_COUNT(METRICS())":          "x: 0=5 1=5 2=5 3=5",
 		"MINUTE(a)":                              "x: 0=0 1=1 2=2 3=3",
+		"MINUTE(none)":                           "x: 0=0 1=1 2=2 3=3",
+		"gaps * (MINUTE(gaps) > 1)":              "x: 0=0 1=0 2=0 3=7",
+		"IF(zero, gaps, b)":                      "x: 0=10 1=5 2=30 3=7",
+		"IF(a > 2, gaps)":                        "x: 2=0 3=7",
+		"IF(1, gaps)":                            "x: 1=5 3=7",
+		"gaps < b":                               "x: 0=1 1=0 2=1 3=1",
+		"gaps > 4 AND b > 15":                    "x: 0=0 1=0 2=0 3=1",
 		"HOUR(a) + DAY(a) * 100":                 "x: 0=712 1=712 2=712 3=712",
 		"DATE(a) + MONTH(a) * 100 + YEAR(a) * 0": "x: 0=301 1=301 2=301 3=301",
 		"EPOCH(a) - 1772366400":                  "x: 0=0 1=60 2=120 3=180",
 
 		"SUM(METRICS())":                         "x: 0=11 1=8 2=33 3=53",
 		"SUM([a, b])":                            "x: 0=11 1=2 2=33 3=44",
-		"AVG([a, b])":                            "x: 0=5.5 1=2 2=16.5 3=22",
+		"AVG([a, b])":                            "x: 0=5.5 1=1 2=16.5 3=22",
 		"MAX(METRICS('a'))":                      "x: 0=1 1=5 2=3 3=7", // a and gaps
 		"MIN([a, 2 * a])":                        "x: 0=1 1=2 2=3 3=4",
 		"DATAPOINT_COUNT([a,b])":                 "x: 0=2 1=1 2=2 3=2",
 		"[a, b] * 2":                             "a: 0=2 1=4 2=6 3=8\nb: 0=20 2=60 3=80",
 		"1 - [a, b]":                             "a: 0=0 1=-1 2=-2 3=-3\nb: 0=-9 2=-29 3=-39",
-		"[b, zero] / a":                          "b: 0=10 2=10 3=10\nzero: 0=0 1=0.5 2=0 3=0.5",
+		"[b, zero] / a":                          "b: 0=10 1=0 2=10 3=10\nzero: 0=0 1=0.5 2=0 3=0.5",
 		"a / [b, zero]":                          "b: 0=0.1 2=0.1 3=0.1\nzero: 1=2 3=2",
 		"METRICS(\"ero\")":                       "zero: 0=0 1=1 2=0 3=2",
 		"FIRST([b, a])":                          "x: 0=10 2=30 3=40",
@@ -185,6 +192,36 @@ func TestExpressions(t *testing.T) {
 		got, err := calculate(t, expression)
 		if err != nil || got != want {
 			t.Errorf("%s\n got %s, %v\nwant %s", expression, got, err, want)
+		}
+	}
+}
+
+// TestUserGuide has the examples of the user guide that show what is made of missing values.
+func TestUserGuide(t *testing.T) {
+	compared := map[string][]float64{"metric1": {30, 20, 0, 0}, "metric2": {20, nothing, 20, nothing}}
+	chosen := map[string][]float64{"metric1": {1, 1, 0, 0, nothing}, "metric2": {30, nothing, 0, 0, 30}, "metric3": {0, 0, 20, nothing, 20}}
+	for _, c := range []struct {
+		metrics          map[string][]float64
+		expression, want string
+	}{
+		{compared, "metric1 < metric2", "x: 0=0 1=0 2=1 3=0"},
+		{compared, "metric1 >= 30", "x: 0=1 1=0 2=0 3=0"},
+		{compared, "metric1 > 15 AND metric2 > 15", "x: 0=1 1=0 2=0 3=0"},
+		{chosen, "IF(metric1, metric2, metric3)", "x: 0=30 1=0 2=20"},
+		{chosen, "IF(metric1, 5, metric3)", "x: 0=5 1=5 2=20"},
+		{chosen, "IF(metric1, metric2, 5)", "x: 0=30 1=0 2=5 3=5"},
+	} {
+		queries := []Query{{ID: "x", Expression: c.expression}}
+		for name := range c.metrics {
+			queries = append(queries, metric(name, name))
+		}
+		p, err := Prepare("MetricDataQueries", queries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := p.Run(t.Context(), &fake{values: c.metrics}, Range{From: start, To: start.Add(5 * time.Minute), Now: start.Add(time.Hour)})
+		if got := shown(all); err != nil || got != c.want {
+			t.Errorf("%s\n got %s, %v\nwant %s", c.expression, got, err, c.want)
 		}
 	}
 }
@@ -421,12 +458,13 @@ func TestSearch(t *testing.T) {
 		`{AWS/Lambda,FunctionName} FunctionName=api Invocations`:  "order-api: 0=1\npayApi2: 0=1",
 		`{AWS/Lambda,FunctionName} MetricName=(Errors OR Dances)`: "Errors: 0=1",
 		`{AWS/Lambda,FunctionName} (order AND errors) OR pay`:     "Errors order-api: 0=1\nInvocations payApi2: 0=1",
-		`order count`:            "OrderCount: 0=1",
-		`Namespace="my-app"`:     "OrderCount: 0=1",
-		`Namespace="my"`:         "",
-		`{my-app}`:               "OrderCount: 0=1",
-		`FunctionName="payApi2"`: "Invocations: 0=1",
-		`FunctionName="payapi2"`: "",
+		`order count`:        "OrderCount: 0=1",
+		`Namespace="my-app"`: "OrderCount: 0=1",
+		`Namespace="my"`:     "",
+		`{my-app}`:           "OrderCount: 0=1",
+		`{AWS/Lambda, FunctionName}, MetricName="Errors"`: "Errors: 0=1",
+		`FunctionName="payApi2"`:                          "Invocations: 0=1",
+		`FunctionName="payapi2"`:                          "",
 	} {
 		all, err := run(t, src, Query{ID: "x", Expression: fmt.Sprintf("SEARCH('%s', 'Average', 60)", expression)})
 		if got := shown(all); err != nil || got != want {

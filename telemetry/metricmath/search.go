@@ -151,7 +151,7 @@ func parseSearch(text string) (*searchQuery, error) {
 		}
 		q.schema, q.namespace, q.dimensions = true, parts[0], parts[1:]
 		slices.Sort(q.dimensions)
-		text = after
+		text = strings.TrimLeft(after, ", \t") // a comma may follow, as in examples of the user guide
 	}
 	p := searchParser{words: searchWords(text)}
 	if len(p.words) == 0 {

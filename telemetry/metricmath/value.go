@@ -43,15 +43,17 @@ func (s *series) mapped(f func(at int64, v float64) float64) *series {
 	return out
 }
 
-// paired applies f where both have a value.
+// paired applies f where either has a value. What the other lacks is 0 then, as on AWS.
 func paired(a, b *series, f func(x, y float64) float64) *series {
 	out := a.derived()
 	out.period = max(a.period, b.period)
-	for i, j := 0, 0; i < len(a.at) && j < len(b.at); {
+	for i, j := 0, 0; i < len(a.at) || j < len(b.at); {
 		switch {
-		case a.at[i] < b.at[j]:
+		case j == len(b.at) || i < len(a.at) && a.at[i] < b.at[j]:
+			out.add(a.at[i], f(a.values[i], 0))
 			i++
-		case a.at[i] > b.at[j]:
+		case i == len(a.at) || a.at[i] > b.at[j]:
+			out.add(b.at[j], f(0, b.values[j]))
 			j++
 		default:
 			out.add(a.at[i], f(a.values[i], b.values[j]))
