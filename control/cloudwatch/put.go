@@ -19,6 +19,7 @@ const (
 	maxData       = 1000 // metrics in one request
 	maxValues     = 150  // values of one metric in one request
 	maxEntities   = 2
+	maxMistakes   = 10 // of each kind that are told of; a request can have one in each of half a million values
 	minResolution = 1
 	resolution    = 60
 )
@@ -62,7 +63,7 @@ func isNamespace(s string) bool {
 }
 
 // putting turns a request's data into the store's, and gathers what is wrong with them: AWS answers with all mistakes of
-// the first kind that there is, one on a line.
+// the first kind that there is, one on a line; here with the first of them.
 type putting struct {
 	namespace string
 	now       time.Time
@@ -81,9 +82,13 @@ func (p *putting) err() error {
 	return nil
 }
 
-func (p *putting) bad(format ...string) { p.wrong = append(p.wrong, strings.Join(format, "")) }
-func (p *putting) badCombination(text ...string) {
-	p.combinations = append(p.combinations, strings.Join(text, ""))
+func (p *putting) bad(text ...string)            { note(&p.wrong, text) }
+func (p *putting) badCombination(text ...string) { note(&p.combinations, text) }
+
+func note(mistakes *[]string, text []string) {
+	if len(*mistakes) < maxMistakes {
+		*mistakes = append(*mistakes, strings.Join(text, ""))
+	}
 }
 
 func (p *putting) all(name string, list []types.MetricDatum) {
