@@ -3,6 +3,7 @@ package groups
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"thaw/state"
@@ -56,7 +57,7 @@ func (x *Index) DeleteGroup(ctx context.Context, name string) error {
 	x.cfg.Flush()
 	sequence, err := x.cfg.Store.AppendLog(ctx, name, telemetry.Meta{Kind: telemetry.GroupDeleted}.String(), nil)
 	if err == nil {
-		err = x.erase(ctx, erasure{group: name, before: sequence})
+		err = x.erase(ctx, erasure{Group: name, Before: sequence})
 	}
 	if err == nil {
 		err = x.cfg.Settings.Delete(ctx, name)
@@ -69,12 +70,12 @@ func (x *Index) DeleteGroup(ctx context.Context, name string) error {
 
 // erase deletes from the store. Doing it twice does no harm.
 func (x *Index) erase(ctx context.Context, e erasure) error {
-	if e.stream == "" {
-		return x.cfg.Store.PurgeLogs(ctx, e.group, e.before)
+	if e.Stream == "" {
+		return x.cfg.Store.PurgeLogs(ctx, e.Group, e.Before)
 	}
-	return x.cfg.Store.ScanLogs(ctx, e.group, e.first, e.before-1, true, func(r state.LogRecord) error {
+	return x.cfg.Store.ScanLogs(ctx, e.Group, e.First, e.Before-1, true, func(r state.LogRecord) error {
 		meta, err := telemetry.ParseMeta(r.Meta)
-		if err != nil || meta.Stream != e.stream || meta.Kind != telemetry.Written {
+		if err != nil || meta.Stream != e.Stream || meta.Kind != telemetry.Written {
 			return nil //nolint:nilerr // a batch without a description belongs to no stream
 		}
 		if err := x.cfg.Store.DeleteLog(ctx, r.Sequence); err != nil {
@@ -82,7 +83,7 @@ func (x *Index) erase(ctx context.Context, e erasure) error {
 		}
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if g := x.groups[e.group]; g != nil {
+		if g := x.groups[e.Group]; g != nil {
 			g.Chunks.forget(r.Sequence, r.Size)
 		}
 		return nil
@@ -105,20 +106,21 @@ func (x *Index) sweepAll(ctx context.Context) {
 
 // sweep finishes deletions, deletes what is past its group's retention, and forgets what the store has dropped.
 func (x *Index) sweep(ctx context.Context) error {
+	x.sweeping.Lock()
+	defer x.sweeping.Unlock()
 	if err := x.Sync(ctx); err != nil {
 		return err
 	}
-	x.mu.Lock()
-	list := x.unerased
-	x.unerased = nil
-	x.mu.Unlock()
-	for i, e := range list {
+	x.mu.RLock()
+	list := slices.Clone(x.unerased)
+	x.mu.RUnlock()
+	for _, e := range list {
 		if err := x.erase(ctx, e); err != nil {
-			x.mu.Lock()
-			x.unerased = append(x.unerased, list[i:]...)
-			x.mu.Unlock()
 			return err
 		}
+		x.mu.Lock() // only here anything is taken out
+		x.unerased = slices.Delete(x.unerased, 0, 1)
+		x.mu.Unlock()
 	}
 	settings, err := x.cfg.Settings.All(ctx)
 	if err != nil {

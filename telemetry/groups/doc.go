@@ -9,5 +9,5 @@
 //
 // What nobody can tell from the events, such as retention and tags, is in Settings, a record for each group that has any.
 //
-// Locks: Index.mu only, never held across a call.
+// Locks: Index.mu, never held across a call; Index.sweeping before it, held by the one sweep.
 package groups

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -343,6 +344,68 @@ func TestADeletionIsFinished(t *testing.T) {
 			t.Fatalf("left: %v", left)
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// The snapshot may be newer than a deletion that was cut off.
+func TestADeletionIsFinishedWithASnapshotBehindIt(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, dir)
+	p.put(t, "g", "a", 1)
+	p.put(t, "g", "b", 2)
+	meta := telemetry.Meta{Kind: telemetry.StreamDeleted, Stream: "a"}
+	sequence, err := p.store.AppendLog(t.Context(), "g", meta.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.wait(t.Context(), sequence); err != nil {
+		t.Fatal(err)
+	}
+	p.stop() // which saves
+	p = start(t, dir)
+	if err := p.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.readAll(t, Query{Group: "g", Limit: 10, Bytes: 1 << 20}); !slices.Equal(got, []string{"b2"}) {
+		t.Errorf("left: %v", got)
+	}
+	if len(p.unerased) > 0 {
+		t.Errorf("%+v", p.unerased)
+	}
+}
+
+// A snapshot that is cut off, damaged anywhere, of another version or something else is not believed, and asks for no memory.
+func TestADamagedSnapshotIsNotRead(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, dir)
+	p.put(t, "g", "a", 1)
+	p.put(t, "g", "b", 2)
+	name := p.cfg.Snapshot
+	p.stop()
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSnapshot(name); err != nil {
+		t.Fatal(err)
+	}
+	damaged := [][]byte{nil, whole[:len(whole)-1], whole[:len(whole)/2], whole[32:], append(slices.Clone(whole), 0)}
+	for i := range whole {
+		other := slices.Clone(whole)
+		other[i] ^= 0x80
+		damaged = append(damaged, other)
+	}
+	for i, data := range damaged {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readSnapshot(name); err == nil {
+			t.Errorf("the snapshot %d is read", i)
+		}
+	}
+	p = start(t, dir)
+	if got := p.readAll(t, Query{Group: "g", Limit: 10, Bytes: 1 << 20}); !slices.Equal(got, []string{"a1", "b2"}) {
+		t.Errorf("%v", got)
 	}
 }
 

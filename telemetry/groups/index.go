@@ -74,6 +74,7 @@ type Index struct {
 	// early holds entries that were told of before those in front of them are in the index, by sequence.
 	early map[uint64]state.LogRecord
 
+	sweeping   sync.Mutex     // held by a sweep
 	behind     chan struct{}  // wakes Run: the store has what the index has not
 	background sync.WaitGroup // what Run has started
 }
@@ -94,8 +95,8 @@ type stream struct {
 // erasure is what has to be deleted from the store: a stream's batches from one sequence to before another, or with an
 // empty stream all of the group's before.
 type erasure struct {
-	group, stream string
-	first, before uint64
+	Group, Stream string
+	First, Before uint64
 }
 
 // New makes an Index, which knows nothing before Run has run.
@@ -134,6 +135,9 @@ func (x *Index) Run(ctx context.Context) error {
 			case <-time.After(retry):
 			}
 			continue
+		}
+		if x.due() {
+			x.save()
 		}
 		select {
 		case <-ctx.Done():
@@ -253,16 +257,9 @@ func (x *Index) enter(r state.LogRecord) {
 	}
 	x.apply(r, meta)
 	x.move(r.Sequence)
-	if x.sequence-x.saved >= saveAfter && x.cfg.Snapshot != "" {
-		x.saved = x.sequence
-		x.saving()
+	if x.dueLocked() {
+		x.wake() // Run saves
 	}
-}
-
-// saving writes a snapshot beside what goes on.
-func (x *Index) saving() {
-	snapshot := x.encode()
-	x.background.Go(func() { x.write(snapshot) })
 }
 
 func (x *Index) apply(r state.LogRecord, meta telemetry.Meta) {
@@ -273,7 +270,7 @@ func (x *Index) apply(r state.LogRecord, meta telemetry.Meta) {
 			x.streams -= len(g.Streams)
 			delete(x.groups, r.Group)
 		}
-		x.unerased = append(x.unerased, erasure{group: r.Group, before: r.Sequence})
+		x.unerased = append(x.unerased, erasure{Group: r.Group, Before: r.Sequence})
 		return
 	case telemetry.StreamDeleted:
 		if g == nil || g.Streams[meta.Stream] == nil {
