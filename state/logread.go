@@ -22,6 +22,13 @@ const (
 // logInactive is for how long the engine keeps a reader that has gone without saying so.
 const logInactive = 30 * time.Second
 
+// How many batches are fetched before they are asked for. Followers stay, there may be many, and some wait for what they
+// deliver to: each holds that many batches meanwhile.
+const (
+	readAhead   = 256
+	followAhead = 16
+)
+
 // LogRecord is one stored batch of a log group.
 type LogRecord struct {
 	Group    string
@@ -131,8 +138,8 @@ func (s *Store) PurgeLogs(ctx context.Context, group string, before uint64) erro
 // DeleteLog deletes one stored batch. One that is not there is no error.
 func (s *Store) DeleteLog(ctx context.Context, sequence uint64) error {
 	err := s.logs.DeleteMsg(ctx, sequence)
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && strings.Contains(api.Description, "no message found") {
-		return nil
+	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) && strings.Contains(err.Error(), "no message found") {
+		return nil // the client tells the engine's reason as text only
 	}
 	if err != nil {
 		return s.storeError("delete logs", err)
@@ -176,7 +183,11 @@ func (s *Store) consumeLogs(ctx context.Context, group string, cfg jetstream.Ord
 	if !follow && consumer.CachedInfo().NumPending == 0 {
 		return nil
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(256))
+	ahead := readAhead
+	if follow && !cfg.HeadersOnly {
+		ahead = followAhead
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(ahead))
 	if err != nil {
 		return s.storeError(doing, err)
 	}

@@ -181,3 +181,16 @@ func TestReadersEndWhenTheRestIsDeleted(t *testing.T) {
 		t.Errorf("%d read, %v", read, err)
 	}
 }
+
+func TestALogThatIsNotThereIsDeleted(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	sequence, err := s.AppendLog(t.Context(), "g", "", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.DeleteLog(t.Context(), sequence); err != nil {
+			t.Error(err)
+		}
+	}
+}
