@@ -2,9 +2,12 @@ package tests
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
@@ -63,4 +66,56 @@ func TestLoopThroughQueuesIsStopped(t *testing.T) {
 	}
 	p.Stop()
 	harness.NothingLeft(t, p.Data)
+}
+
+// Two functions that subscribe to each other's logs: each invocation writes lines, and would cause others without end.
+func TestLoopThroughLogsIsStopped(t *testing.T) {
+	p := harness.Start(t, harness.Options{})
+	client, logs := p.Lambda(), logsClient(p)
+	names := []string{"ping", "pong"}
+	for _, name := range names {
+		harness.Deploy(t, client, &harness.Function{Name: name, Source: "def handler(event, context): print('round')\n"})
+		_, err := logs.CreateLogGroup(t.Context(), &cloudwatchlogs.CreateLogGroupInput{LogGroupName: aws.String("/aws/lambda/" + name)})
+		if err != nil && !strings.Contains(err.Error(), "ResourceAlreadyExists") {
+			t.Fatal(err)
+		}
+	}
+	for i, name := range names {
+		_, err := client.AddPermission(t.Context(), &lambda.AddPermissionInput{
+			FunctionName: aws.String(name), StatementId: aws.String("logs"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("logs.amazonaws.com"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = logs.PutSubscriptionFilter(t.Context(), &cloudwatchlogs.PutSubscriptionFilterInput{
+			LogGroupName: aws.String("/aws/lambda/" + names[1-i]), FilterName: aws.String("all"), FilterPattern: aws.String(""),
+			DestinationArn: aws.String("arn:aws:lambda:us-east-1:000000000000:function:" + name),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rounds := func() (n int) {
+		for _, name := range names {
+			out, err := logs.FilterLogEvents(t.Context(), &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/" + name), FilterPattern: aws.String("START RequestId")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(out.Events)
+		}
+		return n
+	}
+	harness.MustInvoke(t, client, "ping", "{}")
+	harness.Eventually(t, "events are dropped", func() bool { return strings.Contains(p.Log.String(), "in consequence of others") })
+	last := -1
+	harness.Eventually(t, "the loop ends", func() bool {
+		before := last
+		last = rounds()
+		<-time.After(2 * time.Second) // a round takes half of one
+		return before == last
+	})
+	// Once each, and what the first one's lines bring when they come in several portions.
+	if last < 3 || last > 20 {
+		t.Errorf("%d invocations", last)
+	}
 }

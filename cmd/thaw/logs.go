@@ -4,16 +4,19 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"thaw"
 	"thaw/awsapi"
 	controllogs "thaw/control/logs"
+	"thaw/invoke"
 	"thaw/invoke/async"
 	"thaw/state"
 	"thaw/telemetry"
 	"thaw/telemetry/emf"
 	"thaw/telemetry/groups"
 	"thaw/telemetry/metrics"
+	"thaw/telemetry/xray"
 	"thaw/trigger/subscription"
 )
 
@@ -63,8 +66,9 @@ func startLogs(ctx context.Context, p *logParts, g *group) (*logSide, error) {
 	g.run(ctx, "log groups", index.Run)
 	filters, err := subscription.New(subscription.Config{
 		Account: p.account, Store: p.store, Groups: index, Settings: settings, Functions: p.store, PutMetrics: p.metrics.Put, Log: p.log,
-		Enqueue: func(ctx context.Context, function thaw.FunctionRef, id string, payload []byte) error {
-			_, err := p.async.Enqueue(ctx, &async.Event{Function: function, Payload: payload, RequestID: id, Wait: true, Once: true})
+		Enqueue: func(ctx context.Context, i subscription.Invocation) error {
+			trace := invoke.TraceHead(&invoke.Request{Start: time.Now()}) + ";" + xray.LineageKey + i.Lineage
+			_, err := p.async.Enqueue(ctx, &async.Event{Function: i.Function, Payload: i.Payload, TraceID: trace, RequestID: i.ID, Wait: true, Once: true})
 			return err
 		},
 	})

@@ -9,9 +9,11 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 
+	"thaw/awsapi"
 	"thaw/control/internal/operation"
 	"thaw/telemetry"
 	"thaw/telemetry/groups"
+	"thaw/telemetry/xray"
 )
 
 // Bounds of PutLogEvents, after its documentation.
@@ -136,11 +138,28 @@ func (a *API) putLogEvents(ctx context.Context, in *sdk.PutLogEventsInput) (*sdk
 		return nil, err
 	}
 	if len(events) > 0 {
+		lineage := callersLineage(ctx)
+		for i := range events {
+			events[i].Lineage = lineage
+		}
 		if err := a.cfg.Groups.Append(ctx, g.Name, *in.LogStreamName, events); err != nil {
 			return nil, wording(err, nil, nil)
 		}
 	}
 	return &sdk.PutLogEventsOutput{NextSequenceToken: pointer(sequenceToken(a.cfg.Now())), RejectedLogEventsInfo: rejected}, nil
+}
+
+// maxTrace bounds a trace header that is looked at, bytes.
+const maxTrace = 4096
+
+// callersLineage is that of the chain of requests that a request is part of: the SDKs in a function send it.
+func callersLineage(ctx context.Context) string {
+	trace := awsapi.RequestFrom(ctx).Header.Get("X-Amzn-Trace-Id")
+	if len(trace) > maxTrace {
+		return ""
+	}
+	_, lineage := xray.CutLineage(trace)
+	return lineage
 }
 
 // accept checks the events of one request, and drops those that are too old or too new.

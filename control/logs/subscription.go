@@ -74,7 +74,7 @@ func (a *API) checkDestination(group string, in *sdk.PutSubscriptionFilterInput)
 		return invalid("destinationArn for vendor lambda cannot be used with roleArn")
 	}
 	f, ok := a.cfg.Functions.Function(ref.Name)
-	if ok && f.Config.LogGroupName() == group {
+	if ok && groups.WritesTo(f, ref.Qualifier, group) {
 		return invalid("The log group provided is reserved for the function log of the destination function.")
 	}
 	if ok && groups.Permits(f.Policies[ref.Qualifier], a.cfg.Account, group) {

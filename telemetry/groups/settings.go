@@ -131,6 +131,23 @@ func ARN(account thaw.Account, name string) string {
 	return "arn:aws:logs:" + account.Region + ":" + account.ID + ":log-group:" + name
 }
 
+// WritesTo reports whether what a qualifier of a function names, a version or one of an alias's two, has a group as its own
+// log.
+func WritesTo(f *thaw.Function, qualifier, group string) bool {
+	numbers := []string{qualifier}
+	if alias, ok := f.Aliases[qualifier]; ok {
+		numbers = []string{alias.Version, alias.Other}
+	} else if qualifier == "" {
+		numbers = []string{thaw.Latest}
+	}
+	for _, number := range numbers {
+		if v := f.Version(number); v != nil && v.LogGroupName() == group {
+			return true
+		}
+	}
+	return false
+}
+
 // Permits reports whether a function's policy lets CloudWatch Logs invoke it for a group: the principal is logs.amazonaws.com,
 // or the older form with the region in it.
 func Permits(policy thaw.Policy, account thaw.Account, name string) bool {

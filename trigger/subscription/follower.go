@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +36,11 @@ const (
 	maxAttempts = 24 * time.Hour
 	// saveEvery is how often the position is kept.
 	saveEvery = time.Second
+	// eventRoom is what an event has in a payload beside its message, bytes, about.
+	eventRoom = 128
+	// inherit is for how long what belongs to no invocation, such as the lines of an init, counts as part of the chain of
+	// requests that the group's log showed last: environments that crash again and again write such lines in a loop too.
+	inherit = 10 * time.Minute
 )
 
 // position is how far a filter is.
@@ -55,19 +62,26 @@ type follower struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	// What was gathered, by stream in the order in which they came.
-	streams []string
-	events  map[string][]groups.Event
+	// What was gathered, by origin in the order in which they came.
+	origins []origin
+	events  map[origin][]groups.Event
 	size    int
 	at      position // behind what was gathered
 	kept    position // what is stored
 	saved   time.Time
 	warned  bool
 	came    bool // events were read since the last flush, whether they are meant or not
+
+	// The longest lineage that the log showed of late, and when that was.
+	lineage string
+	chained time.Time
 }
 
+// origin is where events that share a payload come from.
+type origin struct{ stream, lineage string }
+
 func newFollower(d *Deliverer, group string, s groups.Subscription) *follower {
-	return &follower{d: d, key: group + "\x00" + s.Name, group: group, filter: s, events: map[string][]groups.Event{}}
+	return &follower{d: d, key: group + "\x00" + s.Name, group: group, filter: s, events: map[origin][]groups.Event{}}
 }
 
 func (f *follower) start(ctx context.Context) {
@@ -85,6 +99,7 @@ type read struct {
 	sequence uint64
 	events   []groups.Event // those that are meant
 	some     bool           // it had events
+	lineage  string         // the longest that an invocation's events have, meant or not
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -126,14 +141,17 @@ func (f *follower) follow(ctx context.Context) error {
 	ended := make(chan error, 1)
 	reading.Go(func() {
 		ended <- f.d.cfg.Groups.Follow(ctx, f.group, f.at.After, func(sequence uint64, events []groups.Event) error {
-			var meant []groups.Event
+			b := read{sequence: sequence, some: len(events) > 0}
 			for i := range events {
+				if e := &events[i]; e.RequestID != "" && len(e.Lineage) > len(b.lineage) {
+					b.lineage = e.Lineage
+				}
 				if f.pattern.Match(events[i].Message) {
-					meant = append(meant, events[i])
+					b.events = append(b.events, events[i])
 				}
 			}
 			select {
-			case batches <- read{sequence, meant, len(events) > 0}:
+			case batches <- b:
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -167,12 +185,14 @@ func (f *follower) follow(ctx context.Context) error {
 func (f *follower) add(b read) {
 	f.at.After = b.sequence
 	f.came = f.came || b.some
+	f.noteLineage(b.lineage)
 	for _, e := range b.events {
-		if f.events[e.Stream] == nil {
-			f.streams = append(f.streams, e.Stream)
+		from := origin{e.Stream, f.lineageOf(&e)}
+		if f.events[from] == nil {
+			f.origins = append(f.origins, from)
 		}
-		f.events[e.Stream] = append(f.events[e.Stream], e)
-		f.size += len(e.Message)
+		f.events[from] = append(f.events[from], e)
+		f.size += len(e.Message) + eventRoom
 	}
 }
 
@@ -183,22 +203,22 @@ func (f *follower) flush(ctx context.Context) error {
 			return err
 		}
 		clear(f.events)
-		f.streams = nil
+		f.origins = nil
 	}
-	for _, stream := range f.streams {
-		for events := f.events[stream]; len(events) > 0; {
+	for _, from := range f.origins {
+		for events := f.events[from]; len(events) > 0; {
 			n, size := 0, 0
-			for n < len(events) && (n == 0 || size+len(events[n].Message) <= maxPayload) {
-				size += len(events[n].Message)
+			for n < len(events) && (n == 0 || size+len(events[n].Message)+eventRoom <= maxPayload) {
+				size += len(events[n].Message) + eventRoom
 				n++
 			}
-			if err := f.deliver(ctx, stream, events[:n]); err != nil {
+			if err := f.deliver(ctx, from, events[:n]); err != nil {
 				return err
 			}
 			events = events[n:]
 		}
 	}
-	f.streams, f.size, f.came = nil, 0, false
+	f.origins, f.size, f.came = nil, 0, false
 	clear(f.events)
 	if now := f.d.cfg.Now(); now.Sub(f.saved) >= saveEvery {
 		f.saved = now
@@ -211,7 +231,7 @@ func (f *follower) flush(ctx context.Context) error {
 // save keeps how far the filter is.
 func (f *follower) save(ctx context.Context) {
 	at := f.kept
-	if len(f.streams) == 0 {
+	if len(f.origins) == 0 {
 		at = f.at
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxSave)
@@ -267,23 +287,37 @@ func (f *follower) payload(stream string, events []groups.Event) ([]byte, error)
 var space = uuid.MustParse("0f6cf3e5-6d0c-4d0e-9a39-9f6a5b6b5d5e")
 
 // deliver hands events of a stream over. It fails only when ctx ends.
-func (f *follower) deliver(ctx context.Context, stream string, events []groups.Event) error {
-	payload, err := f.payload(stream, events)
+func (f *follower) deliver(ctx context.Context, from origin, events []groups.Event) error {
+	payload, err := f.payload(from.stream, events)
 	if err != nil {
 		return err
 	}
-	id := uuid.NewSHA1(space, []byte(f.key+"\x00"+events[0].ID())).String()
+	// After a crash events may be gathered in other portions: only the same ones are the same invocation.
+	of := fmt.Sprintf("%s\x00%s%s%d", f.key, events[0].ID(), events[len(events)-1].ID(), len(events))
 	ref, _ := thaw.ParseFunctionRef(f.filter.Destination)
-	return f.try(ctx, len(events), 1, func() error {
-		if err := f.allowed(ref); err != nil {
+	i := Invocation{Function: ref, ID: uuid.NewSHA1(space, []byte(of)).String(), Payload: payload, Lineage: from.lineage}
+	mark := markOf(ref.Name)
+	again := recurs(i.Lineage, mark)
+	switch {
+	case i.Lineage == "":
+		i.Lineage = mark + ":1"
+	case !again:
+		i.Lineage += "|" + mark + ":1"
+	}
+	return f.try(ctx, len(events), func() error {
+		if err := f.allowed(ref, again); err != nil {
 			return err
 		}
-		return f.d.cfg.Enqueue(ctx, ref, id, payload)
+		if err := f.d.cfg.Enqueue(ctx, i); err != nil {
+			return err
+		}
+		f.d.count(func(c *Counts) { c.Delivered++ })
+		return nil
 	})
 }
 
-// try delivers events as a number of things, until that succeeds or is of no use. It fails only when ctx ends.
-func (f *follower) try(ctx context.Context, events, things int, attempt func() error) error {
+// try delivers events until that succeeds or is of no use. It fails only when ctx ends.
+func (f *follower) try(ctx context.Context, events int, attempt func() error) error {
 	begin := f.d.cfg.Now()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		err := attempt()
@@ -291,7 +325,6 @@ func (f *follower) try(ctx context.Context, events, things int, attempt func() e
 			return ctx.Err()
 		}
 		if err == nil {
-			f.d.count(func(c *Counts) { c.Delivered += uint64(things) })
 			f.warned = false
 			return nil
 		}
@@ -307,15 +340,50 @@ func (f *follower) try(ctx context.Context, events, things int, attempt func() e
 	}
 }
 
-// allowed refuses functions that are gone, that do not let CloudWatch Logs invoke them any more, and those that write to
-// the group themselves by now: they would be invoked for what they write about that.
-func (f *follower) allowed(ref thaw.FunctionRef) error {
+// lineageOf is the lineage of the chain of requests in which an event was written, empty where it was in none.
+func (f *follower) lineageOf(e *groups.Event) string {
+	if e.RequestID == "" && e.Lineage == "" && f.d.cfg.Now().Sub(f.chained) < inherit {
+		return f.lineage
+	}
+	return e.Lineage
+}
+
+// noteLineage keeps a lineage that the log has shown.
+func (f *follower) noteLineage(lineage string) {
+	now := f.d.cfg.Now()
+	if lineage != "" && (len(lineage) >= len(f.lineage) || now.Sub(f.chained) >= inherit) {
+		f.lineage, f.chained = lineage, now
+	}
+}
+
+// markOf stands in a lineage for a function that logs have invoked. It has the form of AWS's hashes.
+func markOf(function string) string {
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte("logs:"+function)))
+}
+
+// recurs reports whether a lineage has a mark.
+func recurs(lineage, mark string) bool {
+	for entry := range strings.SplitSeq(lineage, "|") {
+		if strings.HasPrefix(entry, mark+":") {
+			return true
+		}
+	}
+	return false
+}
+
+// allowed refuses functions that are gone, that do not let CloudWatch Logs invoke them any more, those that write to the
+// group themselves by now: they would be invoked for what they write about that, and those that logs have invoked before
+// in the same chain of requests.
+func (f *follower) allowed(ref thaw.FunctionRef, recurs bool) error {
 	fn, ok := f.d.cfg.Functions.Function(ref.Name)
 	if !ok {
 		return thaw.Errorf(thaw.CodeResourceNotFound, "Function not found: %s", f.filter.Destination)
 	}
-	if fn.Config.LogGroupName() == f.group {
+	if groups.WritesTo(fn, ref.Qualifier, f.group) {
 		return thaw.Errorf(thaw.CodeInvalidParameterValue, "The function writes to the log group %s itself.", f.group)
+	}
+	if recurs && fn.RecursiveLoop != thaw.RecursionAllow {
+		return thaw.Errorf(thaw.CodeRecursiveInvocation, "These events were written in consequence of others that logs had invoked the function for already. If the loop is meant, allow it with PutFunctionRecursionConfig.")
 	}
 	if !groups.Permits(fn.Policies[ref.Qualifier], f.d.cfg.Account, f.group) {
 		return thaw.Errorf(thaw.CodeAccessDenied, "The function's policy does not permit CloudWatch Logs to invoke it.")

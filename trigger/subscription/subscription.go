@@ -7,6 +7,10 @@
 // in the store. How far a filter is, is kept, so that a restart goes on there: an event is delivered at least once, a repeat
 // with the same request id.
 //
+// A payload carries the lineage of the chain of requests in which its events were written, with an entry for each function
+// that logs have invoked in it. No function is invoked twice by logs in one chain: functions that subscribe to each other's
+// logs would go round without end, and with each round there would be more of them.
+//
 // Locks: Deliverer.mu guards the list of followers and the counts; it is held for no call.
 package subscription
 
@@ -46,13 +50,22 @@ type Config struct {
 	Functions Functions
 	// Enqueue accepts an asynchronous invocation: it is stored when Enqueue returns. One whose id was accepted a short time
 	// ago counts as that one.
-	Enqueue func(ctx context.Context, function thaw.FunctionRef, id string, payload []byte) error
+	Enqueue func(ctx context.Context, i Invocation) error
 	// PutMetrics takes values of metrics.
 	PutMetrics func(ctx context.Context, data []metrics.Datum) error
 	// Now is the clock, nil for the machine's.
 	Now func() time.Time
 	// Log gets what is not delivered. Nil means slog.Default().
 	Log *slog.Logger
+}
+
+// Invocation is an asynchronous invocation of a function.
+type Invocation struct {
+	Function thaw.FunctionRef
+	ID       string
+	Payload  []byte
+	// Lineage is that of the chain of requests that it is part of, as a trace has it. There always is one.
+	Lineage string
 }
 
 // Counts are totals since the process began.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"thaw"
 	"thaw/state"
 	"thaw/telemetry"
+	"thaw/telemetry/filter"
 	"thaw/telemetry/groups"
 	"thaw/telemetry/metrics"
 )
@@ -41,6 +43,8 @@ type world struct {
 	failure  error // of the next invocations
 	ids      []string
 	records  []record
+	lineages []string
+	largest  int // payload
 	attempts int
 	data     []metrics.Datum
 
@@ -98,20 +102,20 @@ func (w *world) Function(name string) (*thaw.Function, bool) {
 	return w.function, w.function != nil && name == "f"
 }
 
-func (w *world) enqueue(_ context.Context, function thaw.FunctionRef, id string, payload []byte) error {
+func (w *world) enqueue(_ context.Context, i Invocation) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.attempts++
 	if w.failure != nil {
 		return w.failure
 	}
-	if function.Name != "f" {
-		return fmt.Errorf("invoked %+v", function)
+	if i.Function.Name != "f" {
+		return fmt.Errorf("invoked %+v", i.Function)
 	}
 	var in struct {
 		AWSLogs struct{ Data []byte }
 	}
-	if err := json.Unmarshal(payload, &in); err != nil {
+	if err := json.Unmarshal(i.Payload, &in); err != nil {
 		return err
 	}
 	zip, err := gzip.NewReader(bytes.NewReader(in.AWSLogs.Data))
@@ -122,13 +126,19 @@ func (w *world) enqueue(_ context.Context, function thaw.FunctionRef, id string,
 	if err := json.NewDecoder(zip).Decode(&r); err != nil {
 		return err
 	}
-	w.ids, w.records = append(w.ids, id), append(w.records, r)
+	w.ids, w.records, w.lineages = append(w.ids, i.ID), append(w.records, r), append(w.lineages, i.Lineage)
+	w.largest = max(w.largest, len(i.Payload))
 	return nil
 }
 
 func (w *world) put(_ context.Context, data []metrics.Datum) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for i := range data {
+		if data[i].Values[0] < 0 {
+			return thaw.Errorf(thaw.CodeInvalidParameterValue, "no")
+		}
+	}
 	w.data = append(w.data, data...)
 	return nil
 }
@@ -259,6 +269,97 @@ func TestWhatCannotBeDeliveredIsDropped(t *testing.T) {
 	})
 }
 
+// Functions that subscribe to each other's logs would go round without end.
+func TestLogsInvokeNoFunctionTwiceInOneChain(t *testing.T) {
+	w := newWorld(t)
+	w.subscribe(t, groups.Subscription{Name: "all", Pattern: "x"})
+	add := func(stream string, events ...telemetry.Event) {
+		t.Helper()
+		for i := range events {
+			events[i].At, events[i].Message = time.Now(), "x"
+		}
+		if err := w.index.Append(t.Context(), "g", stream, events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark := markOf("f") + ":1"
+	add("first", telemetry.Event{}, telemetry.Event{RequestID: "1"})
+	w.until(t, "it is delivered", func() bool { return len(w.lineages) == 1 })
+	add("other", telemetry.Event{RequestID: "2", Lineage: "0123abcd:3"})
+	w.until(t, "another chain is", func() bool { return len(w.lineages) == 2 })
+	w.set(func() {
+		if diff := cmp.Diff([]string{mark, "0123abcd:3|" + mark}, w.lineages); diff != "" {
+			t.Error(diff)
+		}
+	})
+	// What f wrote and what that caused; and what an environment that has just crashed writes outside of invocations, as it
+	// does in each round of a loop.
+	add("loop", telemetry.Event{RequestID: "3", Lineage: mark + "|0123abcd:1"}, telemetry.Event{RequestID: "4"})
+	w.until(t, "one is dropped", func() bool { return w.d.Counts().Dropped == 1 })
+	w.until(t, "the other is delivered", func() bool { return len(w.lineages) == 3 })
+	add("crashed", telemetry.Event{})
+	w.until(t, "one more is dropped", func() bool { return w.d.Counts().Dropped == 2 })
+	w.set(func() { w.function.RecursiveLoop = thaw.RecursionAllow })
+	add("allowed", telemetry.Event{RequestID: "5", Lineage: mark})
+	w.until(t, "it is delivered", func() bool { return len(w.lineages) == 4 && w.lineages[3] == mark })
+}
+
+// A filter may mean nothing but lines that belong to no invocation.
+func TestALoopIsSeenInLinesThatTheFilterDoesNotMean(t *testing.T) {
+	w := newWorld(t)
+	w.subscribe(t, groups.Subscription{Name: "inits", Pattern: "INIT_START"})
+	events := []telemetry.Event{
+		{At: time.Now(), Message: "START", RequestID: "1", Lineage: markOf("f") + ":1"}, {At: time.Now(), Message: "INIT_START"},
+	}
+	if err := w.index.Append(t.Context(), "g", "s", events); err != nil {
+		t.Fatal(err)
+	}
+	w.until(t, "it is dropped", func() bool { return w.d.Counts().Dropped == 1 })
+}
+
+// After a crash the same first event may come with others than before. As the same invocation they would be lost.
+func TestOtherPortionsAreOtherInvocations(t *testing.T) {
+	w := newWorld(t)
+	f := newFollower(w.d, "g", groups.Subscription{Name: "all", Destination: target})
+	var err error
+	if f.pattern, err = filter.Compile(""); err != nil {
+		t.Fatal(err)
+	}
+	var events []groups.Event
+	for i := range 3 {
+		events = append(events, groups.Event{Event: telemetry.Event{Message: "x"}, Position: groups.Position{At: 5, Sequence: uint64(i)}})
+	}
+	for _, n := range []int{1, 1, 3, 3} {
+		if err := f.deliver(t.Context(), origin{stream: "s"}, events[:n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.set(func() {
+		if w.ids[0] != w.ids[1] || w.ids[2] != w.ids[3] || w.ids[0] == w.ids[2] {
+			t.Errorf("%v", w.ids)
+		}
+	})
+}
+
+func TestManyEmptyLinesFitIntoPayloads(t *testing.T) {
+	w := newWorld(t)
+	w.subscribe(t, groups.Subscription{Name: "all"})
+	const lines = 60_000
+	for range 6 {
+		var events []telemetry.Event
+		for range lines / 6 {
+			events = append(events, telemetry.Event{At: time.UnixMicro(1_700_000_000_000_000 + rand.Int64N(1e12)), Message: "\n"}) //nolint:gosec // no secret
+		}
+		if err := w.index.Append(t.Context(), "g", "s", events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until(t, "all came", func() bool { return len(w.messages()) == lines })
+	if w.largest > 1<<20 {
+		t.Errorf("a payload of %d bytes", w.largest)
+	}
+}
+
 func TestFiltersComeAndGo(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe(t, groups.Subscription{Name: "a", Pattern: "x"}, groups.Subscription{Name: "b", Pattern: "y"})
@@ -289,6 +390,23 @@ func TestLargePayloadsAreCut(t *testing.T) {
 			t.Errorf("a payload of %d bytes", size)
 		}
 	}
+}
+
+func TestOneRefusedValueTakesNoOther(t *testing.T) {
+	w := newWorld(t)
+	begin := groups.Group{Created: time.Now(), MetricFilters: []groups.MetricFilter{
+		{Name: "ms", Pattern: "{ $.ms = * }", Namespace: "n", Metric: "Latency", Value: "$.ms", Dimensions: map[string]string{"Path": "$.path"}},
+	}}
+	if err := w.settings.Create(t.Context(), "g", begin); err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "a", `{"ms": 1, "path": "/x"}`, `{"ms": -1, "path": "/x"}`, `{"ms": 2, "path": "/x"}`, `{"ms": 3, "path": "`+strings.Repeat("x", 2000)+`"}`)
+	w.until(t, "one is refused", func() bool { return w.d.Counts() == Counts{Delivered: 2, Dropped: 1} })
+	w.set(func() {
+		if len(w.data) != 2 {
+			t.Errorf("%+v", w.data)
+		}
+	})
 }
 
 func TestMetricFilters(t *testing.T) {
