@@ -255,6 +255,14 @@ class ImportWatch:
     waiting = {"logging": set_up_logging}
 
     @classmethod
+    def begin(cls):
+        for name in list(cls.waiting):
+            if name in sys.modules:  # what a sitecustomize has imported: the function's or a wrapper's
+                cls.waiting.pop(name)(sys.modules[name])
+        if cls.waiting:
+            sys.meta_path.insert(0, cls)
+
+    @classmethod
     def find_spec(cls, name, path=None, target=None):
         after = cls.waiting.pop(name, None)
         if after is None:
@@ -555,11 +563,11 @@ def set_up_process():
     site_packages = "/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2]
     first = [root, site_packages, "/opt/python", os.path.dirname(__file__)]
     sys.path[:] = first + [entry for entry in sys.path if entry not in first]
-    sys.meta_path.insert(0, ImportWatch)
     global park, profile
     if "--template" in sys.argv:
         park = load_part("park")
         ImportWatch.waiting.update(park["AFTER_IMPORT"])
+    ImportWatch.begin()
     if "--profile" in sys.argv:
         profile = load_part("init_profile")
     sys.argv = [main.__code__.co_filename]
