@@ -149,14 +149,15 @@ func (m *memory) restore(id identity, slot int64, delta *summary) {
 	m.held += c.total.histogram.weight()
 }
 
-// settle moves every cell's new values to its total, after they were handed to fn.
-func (m *memory) settle(fn func(s *series, slot int64, delta *summary)) {
+// settle moves every cell's new values to its total, after they were handed to fn, and gives the number of those cells.
+func (m *memory) settle(fn func(s *series, slot int64, delta *summary)) (n uint64) {
 	for _, d := range m.dirty {
 		c := d.cell
 		c.dirty = false
 		if c.delta.count == 0 {
 			continue
 		}
+		n++
 		fn(d.series, c.slot, &c.delta)
 		before := c.total.histogram.weight() + c.delta.histogram.weight()
 		c.total.merge(&c.delta)
@@ -164,6 +165,7 @@ func (m *memory) settle(fn func(s *series, slot int64, delta *summary)) {
 		m.held += c.total.histogram.weight() - before
 	}
 	m.dirty = m.dirty[:0]
+	return n
 }
 
 // detach takes the cells of slots before a time out, to be stored; readers still see them. What comes for their slots meanwhile goes

@@ -28,7 +28,7 @@ func TestAFullDiskKeepsValues(t *testing.T) {
 			t.Errorf("%+v, want %v", got, want)
 		}
 	}
-	if refused := r.Stats().Refused; refused[reasonNames[reasonStore]] != 3 || refused[reasonNames[reasonJournal]] == 0 || r.store.db.Head().NumSeries() != 0 {
+	if refused := r.Stats().Refused; refused[reasonNames[reasonStore]] != 3 || refused[reasonNames[reasonJournal]] != 3 || r.store.db.Head().NumSeries() != 0 {
 		t.Errorf("%v, %d series in the store", refused, r.store.db.Head().NumSeries())
 	}
 	free = 1 << 40

@@ -217,8 +217,7 @@ func (m *Metrics) take(now, before time.Time) (detached []*series) {
 	m.poll(now)
 	m.journal.begin()
 	m.mu.Lock()
-	cells := uint64(len(m.memory.dirty))
-	m.memory.settle(m.journal.add)
+	cells := m.memory.settle(m.journal.add)
 	if !before.IsZero() {
 		detached = m.memory.detach(before.Unix())
 	}
