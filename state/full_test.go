@@ -31,6 +31,9 @@ func TestFullDiskRefusesBeforeTheEngineBreaks(t *testing.T) {
 	if err := s.CreateFunction(ctx, function("first")); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Records("kind").Create(ctx, "many", []string{"one", "two"}); err != nil {
+		t.Fatal(err)
+	}
 	var kept []thaw.Code
 	var err error
 	for n := 0; err == nil && n < 200; n++ {
@@ -55,6 +58,16 @@ func TestFullDiskRefusesBeforeTheEngineBreaks(t *testing.T) {
 	}
 	if err := s.Records("kind").Put(ctx, "key", 1); !errors.Is(err, ErrFull) {
 		t.Errorf("put record: %v", err)
+	}
+	less := func(list *[]string) error { *list = (*list)[:1]; return nil }
+	if _, err := UpdateRecord(ctx, s.Records("kind"), "many", less); !errors.Is(err, ErrFull) {
+		t.Errorf("update record: %v", err)
+	}
+	if list, err := ReduceRecord(ctx, s.Records("kind"), "many", less); err != nil || len(*list) != 1 {
+		t.Errorf("reduce a record on a full disk: %v, %v", list, err)
+	}
+	if err := s.KeepCode(ctx, kept[0].SHA256); err != nil {
+		t.Errorf("keep a package on a full disk: %v", err)
 	}
 	if f, _ := s.Function("first"); f == nil || f.Config.Timeout != 0 {
 		t.Errorf("the refused update shows: %+v", f)

@@ -53,7 +53,7 @@ func (s *Store) PutCode(ctx context.Context, zip []byte) (thaw.Code, error) {
 	// Writing the mark again makes the package young, so that no sweep takes it before its function exists.
 	var old codeMark
 	if rev, err := marks.read(ctx, digest, &old); err == nil {
-		if err = marks.replace(ctx, digest, mark, rev); err == nil {
+		if err = marks.replace(ctx, digest, mark, rev, 1); err == nil {
 			return code, nil
 		} else if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			return thaw.Code{}, err
@@ -78,7 +78,7 @@ func (s *Store) KeepCode(ctx context.Context, digest string) error {
 	if err != nil {
 		return err
 	}
-	_, err = UpdateRecord(ctx, s.Records(codeKind), name, func(*codeMark) error { return nil })
+	_, err = ReduceRecord(ctx, s.Records(codeKind), name, func(*codeMark) error { return nil })
 	return err
 }
 

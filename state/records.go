@@ -63,7 +63,7 @@ func (r *Records) read(ctx context.Context, key string, v any) (uint64, error) {
 
 // Put stores v at key, whatever is there. It fails with ErrFull.
 func (r *Records) Put(ctx context.Context, key string, v any) error {
-	return r.write(key, "write", v, func(name string, data []byte) error {
+	return r.write(key, "write", v, 1, func(name string, data []byte) error {
 		_, err := r.store.records.Put(ctx, name, data)
 		return err
 	})
@@ -71,21 +71,22 @@ func (r *Records) Put(ctx context.Context, key string, v any) error {
 
 // Create stores v at key if nothing is there. It fails with ErrExists or ErrFull.
 func (r *Records) Create(ctx context.Context, key string, v any) error {
-	return r.write(key, "create", v, func(name string, data []byte) error {
+	return r.write(key, "create", v, 1, func(name string, data []byte) error {
 		_, err := r.store.records.Create(ctx, name, data)
 		return err
 	})
 }
 
-// replace stores v at key if revision rev is there, and fails with jetstream.ErrKeyRevisionMismatch if not.
-func (r *Records) replace(ctx context.Context, key string, v any, rev uint64) error {
-	return r.write(key, "update", v, func(name string, data []byte) error {
+// replace stores v at key if revision rev is there, and fails with jetstream.ErrKeyRevisionMismatch if not. fraction is as for
+// room.takeUrgent.
+func (r *Records) replace(ctx context.Context, key string, v any, rev uint64, fraction int64) error {
+	return r.write(key, "update", v, fraction, func(name string, data []byte) error {
 		_, err := r.store.records.Update(ctx, name, data, rev)
 		return err
 	})
 }
 
-func (r *Records) write(key, verb string, v any, put func(name string, data []byte) error) error {
+func (r *Records) write(key, verb string, v any, fraction int64, put func(name string, data []byte) error) error {
 	name, err := r.name(key)
 	if err != nil {
 		return err
@@ -94,7 +95,7 @@ func (r *Records) write(key, verb string, v any, put func(name string, data []by
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.doing(verb, key), err)
 	}
-	if err := r.store.room.take(len(data)); err != nil {
+	if err := r.store.room.takeUrgent(len(data), fraction); err != nil {
 		return fmt.Errorf("%s: %w", r.doing(verb, key), err)
 	}
 	defer r.store.room.give(len(data))
@@ -115,6 +116,16 @@ func (r *Records) write(key, verb string, v any, put func(name string, data []by
 // changed it in between: then it starts again with the newer one. An error of change ends it and is returned as it is.
 // It fails with ErrNotFound or ErrFull.
 func UpdateRecord[T any](ctx context.Context, r *Records, key string, change func(*T) error) (*T, error) {
+	return updateRecord(ctx, r, key, 1, change)
+}
+
+// ReduceRecord is UpdateRecord for a change that deletes something or leaves the record as long as it is: it may use half of the
+// reserve, so that a full disk can be made emptier.
+func ReduceRecord[T any](ctx context.Context, r *Records, key string, change func(*T) error) (*T, error) {
+	return updateRecord(ctx, r, key, 2, change)
+}
+
+func updateRecord[T any](ctx context.Context, r *Records, key string, fraction int64, change func(*T) error) (*T, error) {
 	for {
 		v := new(T)
 		rev, err := r.read(ctx, key, v)
@@ -124,7 +135,7 @@ func UpdateRecord[T any](ctx context.Context, r *Records, key string, change fun
 		if err := change(v); err != nil {
 			return nil, err
 		}
-		err = r.replace(ctx, key, v, rev)
+		err = r.replace(ctx, key, v, rev, fraction)
 		if err == nil {
 			return v, nil
 		}

@@ -135,7 +135,7 @@ func (a *API) deleteLayerVersion(ctx context.Context, in *sdk.DeleteLayerVersion
 	if err := a.cfg.Packages.KeepCode(ctx, v.Code.SHA256); err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, storeError(err)
 	}
-	_, err = state.UpdateRecord(ctx, a.cfg.Layers, name, func(r *thaw.LayerRecord) error {
+	_, err = state.ReduceRecord(ctx, a.cfg.Layers, name, func(r *thaw.LayerRecord) error {
 		r.Versions = slices.DeleteFunc(r.Versions, func(v thaw.LayerVersion) bool { return v.Number == number })
 		return nil
 	})
