@@ -11,11 +11,12 @@ import (
 	"strings"
 )
 
-// Bounds of a pattern: its length in characters as in AWS's model, how deep its parentheses nest, and how many regular
-// expressions it has.
+// Bounds of a pattern: its length in characters as in AWS's model, how deep its parentheses nest, how many regular
+// expressions it has, and how many steps they take for each byte of a message.
 const (
 	maxDepth   = 32
 	maxRegexps = 2
+	maxSteps   = 1000
 )
 
 // Pattern is a compiled filter pattern. It is read only and may be used by many.
@@ -28,7 +29,7 @@ type Pattern struct {
 // Compile reads a pattern. The error says what is wrong with it, in a sentence for its author.
 func Compile(text string) (*Pattern, error) {
 	trimmed := strings.TrimSpace(text)
-	p := &parser{text: trimmed}
+	p := &parser{text: trimmed, budget: maxSteps}
 	var out *Pattern
 	var err error
 	switch {

@@ -164,3 +164,12 @@ func TestValue(t *testing.T) {
 		}
 	}
 }
+
+// One message of the largest size would take a minute.
+func TestExpensiveExpressionsAreRefused(t *testing.T) {
+	for _, pattern := range []string{"%[ab]{1000}[bc]{1000}%", "{ $.a = %[ab]{900}% && $.b = %[ab]{900}% }", "[a = %[ab]{900}%, b = %[ab]{900}%]"} {
+		if _, err := Compile(pattern); err == nil || !strings.Contains(err.Error(), "too long") {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+}

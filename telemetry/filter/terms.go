@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"thaw/telemetry/internal/expression"
 )
 
 // term is one word, phrase or regular expression of a pattern of terms.
@@ -51,6 +53,7 @@ type parser struct {
 	text    string
 	at      int
 	regexps int
+	budget  expression.Budget
 	depth   int
 }
 
@@ -150,8 +153,7 @@ func (p *parser) quoted() (string, error) {
 // regexpCharacters are those that AWS takes in a regular expression beside letters and digits.
 const regexpCharacters = ":_#=@/;,-^$?[]{}|\\*+. "
 
-// regexp takes a regular expression between percent signs. Go's engine takes time in proportion to the message, whatever
-// the expression.
+// regexp takes a regular expression between percent signs.
 func (p *parser) regexp() (*regexp.Regexp, error) {
 	begin := p.at + 1
 	end := strings.IndexByte(p.text[begin:], '%')
@@ -165,7 +167,7 @@ func (p *parser) regexp() (*regexp.Regexp, error) {
 			return nil, fmt.Errorf("the character %q is not supported in a regular expression", c)
 		}
 	}
-	r, err := regexp.Compile(text)
+	r, err := p.budget.Compile(text, false)
 	if err != nil {
 		return nil, fmt.Errorf("the regular expression cannot be used: %w", err)
 	}

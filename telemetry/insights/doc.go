@@ -22,6 +22,9 @@ const (
 	maxCommands = 50
 	maxDepth    = 50
 	maxDedup    = 30 // fields of dedup
+	// maxSteps is how many steps the regular expressions take for each byte of a message; those of parse count once more
+	// for each field.
+	maxSteps = 20_000
 )
 
 // ErrTooMuch is a query whose results do not fit into the bounds.

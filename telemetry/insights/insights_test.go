@@ -3,6 +3,8 @@ package insights
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,4 +177,72 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%d rows", len(rows))
 		}
 	})
+}
+
+// What one event costs is bounded, since a query can be stopped between events only.
+func TestExpensiveQueriesAreRefused(t *testing.T) {
+	repeated := strings.Repeat("[ab]{1000}", 30)
+	for _, query := range []string{
+		"filter @message like /" + repeated + "/",
+		"filter " + strings.Repeat("@message like /[ab]{1000}/ or ", 30) + "x",
+		"parse @message /" + strings.Repeat("(.)", 200) + "/",
+		`parse @message "` + strings.Repeat("* ", 200) + `" as ` + strings.TrimSuffix(strings.Repeat("a,", 200), ","),
+	} {
+		if _, err := Parse(query); err == nil || !strings.Contains(err.Error(), "too long") {
+			t.Errorf("%.60s: %v", query, err)
+		}
+	}
+	if _, err := Parse(`parse @message "[*] * - user=* path=* took=* ms status=* bytes=* agent=*" as a,b,c,d,e,f,g,h | filter a like /(?i)error|timed out|[a-f0-9]{8}-[a-f0-9]{4}/`); err != nil {
+		t.Error(err)
+	}
+}
+
+// Rows that are sorted by what their messages say do not keep all else that their messages say.
+func TestSortKeepsNoFoundFields(t *testing.T) {
+	q, err := Parse("sort a | limit 5000 | sort b | filter c > 0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := q.Run(MaxRows)
+	for i := range 8000 {
+		e := Event{At: time.UnixMilli(int64(i)), Message: fmt.Sprintf(`{"a": %d, "b": %d, "c": 1}`, i*7%8000, i)}
+		if err := x.Add(&e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.trim()
+	for _, r := range x.kept {
+		if r.found != nil {
+			t.Fatal("a row keeps the fields of its message")
+		}
+	}
+	rows := slices.Clone(x.kept)
+	for _, c := range x.rest {
+		if rows, err = x.all(c, rows); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			if r.found != nil {
+				t.Fatalf("after %T a row keeps the fields of its message", c)
+			}
+		}
+	}
+	if got := rows[0].get("a"); len(rows) != 5000 || got != 0.0 {
+		t.Errorf("%d rows, the first has a = %v", len(rows), got)
+	}
+}
+
+func TestTheSameFieldsAreFoundEachTime(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"z": 1`)
+	for i := range 400 {
+		fmt.Fprintf(&b, `, "f%03d": %d`, i, i)
+	}
+	e := Event{Message: b.String() + "}"}
+	want := discover(&e)
+	for range 5 {
+		if got := discover(&e); len(got) != maxDiscovered || !maps.Equal(got, want) {
+			t.Fatal("other fields")
+		}
+	}
 }

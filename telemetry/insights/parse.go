@@ -166,9 +166,11 @@ func (p *parser) parse() (command, error) {
 			}
 			b.WriteString(regexp.QuoteMeta(part))
 		}
-		x.regexp, err = regexp.Compile(b.String())
+		if x.regexp, err = p.budget.Compile(b.String(), true); err != nil {
+			err = fmt.Errorf("the pattern of parse cannot be used: %w", err)
+		}
 	case p.is("/"):
-		x.regexp, err = p.regexp()
+		x.regexp, err = p.regexp(true)
 	default:
 		err = p.unexpected("a pattern in quotes or a regular expression between slashes")
 	}
@@ -340,7 +342,7 @@ func (p *parser) comparison() (expr, error) {
 // pattern takes a regular expression, or a text that is to be found as it is.
 func (p *parser) pattern() (*regexp.Regexp, error) {
 	if p.is("/") {
-		return p.regexp()
+		return p.regexp(false)
 	}
 	if p.next.kind != text {
 		return nil, p.unexpected("a text in quotes or a regular expression between slashes")

@@ -12,6 +12,8 @@ import (
 type row struct {
 	event *Event // nil for a group
 	set   map[string]value
+	// keys are what the row is sorted by.
+	keys []value
 	// found is what the message tells; nil until it is asked for.
 	found map[string]value
 	// results of the aggregate functions, while a group is finished.
@@ -140,8 +142,8 @@ func flatten(path string, v any, found map[string]value, depth int) {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		for name, x := range v {
-			inner(name, x)
+		for _, name := range slices.Sorted(maps.Keys(v)) { // the same ones each time, where there are too many
+			inner(name, v[name])
 		}
 	case []any:
 		for i, x := range v {

@@ -108,6 +108,7 @@ func (x *Run) Add(e *Event) error {
 	if x.stats != nil {
 		return x.stats.add(r, x)
 	}
+	r.keys = keysOf(x.order, r)
 	if x.seen != nil && !x.fresh(r) {
 		return nil
 	}
@@ -128,6 +129,12 @@ func cost(r *row) int {
 	n := rowOverhead + len(r.event.Message) + len(r.event.Stream) + len(r.event.Pointer)
 	for name, v := range r.set {
 		n += len(name) + 32
+		if s, ok := v.(string); ok {
+			n += len(s)
+		}
+	}
+	for _, v := range r.keys {
+		n += 16
 		if s, ok := v.(string); ok {
 			n += len(s)
 		}
@@ -177,7 +184,7 @@ func (x *Run) fresh(r *row) bool {
 	if compareRows(x.order, r, other) < 0 {
 		x.size -= cost(other)
 		own := *r.event
-		other.event, other.set, other.found = &own, r.set, nil
+		other.event, other.set, other.keys, other.found = &own, r.set, r.keys, nil
 		x.size += cost(other)
 	}
 	return false
@@ -196,9 +203,20 @@ func identity(fields []expr, r *row) (string, bool) {
 	return id.String(), true
 }
 
+// keysOf gives what a row is sorted by. To look for it in the messages of all rows at each comparison would take long, and to
+// keep what was found there much memory.
+func keysOf(keys []sortKey, r *row) []value {
+	list := make([]value, len(keys))
+	for i, k := range keys {
+		list[i] = k.expr.eval(r)
+	}
+	return list
+}
+
+// compareRows wants the keys of both rows to be set.
 func compareRows(keys []sortKey, a, b *row) int {
-	for _, k := range keys {
-		c := compareValues(k.expr.eval(a), k.expr.eval(b))
+	for i, k := range keys {
+		c := compareValues(a.keys[i], b.keys[i])
 		if k.desc {
 			c = -c
 		}
@@ -215,9 +233,6 @@ func compareRows(keys []sortKey, a, b *row) int {
 // trim drops the rows that nobody will see.
 func (x *Run) trim() {
 	slices.SortStableFunc(x.kept, func(a, b *row) int { return compareRows(x.order, a, b) })
-	for _, r := range x.kept {
-		r.found = nil
-	}
 	if len(x.kept) <= x.keep {
 		return
 	}
@@ -228,6 +243,7 @@ func (x *Run) trim() {
 				delete(x.seen, id)
 				x.size -= len(id)
 			}
+			r.found = nil
 		}
 	}
 	clear(x.kept[x.keep:])
@@ -271,6 +287,9 @@ func (x *Run) Finish() ([][]Field, error) {
 func (x *Run) all(c command, rows []*row) ([]*row, error) {
 	switch c := c.(type) {
 	case order:
+		for _, r := range rows {
+			r.keys, r.found = keysOf(c.list, r), nil
+		}
 		slices.SortStableFunc(rows, func(a, b *row) int { return compareRows(c.list, a, b) })
 		return rows, nil
 	case first:
@@ -280,7 +299,7 @@ func (x *Run) all(c command, rows []*row) ([]*row, error) {
 		return slices.DeleteFunc(rows, func(r *row) bool {
 			id, ok := identity(c.fields, r)
 			again := !ok || seen[id]
-			seen[id] = true
+			seen[id], r.found = true, nil
 			return again
 		}), nil
 	case aggregate:
@@ -289,10 +308,15 @@ func (x *Run) all(c command, rows []*row) ([]*row, error) {
 			if err := g.add(r, x); err != nil {
 				return nil, err
 			}
+			r.found = nil
 		}
 		return g.finish(), nil
 	}
-	return slices.DeleteFunc(rows, func(r *row) bool { return !apply(c, r) }), nil
+	return slices.DeleteFunc(rows, func(r *row) bool {
+		stays := apply(c, r)
+		r.found = nil
+		return !stays
+	}), nil
 }
 
 // columns are the fields that the results have, in their order.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"thaw/telemetry/internal/expression"
 )
 
 // kind of a token.
@@ -30,10 +32,12 @@ type scanner struct {
 	query string
 	next  token
 	err   error
+
+	budget expression.Budget
 }
 
 func newScanner(query string) *scanner {
-	s := &scanner{query: query}
+	s := &scanner{query: query, budget: maxSteps}
 	s.scan(0)
 	return s
 }
@@ -155,15 +159,15 @@ func (s *scanner) quoted(at int) {
 	s.next = token{text, b.String(), true, at, len(q)}
 }
 
-// regexp takes a regular expression between slashes, which begins with the next token.
-func (s *scanner) regexp() (*regexp.Regexp, error) {
+// regexp takes a regular expression between slashes, which begins with the next token. With groups, fields are made of it.
+func (s *scanner) regexp(groups bool) (*regexp.Regexp, error) {
 	begin := s.next.begin + 1
 	for i := begin; i < len(s.query); i++ {
 		switch s.query[i] {
 		case '\\':
 			i++
 		case '/':
-			r, err := regexp.Compile(strings.ReplaceAll(s.query[begin:i], `\/`, "/"))
+			r, err := s.budget.Compile(strings.ReplaceAll(s.query[begin:i], `\/`, "/"), groups)
 			if err != nil {
 				return nil, fmt.Errorf("the regular expression at character %d cannot be used: %w", begin, err)
 			}
