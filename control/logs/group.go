@@ -34,10 +34,14 @@ func (a *API) createLogGroup(ctx context.Context, in *sdk.CreateLogGroupInput) (
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	if a.cfg.Groups.Count() >= groups.MaxGroups {
+	count, err := a.cfg.Groups.Count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if count >= groups.MaxGroups {
 		return nil, thaw.Errorf(thaw.CodeQuotaExceeded, "There are %d log groups, as many as there can be. Delete some.", groups.MaxGroups)
 	}
-	err := a.cfg.Groups.Create(ctx, name, groups.Group{Created: a.cfg.Now().UTC(), Tags: in.Tags, Protected: operation.Value(in.DeletionProtectionEnabled)})
+	err = a.cfg.Groups.Create(ctx, name, groups.Group{Created: a.cfg.Now().UTC(), Tags: in.Tags, Protected: operation.Value(in.DeletionProtectionEnabled)})
 	return nil, wording(err, nil, errGroupExists)
 }
 

@@ -23,7 +23,8 @@ import (
 // Bounds of live tails, after the documentation of StartLiveTail and the quotas of CloudWatch Logs.
 const (
 	maxTails     = 15
-	maxTailed    = 500 // events of one update
+	maxTailed    = 500     // events of one update
+	maxTailBytes = 4 << 20 // of their messages; the clients take frames of 16 MB
 	tailInterval = time.Second
 	maxTailTime  = 3 * time.Hour
 )
@@ -32,6 +33,7 @@ const (
 type tail struct {
 	mu     sync.Mutex
 	events []types.LiveTailSessionLogEvent
+	size   int // of their messages
 	seen   int
 }
 
@@ -39,10 +41,13 @@ func (t *tail) add(e *types.LiveTailSessionLogEvent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.seen++
-	if len(t.events) < maxTailed {
+	if n := len(*e.Message); len(t.events) < maxTailed && t.size+n <= maxTailBytes {
 		t.events = append(t.events, *e)
-	} else if i := rand.IntN(t.seen); i < maxTailed { //nolint:gosec // which events are shown is no secret
-		t.events[i] = *e
+		t.size += n
+	} else if i := rand.IntN(t.seen); i < len(t.events) { //nolint:gosec // which events are shown is no secret
+		if size := t.size - len(*t.events[i].Message) + n; size <= maxTailBytes {
+			t.events[i], t.size = *e, size
+		}
 	}
 }
 
@@ -51,7 +56,7 @@ func (t *tail) update() *types.LiveTailSessionUpdate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	events, sampled := t.events, t.seen > len(t.events)
-	t.events, t.seen = nil, 0
+	t.events, t.size, t.seen = nil, 0, 0
 	slices.SortStableFunc(events, func(a, b types.LiveTailSessionLogEvent) int { return int(*a.Timestamp - *b.Timestamp) })
 	if events == nil {
 		events = []types.LiveTailSessionLogEvent{}

@@ -52,6 +52,11 @@ func (a *API) putMetricFilter(ctx context.Context, in *sdk.PutMetricFilterInput)
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(g.MetricFilters, func(other groups.MetricFilter) bool { return other.Name == f.Name }) {
+		if err := a.roomForFilter(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if f.After, err = a.cfg.Groups.Newest(ctx); err != nil {
 		return nil, err
 	}

@@ -216,6 +216,9 @@ func (a *API) execute(ctx context.Context, q *query) (*insights.Run, [][]insight
 func (a *API) feed(ctx context.Context, g *groups.GroupInfo, from, to int64, add func(*insights.Event) error) error {
 	from = max(from, a.first(g, nil).At)
 	return a.cfg.Groups.Scan(ctx, g.Name, from, to, func(e groups.Event) error {
+		if ctx.Err() != nil {
+			return ctx.Err() // a batch may have thousands of events, each of which may take long
+		}
 		return add(a.event(g.Name, &e))
 	})
 }
@@ -245,11 +248,26 @@ func (a *API) stopQuery(_ context.Context, in *sdk.StopQueryInput) (*sdk.StopQue
 	if done(q.status) {
 		return nil, invalid("Query with ID %s is not running.", q.id)
 	}
-	q.status = types.QueryStatusCancelled
 	if q.cancel != nil {
 		q.cancel()
+	} else {
+		a.leave(q)
 	}
+	q.status = types.QueryStatusCancelled
 	return &sdk.StopQueryOutput{Success: true}, nil
+}
+
+// leave takes a query out of those that wait. The lock is held.
+func (a *API) leave(q *query) {
+	for range len(a.waiting) {
+		select {
+		case other := <-a.waiting:
+			if other != q {
+				a.waiting <- other // nobody adds one while the lock is held
+			}
+		default: // a runner has taken it
+		}
+	}
 }
 
 func (a *API) getQueryResults(_ context.Context, in *sdk.GetQueryResultsInput) (*sdk.GetQueryResultsOutput, error) {
@@ -346,9 +364,17 @@ func (a *API) getLogRecord(ctx context.Context, in *sdk.GetLogRecordInput) (*sdk
 		return nil, bad
 	}
 	name := string(text[groups.IDLength:])
+	gone := thaw.Errorf(thaw.CodeResourceNotFound, "The log record does not exist any more.")
+	g, err := a.cfg.Groups.Group(ctx, name)
+	if err != nil {
+		return nil, wording(err, gone, nil)
+	}
 	e, err := a.cfg.Groups.Get(ctx, name, place)
 	if err != nil {
-		return nil, wording(err, thaw.Errorf(thaw.CodeResourceNotFound, "The log record does not exist any more."), nil)
+		return nil, wording(err, gone, nil)
+	}
+	if place.Compare(a.first(&g, nil)) < 0 {
+		return nil, gone
 	}
 	record := map[string]string{}
 	for _, f := range insights.Fields(a.event(name, &e)) {

@@ -11,6 +11,7 @@ import (
 	"thaw"
 	"thaw/control/internal/operation"
 	"thaw/telemetry/groups"
+	"thaw/trigger/subscription"
 )
 
 // maxSubscriptions is how many subscription filters a log group can have, after the documentation.
@@ -33,6 +34,11 @@ func (a *API) putSubscriptionFilter(ctx context.Context, in *sdk.PutSubscription
 	if err := a.checkDestination(g.Name, in); err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(g.Subscriptions, func(other groups.Subscription) bool { return other.Name == *in.FilterName }) {
+		if err := a.roomForFilter(ctx); err != nil {
+			return nil, err
+		}
+	}
 	newest, err := a.cfg.Groups.Newest(ctx)
 	if err != nil {
 		return nil, err
@@ -54,6 +60,22 @@ func (a *API) putSubscriptionFilter(ctx context.Context, in *sdk.PutSubscription
 		g.Subscriptions = append(g.Subscriptions, s)
 		return nil
 	})
+}
+
+// roomForFilter refuses a further filter where it would not be followed.
+func (a *API) roomForFilter(ctx context.Context) error {
+	list, err := a.cfg.Groups.Groups(ctx)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for i := range list {
+		n += len(list[i].Subscriptions) + len(list[i].MetricFilters)
+	}
+	if n >= subscription.MaxFilters {
+		return thaw.Errorf(thaw.CodeQuotaExceeded, "There are %d subscription and metric filters, as many as are followed here. Delete some.", n)
+	}
+	return nil
 }
 
 // checkDestination wants a function of this account that lets CloudWatch Logs invoke it, and whose own log is another group:

@@ -219,6 +219,9 @@ func TestStreamsAndGroupsSurviveARestart(t *testing.T) {
 	if err := p.Create(t.Context(), "g", Group{}); !errors.Is(err, state.ErrExists) {
 		t.Errorf("the group is made twice: %v", err)
 	}
+	if n, err := p.Count(t.Context()); err != nil || n != 2 {
+		t.Errorf("%d groups of 2, of which one is empty: %v", n, err)
+	}
 	if err := p.Update(t.Context(), "g", func(g *Group) error { g.Tags = map[string]string{"k": "v"}; return nil }); err != nil {
 		t.Fatal(err)
 	}

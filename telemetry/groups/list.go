@@ -86,11 +86,21 @@ func (x *Index) known(name string) (created time.Time, bytes int64, ok bool) {
 	return time.UnixMicro(g.Created), g.Chunks.bytes(), true
 }
 
-// Count is how many groups have events or streams.
-func (x *Index) Count() int {
+// Count is how many groups there are: those that have events or streams, and those that were created.
+func (x *Index) Count(ctx context.Context) (int, error) {
+	settings, err := x.cfg.Settings.All(ctx)
+	if err != nil {
+		return 0, err
+	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.groups)
+	n := len(x.groups)
+	for name := range settings {
+		if x.groups[name] == nil {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Update changes the settings of a group, which must be there: it fails with state.ErrNotFound. An error of change ends it
