@@ -68,7 +68,7 @@ func openArchive(ctx context.Context, r io.ReaderAt, size int64) (*archive, erro
 	}
 	opening.left = -1
 	z.RegisterDecompressor(zip.Deflate, newDecompressor)
-	a := &archive{source: opening, tree: newTree()}
+	a := &archive{source: opening, tree: newTree(maxNodes)}
 	for _, f := range z.File {
 		if err := ctx.Err(); err != nil {
 			return nil, err

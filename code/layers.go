@@ -78,7 +78,7 @@ type merged struct {
 
 // planMerge looks at the trees from the last to the first, so that what is there already wins.
 func planMerge(ctx context.Context, dirs []string) (*merged, error) {
-	m := &merged{tree: newTree(), from: map[string]string{}}
+	m := &merged{tree: newTree(len(dirs) * maxNodes), from: map[string]string{}}
 	for _, dir := range slices.Backward(dirs) {
 		err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
 			if err == nil {

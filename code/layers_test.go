@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -180,6 +181,22 @@ func TestLayersInUseStay(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("what is not used any more stays: %v", err)
+	}
+}
+
+// What each layer may have by itself, they may have together.
+func TestLayersOfManyFiles(t *testing.T) {
+	m, err := planMerge(t.Context(), []string{t.TempDir(), t.TempDir(), t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 * maxNodes {
+		if err := m.tree.add(strconv.Itoa(n), file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.tree.add("more", file); thaw.CodeOf(err) != thaw.CodeInvalidParameterValue {
+		t.Errorf("one more: %v", err)
 	}
 }
 

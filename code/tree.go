@@ -16,7 +16,7 @@ const (
 )
 
 // maxNodes bounds files, links and directories of one package, those directories included that only names imply. It is
-// the bound of the archive format before its 64-bit extension.
+// the bound of the archive format before its 64-bit extension. What layers make together may have as many of each.
 const maxNodes = 65_535
 
 // maxLinkBytes bounds a link's target.
@@ -29,9 +29,12 @@ const maxHops = 40
 type tree struct {
 	nodes map[string]kind
 	links map[string]string // targets
+	most  int               // nodes
 }
 
-func newTree() *tree { return &tree{nodes: map[string]kind{}, links: map[string]string{}} }
+func newTree(most int) *tree {
+	return &tree{nodes: map[string]kind{}, links: map[string]string{}, most: most}
+}
 
 // add places a node and the directories above it. A directory may be named more than once, everything else only once.
 func (t *tree) add(name string, k kind) error {
@@ -52,8 +55,8 @@ func (t *tree) add(name string, k kind) error {
 	if err := t.add(path.Dir(name), directory); err != nil {
 		return err
 	}
-	if len(t.nodes) >= maxNodes {
-		return refuse("it has more than %d files and directories", maxNodes)
+	if len(t.nodes) >= t.most {
+		return refuse("it has more than %d files and directories", t.most)
 	}
 	t.nodes[name] = k
 	return nil
