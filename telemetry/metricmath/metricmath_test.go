@@ -411,6 +411,13 @@ func TestSearchPeriod(t *testing.T) {
 	for i := range 600 {
 		src.all = append(src.all, metrics.Metric{Namespace: "n", Name: fmt.Sprintf("b%03d", i)})
 	}
+	long := make([]Query, 40)
+	for i := range long {
+		long[i] = Query{ID: fmt.Sprint("x", i), Expression: "SEARCH('" + strings.Repeat("z OR ", 400) + "z', 'Sum')"}
+	}
+	if _, err := run(t, src, long...); err == nil || !strings.Contains(err.Error(), "calculate with more than 100000000 datapoints") {
+		t.Error(err)
+	}
 	all := "[" + strings.Repeat("SEARCH('{n}', 'Sum'),", 21) + "SEARCH('{n}', 'Sum')]"
 	if _, err := run(t, src, Query{ID: "x", Expression: all}); err == nil || !strings.Contains(err.Error(), "The searches of one request can give 10000 metrics") {
 		t.Error(err)
@@ -551,7 +558,7 @@ func FuzzSearch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		q, err := parseSearch(text)
 		if err == nil {
-			q.matches(&m)
+			q.match(&m)
 		}
 	})
 }

@@ -15,7 +15,7 @@ const (
 	searchPeriod = 5 * time.Minute // where neither the function nor the query says
 	searchPage   = 1000            // metrics that are looked at together
 	maxFound     = 500             // metrics that one search gives
-	searchCost   = 100             // what it takes to look at a metric, in values of series
+	searchCost   = 20              // what it takes to look for a word in a metric, in values of series
 )
 
 // search is SEARCH('{Namespace,Dimension} terms', 'Statistic', period): an array of all metrics that match, after the user
@@ -92,7 +92,8 @@ type searchQuery struct {
 	schema     bool
 	namespace  string
 	dimensions []string // in order
-	match      func(m *metrics.Metric) bool
+	words      int
+	match      func(m *metrics.Metric) bool // for one goroutine
 }
 
 func (q *searchQuery) find(e *evaluation) (found []metrics.Metric, err error) {
@@ -101,17 +102,20 @@ func (q *searchQuery) find(e *evaluation) (found []metrics.Metric, err error) {
 		if err != nil {
 			return nil, err
 		}
-		e.work += searchCost * len(page)
-		if err := e.takes(); err != nil {
-			return nil, err
-		}
 		for i := range page {
-			if q.matches(&page[i]) {
+			if !q.fits(&page[i]) {
+				continue
+			}
+			e.work += searchCost * (1 + q.words)
+			if q.match(&page[i]) {
 				found = append(found, page[i])
 			}
 			if len(found) == maxFound {
 				return found, nil
 			}
+		}
+		if err := e.takes(); err != nil {
+			return nil, err
 		}
 		if next == "" {
 			return found, nil
@@ -120,18 +124,9 @@ func (q *searchQuery) find(e *evaluation) (found []metrics.Metric, err error) {
 	}
 }
 
-func (q *searchQuery) matches(m *metrics.Metric) bool {
-	if q.schema {
-		if len(m.Dimensions) != len(q.dimensions) {
-			return false
-		}
-		for i, d := range m.Dimensions { // both are in order
-			if d.Name != q.dimensions[i] {
-				return false
-			}
-		}
-	}
-	return q.match(m)
+// fits reports whether a metric has the dimensions of the schema; its namespace is asked for.
+func (q *searchQuery) fits(m *metrics.Metric) bool {
+	return !q.schema || slices.EqualFunc(m.Dimensions, q.dimensions, func(d metrics.Dimension, name string) bool { return d.Name == name }) // both are in order
 }
 
 // parseSearch reads {Namespace,Dimension,…} and terms, either of which may be missing.
@@ -153,7 +148,8 @@ func parseSearch(text string) (*searchQuery, error) {
 		slices.Sort(q.dimensions)
 		text = strings.TrimLeft(after, ", \t") // a comma may follow, as in examples of the user guide
 	}
-	p := searchParser{words: searchWords(text)}
+	p := searchParser{words: searchWords(text), known: make(knownWords)}
+	q.words = len(p.words)
 	if len(p.words) == 0 {
 		if !q.schema {
 			return nil, fmt.Errorf("it is empty")
@@ -199,6 +195,22 @@ type matcher = func(m *metrics.Metric) bool
 type searchParser struct {
 	words []string
 	at    int
+	known knownWords // of those that look for the terms
+}
+
+// knownWords are the words of some names: metrics share most of their names, and each is looked for in by all terms.
+type knownWords map[string][]string
+
+func (k knownWords) of(name string) []string {
+	words, ok := k[name]
+	if !ok {
+		if len(k) == searchPage {
+			clear(k)
+		}
+		words = wordsOf(name)
+		k[name] = words
+	}
+	return words
 }
 
 func (p *searchParser) peek() string {
@@ -262,11 +274,11 @@ func (p *searchParser) term(depth int, property string) (matcher, error) {
 		p.at++
 		return p.term(depth+1, strings.Trim(word, `"`))
 	}
-	return matchTerm(property, word), nil
+	return p.matchTerm(property, word), nil
 }
 
 // matchTerm matches a quoted term with a whole name or value, and another with names that have all of its words.
-func matchTerm(property, term string) matcher {
+func (p *searchParser) matchTerm(property, term string) matcher {
 	exact := strings.HasPrefix(term, `"`)
 	term = strings.Trim(term, `"`)
 	wanted := wordsOf(term)
@@ -274,7 +286,7 @@ func matchTerm(property, term string) matcher {
 		if exact {
 			return text == term
 		}
-		have := wordsOf(text)
+		have := p.known.of(text)
 		for _, w := range wanted {
 			if !slices.Contains(have, w) {
 				return false
