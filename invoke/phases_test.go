@@ -75,7 +75,7 @@ func TestPhasesOfAStartAddUp(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			start := time.Now()
-			at := func(d time.Duration) time.Time { return start.Add(d) }
+			at := start.Add
 			env := &sandbox.Environment{Timing: sandbox.StartTiming{Begin: at(test.timing[0]), Sandboxed: at(test.timing[1]), Runtime: at(test.timing[3]), Ready: at(test.timing[4])}}
 			if test.timing[2] != 0 {
 				env.Timing.Extended = at(test.timing[2])
