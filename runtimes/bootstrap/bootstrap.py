@@ -100,6 +100,8 @@ try:
         False,
         True,
     )
+    # AWS's JSON logging leaves letters as they are in all versions.
+    encode_log = _json.make_encoder(None, str, _json.encode_basestring, None, ": ", ", ", False, False, True)
 except (ImportError, AttributeError, TypeError):
     # An interpreter without the C half, or with another one.
     import json
@@ -113,6 +115,9 @@ except (ImportError, AttributeError, TypeError):
         return json.JSONEncoder(ensure_ascii=ASCII_ONLY, default=not_serializable).encode(value)
 
     encode_careful = encode_plain
+
+    def encode_log(value, _level):
+        return json.JSONEncoder(ensure_ascii=False, default=str).encode(value)
 
 
 def parse(text):
@@ -166,15 +171,16 @@ JSON_LOG = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
 def json_line(values):
     """A JSON object for the log. What has no JSON is shown as text: a log line shall not be lost."""
     try:
-        return serialize(values)
+        return "".join(encode_log(values, 0))
     except (TypeError, ValueError, RecursionError):
-        return serialize({key: value if type(value) in (str, int, float, bool) else str(value) for key, value in values.items()})
+        plain = {key: value if type(value) in (str, int, float, bool) else str(value) for key, value in values.items()}
+        return "".join(encode_log(plain, 0))
 
 
 def log_error(error):
     if JSON_LOG:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_message(json_line({"timestamp": at, "log_level": "ERROR", **error}))
+        write_message(serialize({"timestamp": at, "log_level": "ERROR", **error}))
         return
     head = "[ERROR]"
     if error["errorType"]:
