@@ -415,7 +415,36 @@ func (s *subscriber) post(ctx context.Context, d *delivery) error {
 	return nil
 }
 
-// newClient makes a client that can reach nothing but ports inside the sandbox, wherever an answer points.
+// gated is a connection on which nothing is heard before something has been said. What a consumer says unasked, the transport
+// would write into the platform's own log.
+type gated struct {
+	net.Conn
+	open func()
+	said chan struct{}
+}
+
+func gate(c net.Conn) net.Conn {
+	said := make(chan struct{})
+	return &gated{c, sync.OnceFunc(func() { close(said) }), said}
+}
+
+func (g *gated) Read(b []byte) (int, error) {
+	<-g.said
+	return g.Conn.Read(b)
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	g.open()
+	return g.Conn.Write(b)
+}
+
+func (g *gated) Close() error {
+	defer g.open()
+	return g.Conn.Close()
+}
+
+// newClient makes a client that can reach nothing but ports inside the sandbox, wherever an answer points. Each request has a
+// connection of its own: on one that is kept an answer too many would be one that is unasked.
 func (s *subscriber) newClient() *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -424,9 +453,13 @@ func (s *subscriber) newClient() *http.Client {
 				s.mu.Lock()
 				port := s.subscription.port
 				s.mu.Unlock()
-				return s.host.cfg.Dial(ctx, port)
+				c, err := s.host.cfg.Dial(ctx, port)
+				if err != nil {
+					return nil, err
+				}
+				return gate(c), nil
 			},
-			DisableCompression: true, MaxIdleConns: 1, MaxIdleConnsPerHost: 1, MaxResponseHeaderBytes: 16 << 10,
+			DisableCompression: true, DisableKeepAlives: true, MaxResponseHeaderBytes: 16 << 10,
 		},
 	}
 }

@@ -2,16 +2,20 @@ package extensions
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -325,6 +329,66 @@ func TestConnectionBreaksAtTheEnd(t *testing.T) {
 			t.Fatal("it was delivered")
 		}
 		h.Close()
+	}
+}
+
+// heardEarly is a connection of which something has been read.
+type heardEarly struct {
+	net.Conn
+	read *bufio.Reader
+}
+
+func (h *heardEarly) Read(b []byte) (int, error) { return h.read.Read(b) }
+
+// What a consumer says unasked, before a request and after its answer, is not the platform's to log.
+func TestUnaskedAnswers(t *testing.T) {
+	var platform bytes.Buffer
+	log.SetOutput(&platform)
+	defer log.SetOutput(os.Stderr)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	requests := make(chan struct{})
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				io.WriteString(c, strings.Repeat("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3)+"on fire\n")
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+					requests <- struct{}{}
+				}
+				io.Copy(io.Discard, c)
+			})
+		}
+	})
+	e := serve(t)
+	dial := e.cfg.Dial
+	e.cfg.Dial = func(ctx context.Context, port int) (net.Conn, error) {
+		c, err := dial(ctx, port)
+		if err != nil {
+			return nil, err
+		}
+		early := bufio.NewReader(c)
+		_, err = early.Peek(1) // the consumer has spoken already
+		return &heardEarly{c, early}, err
+	}
+	e.subscribeTo(e.mustRegister("a"), "/2022-07-01/telemetry", "2022-07-01", `["function"]`, fmt.Sprintf(`{"protocol":"HTTP","URI":"http://sandbox:%d"}`, l.Addr().(*net.TCPAddr).Port))
+	for range 20 {
+		e.FunctionLog(time.Now(), []byte("line\n"))
+		within(t, requests)
+	}
+	e.Close()
+	l.Close()
+	serving.Wait()
+	if platform.Len() > 0 {
+		t.Errorf("it logs %.200q", platform.String())
 	}
 }
 
