@@ -45,25 +45,42 @@ func (l *Loop) dispatch(ctx context.Context, now time.Time) {
 	defer l.mu.Unlock()
 	for name, k := range l.known {
 		a := k.alarm
-		direct, calls := due(a, now)
+		direct, hook := due(a, now)
 		if direct {
 			l.begin(name, l.direct, func() { l.work(ctx, k, a, now, false) })
 		}
-		if calls {
-			l.begin("!"+name, l.calls, func() { l.work(ctx, k, a, now, true) })
+		host := hostOf(hook)
+		if hook == "" || l.hosts[host] >= perHost {
+			continue
+		}
+		if l.begin("!"+name, l.calls, func() {
+			defer l.leave(host)
+			l.work(ctx, k, a, now, true)
+		}) {
+			l.hosts[host]++
 		}
 	}
 }
 
-// begin runs work in a slot, unless work under that key is under way or no slot is free. The caller holds mu.
-func (l *Loop) begin(key string, slots chan struct{}, work func()) {
+// leave notes that an alarm's webhooks have been called.
+func (l *Loop) leave(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hosts[host]--; l.hosts[host] <= 0 {
+		delete(l.hosts, host)
+	}
+}
+
+// begin runs work in a slot, unless work under that key is under way or no slot is free, and reports whether it does. The caller
+// holds mu.
+func (l *Loop) begin(key string, slots chan struct{}, work func()) bool {
 	if l.busy[key] {
-		return
+		return false
 	}
 	select {
 	case slots <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	l.busy[key] = true
 	l.working.Go(func() {
@@ -75,20 +92,21 @@ func (l *Loop) begin(key string, slots chan struct{}, work func()) {
 		}()
 		work()
 	})
+	return true
 }
 
-// due tells which kinds of tasks of an alarm can be done at a time.
-func due(a *Alarm, now time.Time) (direct, calls bool) {
+// due tells which kinds of tasks of an alarm can be done at a time: whether there are direct ones, and the first webhook.
+func due(a *Alarm, now time.Time) (direct bool, hook string) {
 	for i := range a.Outbox {
-		if t := &a.Outbox[i]; !now.Before(t.Next) {
-			if IsWebhook(t.Target) {
-				calls = true
-			} else {
-				direct = true
-			}
+		switch t := &a.Outbox[i]; {
+		case now.Before(t.Next):
+		case !IsWebhook(t.Target):
+			direct = true
+		case hook == "":
+			hook = t.Target
 		}
 	}
-	return direct, calls
+	return direct, hook
 }
 
 // outcome is what was done of an outbox: the items for the history, and the errors by task, nil where it went well.

@@ -69,6 +69,7 @@ type Loop struct {
 	mu    sync.Mutex
 	known map[string]*known
 	busy  map[string]bool // by name, with a "!" before it for webhooks
+	hosts map[string]int  // of webhooks that are called now, the first of each alarm's
 
 	said   string    // the last failure that was logged
 	forgot time.Time // when old histories were last looked for
@@ -92,6 +93,7 @@ const (
 	settleTime  = 2 * time.Second // until what happened in a period is counted
 	evaluators  = 4
 	workers     = 16 // of direct actions, and as many of webhooks
+	perHost     = 4  // of webhooks, so that a host that hangs leaves slots to others
 	lastWait    = time.Minute
 	forgetEvery = time.Hour
 	// giveUpAfter bounds how long a direct action is tried that cannot even be stored.
@@ -111,7 +113,7 @@ func New(cfg Config) (*Loop, error) {
 	}
 	return &Loop{
 		cfg: cfg, webhooks: newWebhooks(), direct: make(chan struct{}, workers), calls: make(chan struct{}, workers),
-		known: map[string]*known{}, busy: map[string]bool{},
+		known: map[string]*known{}, busy: map[string]bool{}, hosts: map[string]int{},
 	}, nil
 }
 

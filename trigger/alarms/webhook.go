@@ -84,6 +84,15 @@ func IsWebhook(target string) bool {
 	return strings.HasPrefix(target, "http://") || strings.HasPrefix(target, "https://")
 }
 
+// hostOf is the host of a webhook, with its port.
+func hostOf(target string) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
 // errFinal is an error after which trying again is of no use.
 type errFinal struct{ error }
 
