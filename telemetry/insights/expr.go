@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxText bounds what a function of texts makes, bytes.
-const maxText = 1 << 20
+// maxText bounds what a function of texts makes, bytes; the longest message has as many.
+const maxText = 256 << 10
 
 // expr is a part of a query that has a value for each row.
 type expr interface{ eval(r *row) value }

@@ -232,6 +232,59 @@ func TestSortKeepsNoFoundFields(t *testing.T) {
 	}
 }
 
+// One row cannot be made large: the texts that it has are bounded together, whatever becomes of it.
+func TestOneRowIsBounded(t *testing.T) {
+	e := Event{Message: strings.Repeat("x", 256<<10)}
+	for _, text := range []string{
+		"fields " + strings.TrimSuffix(strings.Repeat("concat(@message,1) as a, concat(a,a) as b,", 200), ",") + " | stats count(*)",
+		"fields @message as a0" + func() (more string) {
+			for i := range 300 {
+				more += fmt.Sprintf(",toupper(@message) as a%d", i)
+			}
+			return more
+		}() + " | stats count(*)",
+	} {
+		q, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &row{event: &e}
+		apply(q.commands[0], r)
+		size := 0
+		for _, v := range r.set {
+			size += len(toText(v))
+		}
+		if size == 0 || size > maxRow {
+			t.Errorf("a row of %d bytes", size)
+		}
+	}
+}
+
+func TestResultsAreBounded(t *testing.T) {
+	columns := "@message"
+	for i := range 40 {
+		columns += fmt.Sprint(",m.f", i)
+	}
+	q, err := Parse("fields " + columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := q.Run(MaxRows)
+	var m strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&m, `,"f%d":1`, i)
+	}
+	message := `{"m":{` + m.String()[1:] + `}, "pad": "` + strings.Repeat("x", 5400) + `"}`
+	for range 10_000 {
+		if err := x.Add(&Event{Message: message}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := x.Finish(); !errors.Is(err, ErrTooMuch) {
+		t.Errorf("results of over 64 MiB: %v", err)
+	}
+}
+
 func TestTheSameFieldsAreFoundEachTime(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"z": 1`)

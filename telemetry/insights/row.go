@@ -12,6 +12,7 @@ import (
 type row struct {
 	event *Event // nil for a group
 	set   map[string]value
+	size  int // bytes of the texts in set
 	// keys are what the row is sorted by.
 	keys []value
 	// found is what the message tells; nil until it is asked for.
@@ -20,7 +21,20 @@ type row struct {
 	results []value
 }
 
+// maxRow bounds the texts that a query makes of one row, bytes. What comes beyond has no value.
+const maxRow = 8 << 20
+
 func (r *row) put(name string, v value) {
+	if old, ok := r.set[name].(string); ok {
+		r.size -= len(old)
+	}
+	if s, ok := v.(string); ok {
+		if r.size+len(s) > maxRow {
+			v = nil
+		} else {
+			r.size += len(s)
+		}
+	}
 	if r.set == nil {
 		r.set = map[string]value{}
 	}

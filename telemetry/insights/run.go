@@ -6,8 +6,11 @@ import (
 	"strings"
 )
 
-// rowOverhead is what a row costs beside its texts, bytes, about.
-const rowOverhead = 200
+// What a row and a field of the results cost beside their texts, bytes, about.
+const (
+	rowOverhead   = 200
+	fieldOverhead = 32
+)
 
 // Run is one execution of a query.
 type Run struct {
@@ -184,7 +187,7 @@ func (x *Run) fresh(r *row) bool {
 	if compareRows(x.order, r, other) < 0 {
 		x.size -= cost(other)
 		own := *r.event
-		other.event, other.set, other.keys, other.found = &own, r.set, r.keys, nil
+		other.event, other.set, other.size, other.keys, other.found = &own, r.set, r.size, r.keys, nil
 		x.size += cost(other)
 	}
 	return false
@@ -268,11 +271,15 @@ func (x *Run) Finish() ([][]Field, error) {
 	}
 	rows = rows[:min(len(rows), x.limit)]
 	columns := x.query.columns()
-	results := make([][]Field, len(rows))
+	results, size := make([][]Field, len(rows)), 0
 	for i, r := range rows {
 		for _, name := range columns {
 			if v := r.get(name); v != nil {
-				results[i] = append(results[i], Field{name, toText(v)})
+				f := Field{name, toText(v)}
+				if size += len(f.Name) + len(f.Value) + fieldOverhead; size > MaxBytes {
+					return nil, ErrTooMuch
+				}
+				results[i] = append(results[i], f)
 			}
 		}
 		if r.event != nil {
