@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -84,6 +85,17 @@ func newFollower(d *Deliverer, group string, s groups.Subscription) *follower {
 	return &follower{d: d, key: group + "\x00" + s.Name, group: group, filter: s, events: map[origin][]groups.Event{}}
 }
 
+// maxKey is the longest key under which a position is kept as it is, bytes; a group and a filter may have longer names together
+// than a record.
+const maxKey = 1000
+
+func positionKey(key string) string {
+	if len(key) <= maxKey {
+		return key
+	}
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(key)))
+}
+
 func (f *follower) start(ctx context.Context) {
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.running.Go(func() { f.run(ctx) })
@@ -116,7 +128,7 @@ func (f *follower) run(ctx context.Context) {
 	}
 	f.at = position{f.filter.After, f.filter.After}
 	var kept position
-	if err := f.d.positions.Get(ctx, f.key, &kept); err == nil && kept.Filter == f.filter.After {
+	if err := f.d.positions.Get(ctx, positionKey(f.key), &kept); err == nil && kept.Filter == f.filter.After {
 		f.at = kept
 	}
 	f.kept = f.at
@@ -236,7 +248,7 @@ func (f *follower) save(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxSave)
 	defer cancel()
-	if err := f.d.positions.Put(ctx, f.key, at); err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrClosed) {
+	if err := f.d.positions.Put(ctx, positionKey(f.key), at); err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrClosed) {
 		f.d.cfg.Log.Warn("the position of a subscription filter cannot be kept", "log group", f.group, "filter", f.filter.Name, "error", err)
 	}
 }

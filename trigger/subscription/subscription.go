@@ -164,7 +164,7 @@ func (d *Deliverer) reconcile(ctx context.Context) {
 		f.stop()
 	}
 	for _, key := range gone {
-		if err := d.positions.Delete(ctx, key); err != nil && !errors.Is(err, state.ErrNotFound) && ctx.Err() == nil {
+		if err := d.positions.Delete(ctx, positionKey(key)); err != nil && !errors.Is(err, state.ErrNotFound) && ctx.Err() == nil {
 			d.cfg.Log.Warn("the position of a subscription filter that is gone cannot be deleted", "error", err)
 		}
 	}

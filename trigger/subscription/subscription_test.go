@@ -341,6 +341,23 @@ func TestOtherPortionsAreOtherInvocations(t *testing.T) {
 	})
 }
 
+func TestPositionsOfLongNamesAreKept(t *testing.T) {
+	w := newWorld(t)
+	name := strings.Repeat("n", 512)
+	for _, make := range []func() *follower{
+		func() *follower { return newFollower(w.d, name, groups.Subscription{Name: name}) },
+		func() *follower { return newMetricFollower(w.d, name, &groups.MetricFilter{Name: name}) },
+	} {
+		f := make()
+		f.at = position{After: 7, Filter: 5}
+		f.save(t.Context())
+		var kept position
+		if err := w.d.positions.Get(t.Context(), positionKey(make().key), &kept); err != nil || kept != f.at {
+			t.Errorf("%+v, %v", kept, err)
+		}
+	}
+}
+
 func TestManyEmptyLinesFitIntoPayloads(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe(t, groups.Subscription{Name: "all"})
