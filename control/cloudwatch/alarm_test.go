@@ -297,10 +297,13 @@ func TestRefusedAlarms(t *testing.T) {
 		"anomaly": {func(in *sdk.PutMetricAlarmInput) {
 			in.ComparisonOperator = types.ComparisonOperatorLessThanLowerThreshold
 		}, thaw.CodeNotImplemented, "anomaly"},
-		"missing data":       {func(in *sdk.PutMetricAlarmInput) { in.TreatMissingData = aws.String("none") }, thaw.CodeValidation, "Supported options: [breaching, notBreaching, ignore, missing]"},
-		"low sample":         {func(in *sdk.PutMetricAlarmInput) { in.EvaluateLowSampleCountPercentile = aws.String("ignore") }, thaw.CodeValidation, "percentile"},
-		"more than a day":    {func(in *sdk.PutMetricAlarmInput) { in.EvaluationPeriods = aws.Int32(1441) }, thaw.CodeValidation, "86400"},
-		"more than seven":    {func(in *sdk.PutMetricAlarmInput) { in.Period, in.EvaluationPeriods = aws.Int32(86400), aws.Int32(8) }, thaw.CodeValidation, "604800"},
+		"missing data":    {func(in *sdk.PutMetricAlarmInput) { in.TreatMissingData = aws.String("none") }, thaw.CodeValidation, "Supported options: [breaching, notBreaching, ignore, missing]"},
+		"low sample":      {func(in *sdk.PutMetricAlarmInput) { in.EvaluateLowSampleCountPercentile = aws.String("ignore") }, thaw.CodeValidation, "percentile"},
+		"more than a day": {func(in *sdk.PutMetricAlarmInput) { in.EvaluationPeriods = aws.Int32(1441) }, thaw.CodeValidation, "86400"},
+		"more than seven": {func(in *sdk.PutMetricAlarmInput) { in.Period, in.EvaluationPeriods = aws.Int32(86400), aws.Int32(8) }, thaw.CodeValidation, "604800"},
+		"more than can be": {func(in *sdk.PutMetricAlarmInput) {
+			in.Period, in.EvaluationPeriods = aws.Int32(math.MaxInt32/60*60), aws.Int32(math.MaxInt32)
+		}, thaw.CodeValidation, "604800"},
 		"SNS":                {func(in *sdk.PutMetricAlarmInput) { in.AlarmActions = []string{"arn:aws:sns:eu-west-1:123456789012:t"} }, thaw.CodeNotImplemented, "sns"},
 		"another region":     {func(in *sdk.PutMetricAlarmInput) { in.OKActions = []string{"arn:aws:sqs:us-east-1:123456789012:q"} }, thaw.CodeValidation, "Invalid region us-east-1 specified. Only eu-west-1 is supported."},
 		"no ARN":             {func(in *sdk.PutMetricAlarmInput) { in.InsufficientDataActions = []string{"x"} }, thaw.CodeValidation, "Invalid arn syntax: x"},

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
@@ -191,11 +190,12 @@ func isAnomaly(o types.ComparisonOperator) bool {
 
 // checkSpan bounds how long ago an alarm looks.
 func checkSpan(m *alarms.Metric) error {
-	span := time.Duration(m.Evaluation*m.Period()) * time.Second
+	const day = 24 * 60 * 60
+	span := int64(m.Evaluation) * int64(m.Period()) // seconds; both are 32 bits in a request, and a time.Duration would overflow
 	switch {
-	case span > 7*24*time.Hour:
+	case span > 7*day:
 		return bad("Metrics cannot be checked across more than seven days (EvaluationPeriods * Period must be <= 604800).")
-	case m.Period() < 3600 && span > 24*time.Hour:
+	case m.Period() < 3600 && span > day:
 		return bad("Metrics cannot be checked across more than a day (EvaluationPeriods * Period must be <= 86400) with a period of less than an hour.")
 	}
 	return nil
