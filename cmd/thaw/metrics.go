@@ -21,7 +21,7 @@ type gaugeSource struct {
 	placer    *placement.Placer
 }
 
-// openMetrics makes the store of metrics. It opens what is stored in the background.
+// openMetrics makes the store of metrics. It opens what is stored in the background, when the platform is up.
 func openMetrics(ctx context.Context, p *telemetryParts, g *group, source *atomic.Pointer[gaugeSource], scraped *exposition.Exposition) (*metrics.Metrics, error) {
 	m, err := metrics.Open(metrics.Config{
 		Dir: filepath.Join(p.cfg.Data, "metrics"), MaxAge: p.cfg.Metrics.MaxAge, MaxBytes: p.cfg.Metrics.MaxBytes,
@@ -36,7 +36,14 @@ func openMetrics(ctx context.Context, p *telemetryParts, g *group, source *atomi
 	if err != nil {
 		return nil, err
 	}
-	g.run(ctx, "metrics", m.Run)
+	g.run(ctx, "metrics", func(ctx context.Context) error {
+		// To read what is stored of a thousand functions takes a processor for more than a second, which the start needs itself.
+		select {
+		case <-p.up:
+		case <-ctx.Done():
+		}
+		return m.Run(ctx)
+	})
 	exposeMetrics(scraped, m)
 	return m, nil
 }

@@ -154,7 +154,8 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 		return err
 	}
 
-	watching, err := startTelemetry(ctx, &telemetryParts{cfg: cfg, account: account, store: store, log: log}, g)
+	up := make(chan struct{}) // closed when the platform is up
+	watching, err := startTelemetry(ctx, &telemetryParts{cfg: cfg, account: account, store: store, up: up, log: log}, g)
 	if err != nil {
 		return err
 	}
@@ -255,6 +256,7 @@ func runPlatform(ctx context.Context, cfg *config, log *slog.Logger) (err error)
 
 	log.Info("thaw is up", "url", "http://"+listener.Addr().String(), "data", cfg.Data, "version", version, "took", time.Since(begin).Round(time.Millisecond))
 	debug.FreeOSMemory() // what the start needed: some 3 MB of 60
+	close(up)
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

@@ -33,6 +33,7 @@ type telemetryParts struct {
 	cfg     *config
 	account thaw.Account
 	store   *state.Store
+	up      <-chan struct{} // closed when the platform is up
 	log     *slog.Logger
 }
 

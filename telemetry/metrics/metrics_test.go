@@ -515,6 +515,31 @@ func TestRun(t *testing.T) {
 	r.stop()
 }
 
+// TestAStopBeforeTheStoreIsOpenStoresValues: what came until then is there the next time.
+func TestAStopBeforeTheStoreIsOpenStoresValues(t *testing.T) {
+	dir := t.TempDir()
+	c := newClock(noon)
+	for n := range 3 {
+		m, err := Open(Config{Dir: dir, Now: c.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Put(t.Context(), []Datum{{Metric: latency, Values: []float64{1}}}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		r := begin(t, dir, Config{Now: c.now})
+		if got := r.query(latency, noon, noon.Add(time.Minute), time.Minute); len(got) != 1 || got[0].Sum != float64(n+1) {
+			t.Errorf("%+v", got)
+		}
+		r.stop()
+	}
+}
+
 // TestADamagedStoreIsPutAside: the platform starts without its metrics, and keeps the damaged ones.
 func TestADamagedStoreIsPutAside(t *testing.T) {
 	dir := t.TempDir()

@@ -57,7 +57,7 @@ func (m *Metrics) Run(ctx context.Context) (err error) {
 // does not start. Meanwhile values wait in memory.
 func (m *Metrics) begin(ctx context.Context) error {
 	for {
-		err := m.tryBegin(ctx)
+		err := m.tryBegin(context.WithoutCancel(ctx)) // a stop that comes meanwhile has what is in memory stored
 		if err == nil {
 			m.unreadable.Store(nil)
 			close(m.ready)
@@ -107,7 +107,7 @@ const damaged = "damaged-"
 func (m *Metrics) open(ctx context.Context) (*store, error) {
 	dir := filepath.Join(m.cfg.Dir, storeDir)
 	st, err := m.openAndLearn(ctx, dir)
-	if err == nil || ctx.Err() != nil || isOfMachine(err) {
+	if err == nil || isOfMachine(err) {
 		return st, err
 	}
 	older, globbed := filepath.Glob(filepath.Join(m.cfg.Dir, damaged+"*"))
