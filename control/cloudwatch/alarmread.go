@@ -165,16 +165,16 @@ func sameDimensions(have []alarms.Dimension, want []types.Dimension) bool {
 type past struct {
 	alarm, typ string
 	alarms.Item
-	// back is how far its time is from the end of time, for listings with the newest first.
-	back bool
+	key string // of the order of the listing
 }
 
-func (p past) key() string {
-	at := p.At.UnixNano()
-	if p.back {
+// pastKey orders items by their times. back is for listings with the newest first.
+func pastKey(item *alarms.Item, back bool) string {
+	at := item.At.UnixNano()
+	if back {
 		at = 1<<62 - at
 	}
-	return fmt.Sprintf("%020d %s", at, p.ID)
+	return fmt.Sprintf("%020d %s", at, item.ID)
 }
 
 func (a *API) describeAlarmHistory(ctx context.Context, in *cloudwatch.DescribeAlarmHistoryInput) (*cloudwatch.DescribeAlarmHistoryOutput, error) {
@@ -196,7 +196,7 @@ func (a *API) describeAlarmHistory(ctx context.Context, in *cloudwatch.DescribeA
 	// One more than the page, so that it is seen whether another follows; the rest is not held.
 	var list []past
 	trim := func() {
-		slices.SortFunc(list, func(x, y past) int { return strings.Compare(x.key(), y.key()) })
+		slices.SortFunc(list, func(x, y past) int { return strings.Compare(x.key, y.key) })
 		list = slices.Delete(list, min(size+1, len(list)), len(list))
 	}
 	take := func(j *alarms.Journal) {
@@ -208,9 +208,10 @@ func (a *API) describeAlarmHistory(ctx context.Context, in *cloudwatch.DescribeA
 			return
 		}
 		for _, item := range j.Items {
-			p := past{j.Name, typ, item, in.ScanBy != types.ScanByTimestampAscending}
-			if (in.HistoryItemType == "" || string(in.HistoryItemType) == item.Type) && within(item.At, in.StartDate, in.EndDate) && p.key() > after {
-				list = append(list, p)
+			if (in.HistoryItemType == "" || string(in.HistoryItemType) == item.Type) && within(item.At, in.StartDate, in.EndDate) {
+				if key := pastKey(&item, in.ScanBy != types.ScanByTimestampAscending); key > after {
+					list = append(list, past{j.Name, typ, item, key})
+				}
 			}
 		}
 		if len(list) > 4*maxAlarmPage {
@@ -229,7 +230,7 @@ func (a *API) describeAlarmHistory(ctx context.Context, in *cloudwatch.DescribeA
 		return nil, operation.Stored(err, thaw.CodeServiceFault)
 	}
 	trim()
-	part, next, err := operation.Cut(list, past.key, in.NextToken, size)
+	part, next, err := operation.Cut(list, func(p past) string { return p.key }, in.NextToken, size)
 	if err != nil {
 		return nil, badAlarmToken()
 	}
