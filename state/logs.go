@@ -192,7 +192,7 @@ func (s *sender) run(ctx context.Context) {
 	for queue != nil || len(window) > 0 {
 		if len(window) > 0 && window[0].reached != nil {
 			close(window[0].reached)
-			window = window[1:]
+			window = behind(window)
 			continue
 		}
 		in := queue
@@ -222,13 +222,19 @@ func (s *sender) run(ctx context.Context) {
 		case ack := <-ok:
 			bytes -= len(window[0].data)
 			s.settle(&window[0], ack.Sequence, nil)
-			window = window[1:]
+			window = behind(window)
 		case err := <-failed:
 			bytes -= len(window[0].data)
 			s.settle(&window[0], 0, err)
-			window = window[1:]
+			window = behind(window)
 		}
 	}
+}
+
+// behind gives a window without its first event, and lets go of that: after a flood the window's array stays.
+func behind(window []sent) []sent {
+	window[0] = sent{}
+	return window[1:]
 }
 
 // send publishes one event. It returns nil when the event is lost.

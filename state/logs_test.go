@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -191,6 +193,31 @@ func TestALogThatIsNotThereIsDeleted(t *testing.T) {
 	for range 2 {
 		if err := s.DeleteLog(t.Context(), sequence); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// After a flood nothing of it is held.
+func TestStoredLogsAreLetGo(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	const batches = 20
+	var gone atomic.Int64
+	for range batches {
+		data := make([]byte, 64<<10)
+		runtime.AddCleanup(&data[0], func(int) { gone.Add(1) }, 0)
+		if err := s.PublishLog("g", "", data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.syncLogs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.After(10 * time.Second); gone.Load() < batches; {
+		runtime.GC()
+		select {
+		case <-deadline:
+			t.Fatalf("%d of %d batches are held", batches-gone.Load(), batches)
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

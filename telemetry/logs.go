@@ -297,6 +297,7 @@ const tailSize = 4096
 type tail struct{ data []byte }
 
 func (t *tail) add(message []byte) {
+	message = message[max(0, len(message)-tailSize):]
 	t.data = append(t.data, message...)
 	if len(message) > 0 && message[len(message)-1] != '\n' {
 		t.data = append(t.data, '\n')
