@@ -150,7 +150,8 @@ func isForm(r *http.Request) bool {
 	return err == nil && media == "application/x-www-form-urlencoded"
 }
 
-// peekForm parses a form and leaves the body as it was.
+// peekForm reads what a form has of Action and Version and leaves the body as it was. It does not read more, since nobody
+// has vouched for the request yet.
 func peekForm(r *http.Request) (url.Values, error) {
 	body := r.Body
 	head, err := io.ReadAll(io.LimitReader(body, maxQueryBody))
@@ -162,5 +163,11 @@ func peekForm(r *http.Request) (url.Values, error) {
 		return nil, err
 	}
 	form := make(url.Values)
-	return form, addForm(form, string(head))
+	for part := range strings.SplitSeq(string(head), "&") {
+		if name, value, _ := strings.Cut(part, "="); (name == "Action" || name == "Version") && !form.Has(name) {
+			value, _ = url.QueryUnescape(value) // what it cannot read names nothing
+			form.Set(name, value)
+		}
+	}
+	return form, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -171,6 +172,8 @@ func TestIdentify(t *testing.T) {
 		{name: "other path", method: "GET", target: "/2015-03-3x/functions"},
 		{name: "form by version", method: "POST", target: "/", body: "Action=GetCallerIdentity&Version=2011-06-15", header: map[string]string{"Content-Type": form}, service: "sts"},
 		{name: "form by action", method: "POST", target: "/", body: "Action=CreateRole", header: map[string]string{"Content-Type": form}, service: "iam"},
+		{name: "form with escapes", method: "POST", target: "/", body: "Version=2011%2D06%2D15&Action=Get%43allerIdentity", header: map[string]string{"Content-Type": form}, service: "sts"},
+		{name: "long form", method: "POST", target: "/", body: strings.Repeat("a=b&", 20_000) + "Action=ListMetrics&Version=2010-08-01", header: map[string]string{"Content-Type": form}, service: "monitoring"},
 		{name: "query by action", method: "GET", target: "/?Action=AssumeRole&Version=2011-06-15", service: "sts"},
 		{name: "unknown", method: "POST", target: "/", body: "Action=Dance", header: map[string]string{"Content-Type": form}},
 		{name: "another scheme", method: "GET", target: "/", header: map[string]string{"Authorization": "Bearer x"}},
@@ -189,6 +192,22 @@ func TestIdentify(t *testing.T) {
 				t.Errorf("the body is %q afterwards, %v", text, err)
 			}
 		})
+	}
+}
+
+// TestIdentifyTakesLittle: nobody has vouched for a request when it is identified.
+func TestIdentifyTakesLittle(t *testing.T) {
+	var body strings.Builder
+	for i := range 100_000 {
+		body.WriteString("&" + strconv.Itoa(i))
+	}
+	made := testing.AllocsPerRun(1, func() {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(body.String()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		Identify(r)
+	})
+	if made > 1000 {
+		t.Errorf("%v allocations", made)
 	}
 }
 
