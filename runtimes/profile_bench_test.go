@@ -3,6 +3,7 @@ package runtimes
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,9 @@ import (
 // from the interpreter.
 //
 //	off-ms, on-ms      from the runtime being up to init's end, as phase init shows it
-//	cpu-off-ms, …      the processor's time of the whole start, which other work on the machine disturbs less
+//	more-%             the median of the differences between a start with it and the one beside it without, of off-ms
+//	unsure-%           about how much that varies from one run of the benchmark to another: half the distance of the quartiles over √n
+//	cpu-off-ms, …      the same for the processor's time of the whole start, which other work on the machine disturbs less
 func BenchmarkProfiledInit(b *testing.B) {
 	for _, in := range registry().Interpreters() {
 		if in.Unusable != "" && !strings.Contains(in.Unusable, "chmod") {
@@ -30,6 +33,25 @@ func BenchmarkProfiledInit(b *testing.B) {
 			b.Run(in.Language+in.Version+"/"+name, func(b *testing.B) { benchInit(b, in, files) })
 		}
 	}
+	for _, in := range javaInterpreters(b) {
+		b.Run(in.Language+in.Version+"/hello", func(b *testing.B) { benchJava(b, in, "example.Methods::echo", 0) })
+		b.Run(in.Language+in.Version+"/1000-classes", func(b *testing.B) { benchJava(b, in, "example.Loads::echo", 1000) })
+	}
+}
+
+// benchJava has init load as many classes, which are empty, so that what each costs besides counts most.
+func benchJava(b *testing.B, in Interpreter, handler string, classes int) {
+	v := javaVersionOf(handler)
+	v.MemorySize = 512
+	plain, measured := launchJavaFor(b, in, v), launchJavaFor(b, in, v)
+	measured.Args = append(slices.Clone(measured.Args), measured.ProfileArgs...)
+	task := javaTask(b, plain, needClasses(b)[0])
+	var names []string
+	for i := range classes {
+		names = append(names, fmt.Sprintf("com.example.part%d.Class%d", i%50, i))
+	}
+	addClasses(b, task, names)
+	benchStarts(b, [2]*Launch{plain, measured}, v, task)
 }
 
 // benchFunctions are folders with a function main.handler or index.handler.
@@ -76,22 +98,32 @@ func benchInit(b *testing.B, in Interpreter, files map[string]string) {
 	v := &thaw.Version{Function: "fn", Number: thaw.Latest, Runtime: "test", MemorySize: 512, Handler: "main.handler"}
 	plain, measured := launchFor(b, in, v), launchFor(b, in, v)
 	measured.Args = append(measured.Args, profileOption)
+	benchStarts(b, [2]*Launch{plain, measured}, v, dir)
+}
+
+// benchStarts starts a runtime without and with measuring by turns.
+func benchStarts(b *testing.B, launches [2]*Launch, v *thaw.Version, dir string) {
 	var took, cpu [2][]float64
 	for i := -1; i < b.N; i++ {
 		for n := range 2 {
 			which := (n + i&1) % 2 // neither is always the first
-			l := [2]*Launch{plain, measured}[which]
-			init, used := oneInit(b, l, v, dir)
+			init, used := oneInit(b, launches[which], v, dir)
 			if i >= 0 { // the first pair warms the caches up
 				took[which], cpu[which] = append(took[which], init), append(cpu[which], used)
 			}
 		}
 	}
 	report := func(prefix string, values [2][]float64) {
-		off, on := median(values[0]), median(values[1])
+		var more []float64
+		for i := range values[0] {
+			more = append(more, values[1][i]-values[0][i])
+		}
+		slices.Sort(more)
+		off, n := median(values[0]), len(more)
 		b.ReportMetric(off, prefix+"off-ms")
-		b.ReportMetric(on, prefix+"on-ms")
-		b.ReportMetric((on/off-1)*100, prefix+"overhead-%")
+		b.ReportMetric(median(values[1]), prefix+"on-ms")
+		b.ReportMetric(100*median(more)/off, prefix+"more-%")
+		b.ReportMetric(50*(more[n*3/4]-more[n/4])/off/math.Sqrt(float64(n)), prefix+"unsure-%")
 	}
 	report("", took)
 	report("cpu-", cpu)
