@@ -7,11 +7,17 @@ import (
 )
 
 func TestLevelOf(t *testing.T) {
+	const at = `"timestamp":"2024-11-02T16:51:31.587199Z"`
 	for message, want := range map[string]level{
-		"": levelInfo, "plain": levelInfo, "{": levelInfo, `["level"]`: levelInfo, `{"a":1}`: levelInfo, `{"level":7}`: levelInfo,
-		`{"level":"debug"}`: levelDebug, "\t{\"level\": \"DEBUG\", \"x\": {}}": levelDebug, `{"level":"TRACE"}`: levelTrace, `{"level":"WARNING"}`: levelWarn,
-		`{"level":"warn"}`: levelWarn, `{"log_level":"ERROR"}`: levelError, `{"level":"CRITICAL"}`: levelFatal, `{"level":"loud"}`: levelInfo,
-		`{"x":{"level":"DEBUG"}}`: levelInfo, `{"level":"DEBUG"`: levelInfo,
+		"": levelInfo, "plain": levelInfo, "{": levelInfo, `["level"]`: levelInfo, `{"a":1}`: levelInfo, `{"level":7,` + at + `}`: levelInfo,
+		`{"level":"debug",` + at + `}`: levelDebug, "\t{\"level\": \"DEBUG\", \"x\": {}, " + at + "}": levelDebug, `{"level":"TRACE",` + at + `}`: levelTrace,
+		`{"level":"WARNING",` + at + `}`: levelWarn, `{"level":"warn",` + at + `}`: levelWarn, `{"log_level":"ERROR",` + at + `}`: levelError,
+		`{"level":"CRITICAL",` + at + `}`: levelFatal, `{"level":"loud",` + at + `}`: levelInfo,
+		`{"x":{"level":"DEBUG",` + at + `}}`: levelInfo, `{"level":"DEBUG",` + at: levelInfo,
+		// Without a time that AWS can use it is INFO, whatever it says.
+		`{"level":"DEBUG"}`: levelInfo, `{"level":"ERROR","timestamp":"yesterday"}`: levelInfo, `{"level":"ERROR","timestamp":1730566291}`: levelInfo,
+		`{"level":"ERROR","timestamp":"2024-11-02 16:51:31"}`:  levelInfo,
+		`{"level":"ERROR","time":"2024-11-02T16:51:31+01:00"}`: levelError, `{"level":"ERROR","@timestamp":"2024-11-02T16:51:31Z"}`: levelError,
 	} {
 		if got := levelOf([]byte(message)); got != want {
 			t.Errorf("%s: %d, want %d", message, got, want)
@@ -28,7 +34,7 @@ func TestLevelOf(t *testing.T) {
 }
 
 func FuzzLevelOf(f *testing.F) {
-	f.Add([]byte(`{"level":"debug"}`))
+	f.Add([]byte(`{"level":"debug","timestamp":"2024-11-02T16:51:31Z"}`))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		if got := levelOf(message); got < levelTrace || got > levelFatal {
 			t.Error(got)

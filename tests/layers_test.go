@@ -259,7 +259,7 @@ func TestLogsInJSON(t *testing.T) {
 		"python": {runtime: "python3.11", handler: "f.handler", files: map[string]string{"f.py": `import logging
 logger = logging.getLogger()
 def handler(event, context):
-    logger.debug('hidden'); logger.info('shown', extra={'order': 7}); print('plain'); print('{"level": "debug", "message": "hidden"}')
+    logger.debug('hidden'); logger.info('shown', extra={'order': 7}); print('plain'); print('{"level": "debug", "timestamp": "2024-11-02T16:51:31Z", "message": "hidden"}')
     if event: raise ValueError('bad')
 `}},
 		"node": {runtime: "nodejs20.x", handler: "f.handler", files: map[string]string{"f.js": `exports.handler = async (event) => {
