@@ -385,6 +385,8 @@ func (e *Environment) Usable() bool {
 	select {
 	case <-e.process.Done():
 		return false
+	case <-e.runtimeEnded():
+		return false
 	default:
 		return true
 	}
@@ -423,6 +425,7 @@ func (e *Environment) Invoke(ctx context.Context, event *runtimes.Event, deadlin
 	if _, failed := errors.AsType[*thaw.FunctionError](err); err == nil || failed {
 		if errors.Is(err, io.EOF) {
 			e.dead.Store(true) // the runtime ends after this failure
+			e.broken.Store(true)
 		}
 		e.output.drain(event.RequestID)
 		e.Served++

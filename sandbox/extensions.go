@@ -14,8 +14,10 @@ import (
 	"thaw/runtimes/extensions"
 )
 
-// Dialer is a Process into whose network the host can connect.
+// Dialer is a Process into whose network the host may be able to connect.
 type Dialer interface {
+	// Dials reports whether it can. Without root it cannot where the process has brought a network of its own.
+	Dials() bool
 	// DialPort connects to a TCP port of the loopback interface that the process sees. The caller may set deadlines on
 	// the connection.
 	DialPort(ctx context.Context, port int) (net.Conn, error)
@@ -80,7 +82,7 @@ func (c *Config) host(ctx context.Context, plan *Plan, process Process) *extensi
 	if plan.Repeated {
 		cfg.Phase = "invoke"
 	}
-	if dialer, ok := process.(Dialer); ok {
+	if dialer, ok := process.(Dialer); ok && dialer.Dials() {
 		cfg.Dial = dialer.DialPort
 	}
 	return extensions.New(ctx, cfg)

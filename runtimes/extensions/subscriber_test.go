@@ -477,3 +477,30 @@ func TestBrief(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Nothing is heard on a connection before something is said on it, or it is closed.
+func TestGate(t *testing.T) {
+	for _, open := range []func(net.Conn){func(c net.Conn) { go c.Write([]byte("x")) }, func(c net.Conn) { c.Close() }} {
+		ours, theirs := net.Pipe()
+		c := gate(ours)
+		read, answered := make(chan error), make(chan struct{})
+		go func() {
+			defer close(answered)
+			theirs.Write([]byte("early"))
+		}()
+		go func() {
+			_, err := c.Read(make([]byte, 9))
+			read <- err
+		}()
+		select {
+		case <-answered:
+			t.Error("it was heard")
+		case <-time.After(10 * time.Millisecond):
+		}
+		open(c)
+		within(t, read)
+		c.Close()
+		theirs.Close()
+		within(t, answered)
+	}
+}

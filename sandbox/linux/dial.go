@@ -79,6 +79,9 @@ func awaitConnect(ctx context.Context, file *os.File) error {
 // errNoWay says that the sandbox's network cannot be entered.
 var errNoWay = errors.New("the network of a sandbox can be entered by root only")
 
+// Dials reports whether DialPort has a way in.
+func (p *process) Dials() bool { return p.ns != nil || p.driver.root }
+
 // inNetwork runs fn on a thread inside the sandbox's network.
 func (p *process) inNetwork(fn func() error) error {
 	p.mu.Lock()
@@ -90,7 +93,7 @@ func (p *process) inNetwork(fn func() error) error {
 	if p.ns != nil {
 		return p.ns.Do(fn)
 	}
-	if !p.driver.root {
+	if !p.Dials() {
 		return errNoWay
 	}
 	// The sandbox has brought its own, that of its pid 1.

@@ -51,6 +51,22 @@ func needUnprivileged(t *testing.T) {
 	}
 }
 
+// Without root nobody enters the network of a sandbox, which is said rather than that telemetry is lost.
+func TestUnprivilegedNetwork(t *testing.T) {
+	needUnprivileged(t)
+	for network, want := range map[sandbox.Network]bool{sandbox.NetworkNone: false, sandbox.NetworkHost: true} {
+		d := open(t, func(c *Config) { c.Network = network })
+		p := start(t, d, python("import time; time.sleep(60)"))
+		dialer, ok := p.(sandbox.Dialer)
+		if !ok || dialer.Dials() != want {
+			t.Errorf("%v: %t", network, !want)
+		}
+		if _, err := dialer.DialPort(t.Context(), 1); errors.Is(err, errNoWay) == want {
+			t.Errorf("%v: %v", network, err)
+		}
+	}
+}
+
 func TestUnprivilegedView(t *testing.T) {
 	needUnprivileged(t)
 	d := open(t)
