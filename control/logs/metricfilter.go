@@ -12,6 +12,7 @@ import (
 	"thaw"
 	"thaw/control/internal/operation"
 	"thaw/telemetry/groups"
+	"thaw/telemetry/metrics"
 	"thaw/trigger/subscription"
 )
 
@@ -44,6 +45,8 @@ func (a *API) putMetricFilter(ctx context.Context, in *sdk.PutMetricFilterInput)
 		return nil, invalid("Invalid metric transformation: there can be %d dimensions at most.", maxDimensions)
 	case strings.HasPrefix(f.Namespace, "AWS/"):
 		return nil, invalid("Invalid metric transformation: namespaces that begin with AWS/ are AWS's own.")
+	case f.Namespace == metrics.NamespaceThaw:
+		return nil, invalid("Invalid metric transformation: the namespace %s is the platform's own.", f.Namespace)
 	}
 	if err := subscription.CheckMetricFilter(pattern, &f); err != nil {
 		return nil, invalid("Invalid metric transformation: %s.", err)
@@ -63,7 +66,7 @@ func (a *API) putMetricFilter(ctx context.Context, in *sdk.PutMetricFilterInput)
 	return nil, a.update(ctx, g.Name, func(g *groups.Group) error {
 		g.MetricFilters = slices.Clone(g.MetricFilters)
 		if i := slices.IndexFunc(g.MetricFilters, func(other groups.MetricFilter) bool { return other.Name == f.Name }); i >= 0 {
-			f.Created = g.MetricFilters[i].Created
+			f.Created, f.After = g.MetricFilters[i].Created, g.MetricFilters[i].After // it goes on where it is
 			g.MetricFilters[i] = f
 			return nil
 		}
