@@ -123,6 +123,41 @@ func TestFiltersThatWouldNotBeFollowedAreRefused(t *testing.T) {
 	}
 }
 
+// A filter that is put again, as after a mend of what it delivers to, goes on with what waits for it.
+func TestAFilterThatIsPutAgainGoesOn(t *testing.T) {
+	w := newWorld(t)
+	subscribe := &sdk.PutSubscriptionFilterInput{
+		LogGroupName: pointer("g"), FilterName: pointer("f"), FilterPattern: pointer(""), DestinationArn: pointer("arn:aws:lambda:eu-west-1:123456789012:function:open"),
+	}
+	measure := &sdk.PutMetricFilterInput{
+		LogGroupName: pointer("g"), FilterName: pointer("f"), FilterPattern: pointer(""),
+		MetricTransformations: []types.MetricTransformation{{MetricName: pointer("m"), MetricNamespace: pointer("n"), MetricValue: pointer("1")}},
+	}
+	var first, again groups.GroupInfo
+	for i, g := range []*groups.GroupInfo{&first, &again} {
+		w.write("g", "s", "", "x")
+		if i > 0 {
+			subscribe.FilterPattern, measure.FilterPattern = pointer("x"), pointer("x")
+		}
+		if _, err := w.api.putSubscriptionFilter(t.Context(), subscribe); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.api.putMetricFilter(t.Context(), measure); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if *g, err = w.index.Group(t.Context(), "g"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := first.Subscriptions[0], again.Subscriptions[0]; a.After != b.After || b.Pattern != "x" || len(again.Subscriptions) != 1 {
+		t.Errorf("%+v, then %+v", a, b)
+	}
+	if a, b := first.MetricFilters[0], again.MetricFilters[0]; a.After != b.After || b.Pattern != "x" || len(again.MetricFilters) != 1 {
+		t.Errorf("%+v, then %+v", a, b)
+	}
+}
+
 // The SDKs in a function send the trace of its invocation.
 func TestPutEventsKeepTheLineageOfTheirCaller(t *testing.T) {
 	w := newWorld(t)

@@ -50,7 +50,7 @@ func (a *API) putSubscriptionFilter(ctx context.Context, in *sdk.PutSubscription
 	return nil, a.update(ctx, g.Name, func(g *groups.Group) error {
 		g.Subscriptions = slices.Clone(g.Subscriptions)
 		if i := slices.IndexFunc(g.Subscriptions, func(other groups.Subscription) bool { return other.Name == s.Name }); i >= 0 {
-			s.Created = g.Subscriptions[i].Created
+			s.Created, s.After = g.Subscriptions[i].Created, g.Subscriptions[i].After // it goes on where it is
 			g.Subscriptions[i] = s
 			return nil
 		}

@@ -5,7 +5,7 @@
 // Each filter has a follower of its group. It gathers events for a moment, makes one payload for each stream, and hands it
 // over; when that fails it waits and tries again, for as long as AWS does, a day. Meanwhile nothing piles up: the events are
 // in the store. How far a filter is, is kept, so that a restart goes on there: an event is delivered at least once, a repeat
-// with the same request id.
+// of the same events with the same request id.
 //
 // A payload carries the lineage of the chain of requests in which its events were written, with an entry for each function
 // that logs have invoked in it. No function is invoked twice by logs in one chain: functions that subscribe to each other's
