@@ -138,18 +138,22 @@ func (d *directive) sets(root map[string]json.RawMessage) ([][]metrics.Dimension
 	}
 	var sets [][]metrics.Dimension
 	had := map[string]bool{} // by the names in order, which decide about the values
+	values := map[string]string{}
 	for _, names := range d.Dimensions {
 		if len(names) > maxDimensions {
 			return nil, invalid("%d dimensions in a set, at most %d", len(names), maxDimensions)
 		}
 		set := make([]metrics.Dimension, 0, len(names))
 		for _, name := range names {
-			var value string
-			if err := json.Unmarshal(root[name], &value); err != nil {
-				return nil, invalid("the dimension %.100q is not a member with a string", name)
-			}
-			if name == "" || value == "" || len(name) > 250 || len(value) > maxName {
-				return nil, invalid("the dimension %.100q is empty or too long", name)
+			value, known := values[name]
+			if !known {
+				if err := json.Unmarshal(root[name], &value); err != nil {
+					return nil, invalid("the dimension %.100q is not a member with a string", name)
+				}
+				if name == "" || value == "" || len(name) > 250 || len(value) > maxName {
+					return nil, invalid("the dimension %.100q is empty or too long", name)
+				}
+				values[name] = value
 			}
 			set = append(set, metrics.Dimension{Name: name, Value: value})
 		}

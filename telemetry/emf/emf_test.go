@@ -94,6 +94,41 @@ func TestNotTaken(t *testing.T) {
 	}
 }
 
+// costly is a document with as many sets of dimensions as there may be, which are as large as they may be.
+func costly() string {
+	var sets, members []string
+	for i := range 30 {
+		members = append(members, fmt.Sprintf(`"k%02d":%q`, i, strings.Repeat("v", 100)))
+	}
+	for i := range maxData {
+		var names []string
+		for b := range 30 {
+			if b < 15 || i>>(b-15)&1 == 1 {
+				names = append(names, fmt.Sprintf(`"k%02d"`, b))
+			}
+		}
+		sets = append(sets, "["+strings.Join(names, ",")+"]", "["+names[0]+"]")
+	}
+	return document("n", "["+strings.Join(sets[:maxData], ",")+"]", `{"Name":"m"}`, `"m":1,`+strings.Join(members, ","))
+}
+
+// TestEachSetOnce has one set many times.
+func TestEachSetOnce(t *testing.T) {
+	if got, err := Parse(costly(), received); err != nil || len(got) != maxData/2+1 {
+		t.Errorf("%d metrics, %v", len(got), err)
+	}
+}
+
+func BenchmarkParseCostly(b *testing.B) {
+	text := costly()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, err := Parse(text, received); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(example)
 	f.Add(document("n", `[["d"]]`, `{"Name":"m"}`, `"m":[1,2],"d":"x"`))
