@@ -56,7 +56,11 @@ func (a *API) createFunction(ctx context.Context, in *sdk.CreateFunctionInput) (
 	revision(f)
 	shown := &f.Config
 	if in.Publish {
-		if shown, err = a.publish(f, nil); err != nil {
+		layers, err := a.layerUsage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if shown, err = a.publish(f, nil, layers); err != nil {
 			return nil, err
 		}
 	}

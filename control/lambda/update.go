@@ -53,6 +53,10 @@ func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCode
 	if err != nil {
 		return nil, err
 	}
+	layers, err := a.layerUsage(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var published *thaw.Version
 	f, err = a.change(ctx, t, in.RevisionId, func(f *thaw.Function) error {
 		f.Config.Code, f.Config.Architecture = code, architecture
@@ -64,7 +68,7 @@ func (a *API) updateFunctionCode(ctx context.Context, in *sdk.UpdateFunctionCode
 			return nil
 		}
 		var err error
-		published, err = a.publish(f, nil)
+		published, err = a.publish(f, nil, layers)
 		return err
 	})
 	if err != nil {

@@ -27,6 +27,10 @@ func (a *API) publishVersion(ctx context.Context, in *sdk.PublishVersionInput) (
 	if in.PublishTo != "" {
 		return nil, errPublishTo
 	}
+	layers, err := a.layerUsage(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var v *thaw.Version
 	_, err = a.update(ctx, t.name, func(f *thaw.Function) error {
 		if err := a.changeable(f, in.RevisionId); err != nil {
@@ -40,7 +44,7 @@ func (a *API) publishVersion(ctx context.Context, in *sdk.PublishVersionInput) (
 		}
 		before := f.LastNumber
 		var err error
-		if v, err = a.publish(f, in.Description); err == nil && f.LastNumber == before {
+		if v, err = a.publish(f, in.Description, layers); err == nil && f.LastNumber == before {
 			err = errNothingToDo
 		}
 		return err
@@ -55,12 +59,12 @@ func (a *API) publishVersion(ctx context.Context, in *sdk.PublishVersionInput) (
 }
 
 // publish appends a version made of $LATEST as it is now, or gives the newest one if that is the same. A description
-// takes the place of $LATEST's.
-func (a *API) publish(f *thaw.Function, description *string) (*thaw.Version, error) {
+// takes the place of $LATEST's. layers is layerUsage.
+func (a *API) publish(f *thaw.Function, description *string, layers int64) (*thaw.Version, error) {
 	if n := len(f.Published); n > 0 && unchanged(&f.Config, &f.Published[n-1]) {
 		return &f.Published[n-1], nil
 	}
-	if _, used := a.usage(f.Name); used+2*f.Config.Code.Size > a.cfg.Limits.TotalCodeSize {
+	if _, used := a.usage(f.Name); used+layers+2*f.Config.Code.Size > a.cfg.Limits.TotalCodeSize {
 		return nil, errCodeStorage
 	}
 	f.LastNumber++

@@ -374,6 +374,18 @@ func TestRecordIsBounded(t *testing.T) {
 	publish(t, a, "f")
 }
 
+func TestCodeStorageCountsLayersWhenAVersionIsPublished(t *testing.T) {
+	code, content := createInput(t, "f").Code.ZipFile, zipOf(t, "a layer")
+	a, store := newAPI(t, func(c *Config) { c.Limits.TotalCodeSize = int64(2*len(code) + len(content) - 1) })
+	active(t, a, store, "f")
+	layer := &sdk.PublishLayerVersionInput{LayerName: ptr("deps"), Content: &types.LayerVersionContentInput{ZipFile: content}}
+	if _, err := a.publishLayerVersion(t.Context(), layer); err != nil {
+		t.Fatal(err)
+	}
+	_, err := a.publishVersion(t.Context(), &sdk.PublishVersionInput{FunctionName: ptr("f")})
+	wantError(t, err, thaw.CodeCodeStorageExceeded, "Code storage limit exceeded.")
+}
+
 func TestCodeStorageCountsVersions(t *testing.T) {
 	a, store := newAPI(t, func(c *Config) { c.Limits.TotalCodeSize = 3 * 129 })
 	active(t, a, store, "f")
