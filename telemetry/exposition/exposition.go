@@ -27,10 +27,17 @@ var (
 	startBounds    = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}
 )
 
+// A function that has not been invoked for quietFor makes room for another one; whether there is one is looked at every lookEvery.
+const (
+	quietFor  = time.Hour
+	lookEvery = time.Minute
+)
+
 // Config is what an Exposition is made of.
 type Config struct {
 	MaxFunctions int // 0: every function is counted as Other
 	Version      string
+	Now          func() time.Time // nil: time.Now
 }
 
 // Exposition counts what has happened. Its methods may be called from several goroutines.
@@ -48,6 +55,7 @@ type Exposition struct {
 
 	mu        sync.Mutex
 	functions map[string]*function
+	looked    time.Time // for one that is quiet
 }
 
 // function holds the counters of one function, so that they are not looked up for each invocation.
@@ -57,10 +65,14 @@ type function struct {
 	duration                              prometheus.Observer
 	memory                                prometheus.Gauge
 	starts                                map[thaw.StartKind]prometheus.Counter
+	used                                  time.Time
 }
 
 // New makes an Exposition that has counted nothing.
 func New(cfg Config) *Exposition {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	e := &Exposition{cfg: cfg, registry: prometheus.NewRegistry(), functions: map[string]*function{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -105,19 +117,20 @@ func (e *Exposition) Counter(name, help string, labels map[string]string, fn fun
 }
 
 // of gives the counters of a function. The caller holds mu.
-func (e *Exposition) of(name string) *function {
+func (e *Exposition) of(name string, now time.Time) *function {
 	if f := e.functions[name]; f != nil {
+		f.used = now
 		return f
 	}
 	label := name
-	if len(e.functions) >= e.cfg.MaxFunctions {
+	if e.named() >= e.cfg.MaxFunctions && !e.forget(now) {
 		if f := e.functions[Other]; f != nil {
 			return f
 		}
 		label = Other
 	}
 	f := &function{
-		label:       label,
+		label: label, used: now,
 		invocations: e.invocations.WithLabelValues(label), errors: e.errors.WithLabelValues(label), timeouts: e.timeouts.WithLabelValues(label),
 		billed: e.billed.WithLabelValues(label), duration: e.duration.WithLabelValues(label), memory: e.memory.WithLabelValues(label),
 		starts: map[thaw.StartKind]prometheus.Counter{},
@@ -126,13 +139,47 @@ func (e *Exposition) of(name string) *function {
 	return f
 }
 
+// named is how many functions have series of their own.
+func (e *Exposition) named() int {
+	if e.functions[Other] != nil {
+		return len(e.functions) - 1
+	}
+	return len(e.functions)
+}
+
+// forget drops the series of the function that has been quiet for longest, if there is one: most are of functions that were deleted.
+func (e *Exposition) forget(now time.Time) bool {
+	if now.Sub(e.looked) < lookEvery {
+		return false
+	}
+	e.looked = now
+	var oldest *function
+	for label, f := range e.functions {
+		if label != Other && now.Sub(f.used) > quietFor && (oldest == nil || f.used.Before(oldest.used)) {
+			oldest = f
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(e.functions, oldest.label)
+	of := prometheus.Labels{"function": oldest.label}
+	for _, v := range []interface {
+		DeletePartialMatch(labels prometheus.Labels) int
+	}{e.invocations, e.errors, e.timeouts, e.billed, e.duration, e.memory, e.starts, e.throttles} {
+		v.DeletePartialMatch(of)
+	}
+	return true
+}
+
 // Invocations counts finished invocations. It is a sink of the recorder.
 func (e *Exposition) Invocations(records []thaw.Invocation) {
+	now := e.cfg.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range records {
 		r := &records[i]
-		f := e.of(r.Function)
+		f := e.of(r.Function, now)
 		f.invocations.Inc()
 		f.duration.Observe(r.Duration.Seconds())
 		f.billed.Add(r.Billed.Seconds())
@@ -177,8 +224,8 @@ func (e *Exposition) cold(r *thaw.Invocation) {
 // Throttled counts n invocations that were refused.
 func (e *Exposition) Throttled(name, reason string, n int) {
 	e.mu.Lock()
-	label := e.of(name).label
-	e.mu.Unlock()
+	defer e.mu.Unlock()
+	label := e.of(name, e.cfg.Now()).label
 	e.throttles.WithLabelValues(label, reason).Add(float64(n))
 }
 

@@ -127,6 +127,44 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 }
 
+// TestQuietFunctionsMakeRoom: a name that nobody uses any more, as a deleted function's, is not kept for ever.
+func TestQuietFunctionsMakeRoom(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	e := New(Config{MaxFunctions: 2, Now: func() time.Time { return now }})
+	count := func(names ...string) string {
+		for _, name := range names {
+			e.Invocations([]thaw.Invocation{record(name, nil)})
+			e.Throttled(name, "reason", 1)
+		}
+		families := scrape(t, e)
+		told := ""
+		for _, name := range []string{"a", "b", "c", "d", Other} {
+			if n := sum(families["thaw_invocations_total"], "function="+name); n > 0 {
+				told += fmt.Sprint(name, "=", n, " ")
+			}
+			if sum(families["thaw_starts_total"], "function="+name) != sum(families["thaw_throttles_total"], "function="+name) {
+				t.Errorf("%s is told of in part", name)
+			}
+		}
+		return told
+	}
+	if got := count("a", "b", "c"); got != "a=1 b=1 (other)=1 " {
+		t.Error(got)
+	}
+	now = now.Add(quietFor)
+	if got := count("b", "c"); got != "a=1 b=2 (other)=2 " {
+		t.Error(got)
+	}
+	now = now.Add(lookEvery)
+	if got := count("c", "d", "c"); got != "b=2 c=2 (other)=3 " {
+		t.Error(got)
+	}
+	now = now.Add(2 * quietFor)
+	if got := count("a"); got != "a=1 c=2 (other)=3 " {
+		t.Error(got)
+	}
+}
+
 func TestNoFunctionsByName(t *testing.T) {
 	e := New(Config{})
 	e.Invocations([]thaw.Invocation{record("f", nil), record("g", nil)})
