@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"strings"
 	"sync"
@@ -308,7 +308,7 @@ func (f *follower) deliver(ctx context.Context, from origin, events []groups.Eve
 	of := fmt.Sprintf("%s\x00%s%s%d", f.key, events[0].ID(), events[len(events)-1].ID(), len(events))
 	ref, _ := thaw.ParseFunctionRef(f.filter.Destination)
 	i := Invocation{Function: ref, ID: uuid.NewSHA1(space, []byte(of)).String(), Payload: payload, Lineage: from.lineage}
-	mark := markOf(ref.Name)
+	mark := f.d.markOf(ref.Name)
 	again := recurs(i.Lineage, mark)
 	switch {
 	case i.Lineage == "":
@@ -368,9 +368,13 @@ func (f *follower) noteLineage(lineage string) {
 	}
 }
 
-// markOf stands in a lineage for a function that logs have invoked. It has the form of AWS's hashes.
-func markOf(function string) string {
-	return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte("logs:"+function)))
+// markOf stands in a lineage for a function that logs have invoked. It has the form of AWS's hashes. Who invokes a function can
+// make up a lineage, and must not be able to hide what that writes from a function that watches its log: nobody knows the mark
+// but who is in the chain behind it.
+func (d *Deliverer) markOf(function string) string {
+	h := hmac.New(sha256.New, d.secret[:])
+	h.Write([]byte(function)) //nolint:errcheck // hashes never fail
+	return fmt.Sprintf("%x", h.Sum(nil)[:4])
 }
 
 // recurs reports whether a lineage has a mark.

@@ -16,6 +16,7 @@ package subscription
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"reflect"
@@ -78,6 +79,7 @@ type Counts struct {
 type Deliverer struct {
 	cfg       Config
 	positions *state.Records
+	secret    [32]byte // of this process: a chain that a restart cuts goes one round more
 
 	mu      sync.Mutex
 	running map[string]*follower // by group and filter
@@ -95,7 +97,9 @@ func New(cfg Config) (*Deliverer, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Deliverer{cfg: cfg, positions: cfg.Store.Records("log-subscription"), running: map[string]*follower{}}, nil
+	d := &Deliverer{cfg: cfg, positions: cfg.Store.Records("log-subscription"), running: map[string]*follower{}}
+	rand.Read(d.secret[:]) //nolint:errcheck // never fails
+	return d, nil
 }
 
 // Counts gives the totals.

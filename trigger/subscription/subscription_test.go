@@ -279,7 +279,7 @@ func TestLogsInvokeNoFunctionTwiceInOneChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mark := markOf("f") + ":1"
+	mark := w.d.markOf("f") + ":1"
 	add("first", telemetry.Event{}, telemetry.Event{RequestID: "1"})
 	w.until(t, "it is delivered", func() bool { return len(w.lineages) == 1 })
 	add("other", telemetry.Event{RequestID: "2", Lineage: "0123abcd:3"})
@@ -301,12 +301,23 @@ func TestLogsInvokeNoFunctionTwiceInOneChain(t *testing.T) {
 	w.until(t, "it is delivered", func() bool { return len(w.lineages) == 4 && w.lineages[3] == mark })
 }
 
+// Whoever can invoke a function can make up the lineage that its log lines have.
+func TestMarksCannotBeMadeUp(t *testing.T) {
+	w := newWorld(t)
+	one := w.d.markOf("f")
+	w.stopDeliverer()
+	w.start(t)
+	if other := w.d.markOf("f"); one == other || len(one) != 8 || w.d.markOf("f") != other || w.d.markOf("g") == other {
+		t.Errorf("%s, %s", one, other)
+	}
+}
+
 // A filter may mean nothing but lines that belong to no invocation.
 func TestALoopIsSeenInLinesThatTheFilterDoesNotMean(t *testing.T) {
 	w := newWorld(t)
 	w.subscribe(t, groups.Subscription{Name: "inits", Pattern: "INIT_START"})
 	events := []telemetry.Event{
-		{At: time.Now(), Message: "START", RequestID: "1", Lineage: markOf("f") + ":1"}, {At: time.Now(), Message: "INIT_START"},
+		{At: time.Now(), Message: "START", RequestID: "1", Lineage: w.d.markOf("f") + ":1"}, {At: time.Now(), Message: "INIT_START"},
 	}
 	if err := w.index.Append(t.Context(), "g", "s", events); err != nil {
 		t.Fatal(err)
