@@ -411,12 +411,18 @@ func (p *Placer) closeNow(e ending) {
 // closes every environment.
 func (p *Placer) Run(ctx context.Context) error {
 	var closers, slow, work errgroup.Group
-	slow.SetLimit(slowEndings)
+	turns := make(chan struct{}, slowEndings)
 	for range endingWorkers {
 		closers.Go(func() error {
 			for e := range p.closing {
 				if e.instance.Extended() {
-					slow.Go(func() error { p.closeNow(e); return nil })
+					// It waits for its turn by itself, so that those of other functions are not kept waiting behind it.
+					slow.Go(func() error {
+						turns <- struct{}{}
+						p.closeNow(e)
+						<-turns
+						return nil
+					})
 					continue
 				}
 				p.closeNow(e)
