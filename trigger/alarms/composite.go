@@ -42,10 +42,12 @@ func (l *Loop) combine(ctx context.Context, now time.Time) error {
 	around := circular(list)
 	var failed []error
 	for _, c := range list {
-		suppressor := states[NameOf(c.alarm.Composite.Suppressor)]
-		alarming := suppressor != nil && suppressor.Value == InAlarm
+		by := quiet
+		if s := states[NameOf(c.alarm.Composite.Suppressor)]; s != nil && s.Value == InAlarm {
+			by = alarming
+		}
 		if c.alarm.Status.SuppressedBy != "" {
-			if err := l.decided(ctx, c.job, func(a *Alarm) bool { return a.held(alarming, now) }); err != nil {
+			if err := l.decided(ctx, c.job, func(a *Alarm) bool { return a.held(by, now) }); err != nil {
 				failed = append(failed, err)
 				continue
 			}
@@ -76,7 +78,7 @@ func (l *Loop) combine(ctx context.Context, now time.Time) error {
 				return false
 			}
 			a.Problem = ""
-			a.set(value, cut(reason, 1023), data, alarming, now)
+			a.set(value, cut(reason, 1023), data, by, now)
 			return true
 		})
 		if err != nil {

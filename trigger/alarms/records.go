@@ -233,18 +233,18 @@ func (r *Records) forget(ctx context.Context, now time.Time, most int) error {
 // Set puts the alarm into a state, with what has to follow: history, an event and, where actions are enabled, the actions
 // of the state. A state that the alarm is in already changes nothing but the reason.
 func (a *Alarm) Set(value State, reason, data string, now time.Time) {
-	a.set(value, reason, data, false, now)
+	a.set(value, reason, data, unseen, now)
 }
 
-// set is Set that knows whether the alarm that suppresses actions is in ALARM.
-func (a *Alarm) set(value State, reason, data string, alarming bool, now time.Time) {
+// set is Set that may know of the alarm that suppresses actions.
+func (a *Alarm) set(value State, reason, data string, by suppressor, now time.Time) {
 	old := a.Status
 	a.Status.Value, a.Status.Reason, a.Status.Data, a.Status.Updated = value, reason, data, now
 	if value == old.Value {
 		return
 	}
 	a.Status.Transitioned = now
-	holds := a.hold(alarming, now)
+	holds := a.hold(by, now)
 	item := Item{ID: uuid.NewString(), At: now, Type: ItemState, Summary: "Alarm updated from " + string(old.Value) + " to " + string(value), Data: stateData(&old, &a.Status)}
 	a.send(Task{ID: item.ID, Item: &item}, Task{ID: uuid.NewString(), Target: EventTarget, Old: old, New: a.Status})
 	if !holds {

@@ -25,26 +25,34 @@ func (s *Status) SuppressedReason() string {
 	return "Actions suppressed by " + s.SuppressedBy
 }
 
-// hold begins to hold actions back, since the state has changed, and reports whether it does. alarming tells whether the
-// suppressor is in ALARM.
-func (a *Alarm) hold(alarming bool, now time.Time) bool {
+// suppressor is what is known of the alarm that suppresses actions.
+type suppressor int
+
+const (
+	unseen suppressor = iota // it is looked at by the loop
+	quiet
+	alarming
+)
+
+// hold begins to hold actions back, since the state has changed, and reports whether it does.
+func (a *Alarm) hold(by suppressor, now time.Time) bool {
 	a.Status.SuppressedBy, a.HeldUntil = "", time.Time{}
 	switch c := a.Composite; {
 	case c == nil || c.Suppressor == "" || !a.Enabled:
-	case alarming:
+	case by == alarming:
 		a.Status.SuppressedBy = byAlarm
-	case c.Wait > 0:
+	case c.Wait > 0 || by == unseen:
 		a.Status.SuppressedBy, a.HeldUntil = byWait, now.Add(time.Duration(c.Wait)*time.Second)
 	}
 	return a.Status.SuppressedBy != ""
 }
 
 // held moves on what is held back, to its actions in the end, and reports whether anything has changed.
-func (a *Alarm) held(alarming bool, now time.Time) bool {
+func (a *Alarm) held(s suppressor, now time.Time) bool {
 	switch by := a.Status.SuppressedBy; {
-	case by == "", alarming && by == byAlarm:
+	case by == "", s == alarming && by == byAlarm:
 		return false
-	case alarming:
+	case s == alarming:
 		a.Status.SuppressedBy, a.HeldUntil = byAlarm, time.Time{}
 	case by == byAlarm && a.Composite.Extension > 0:
 		a.Status.SuppressedBy, a.HeldUntil = byExtension, now.Add(time.Duration(a.Composite.Extension)*time.Second)

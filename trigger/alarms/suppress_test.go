@@ -125,3 +125,25 @@ func TestSuppressorGoes(t *testing.T) {
 		}
 	}
 }
+
+// TestNoPeriods: with periods of 0 the suppressor alone decides, also where a state is set by hand.
+func TestNoPeriods(t *testing.T) {
+	for _, rule := range []string{"FALSE", "TRUE"} {
+		w := newWorld(t)
+		w.put("suppressor", func(a *Alarm) { a.Metric, a.Composite = nil, &Composite{Rule: rule} })
+		w.put("c", func(c *Alarm) {
+			c.Metric, c.Composite, c.Status.Value = nil, &Composite{Rule: "FALSE", Suppressor: "suppressor"}, OK
+		}, function)
+		w.pass(0)
+		if _, err := w.records.Update(t.Context(), "c", func(c *Alarm) error { c.Set(InAlarm, "by hand", "", w.clock()); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Second)
+		if n := len(w.delivered); (n == 1) != (rule == "FALSE") {
+			t.Errorf("the suppressor is %s: %d actions", rule, n)
+		}
+		if by := w.alarm("c").Status.SuppressedBy; (by == byAlarm) != (rule == "TRUE") {
+			t.Errorf("the suppressor is %s: suppressed by %q", rule, by)
+		}
+	}
+}
