@@ -40,17 +40,20 @@ func (e *entry) lastSeen() (at int64) {
 	return at
 }
 
+// added is what one origin has added.
+type added struct{ series, bytes int }
+
 // catalog is all that is known of series.
 type catalog struct {
 	series  map[string]*series // by id
 	entries map[string]*entry  // by the metric's key
 	sorted  []*entry           // by key; nil: to be made
 	bytes   int                // of ids
-	origins map[string]int     // how many series of each
+	origins map[string]added
 }
 
 func newCatalog() catalog {
-	return catalog{series: map[string]*series{}, entries: map[string]*entry{}, origins: map[string]int{}}
+	return catalog{series: map[string]*series{}, entries: map[string]*entry{}, origins: map[string]added{}}
 }
 
 // add makes a series that is not there yet.
@@ -59,7 +62,8 @@ func (c *catalog) add(id string, of identity, origin string) *series {
 	c.series[id] = s
 	c.bytes += len(id)
 	if origin != "" {
-		c.origins[origin]++
+		of := c.origins[origin]
+		c.origins[origin] = added{of.series + 1, of.bytes + len(id)}
 	}
 	for _, m := range answers(&of) {
 		key := m.Key()
@@ -99,7 +103,9 @@ func (c *catalog) expire(before int64) {
 		}
 		delete(c.series, id)
 		c.bytes -= len(id)
-		if c.origins[s.origin]--; c.origins[s.origin] <= 0 {
+		if of := c.origins[s.origin]; of.series > 1 {
+			c.origins[s.origin] = added{of.series - 1, of.bytes - len(id)}
+		} else {
 			delete(c.origins, s.origin)
 		}
 		for _, e := range s.entries {

@@ -69,10 +69,13 @@ func TestOneOriginCannotHaveAllMetrics(t *testing.T) {
 // TestLongNamesAreBounded: dimensions can have 40 kB.
 func TestLongNamesAreBounded(t *testing.T) {
 	c := newClock(noon)
-	r := begin(t, t.TempDir(), Config{Now: c.now, MaxSeries: 400})
+	r := begin(t, t.TempDir(), Config{Now: c.now, MaxSeries: 4000})
 	taken := 0
 	for i := range 300 {
 		d := numbered(i)
+		if d.Origin = "hostile"; i >= 100 {
+			d.Origin = ""
+		}
 		for n := range 29 {
 			d.Dimensions = append(d.Dimensions, Dimension{fmt.Sprint("d", n), strings.Repeat("x", 1000)})
 		}
@@ -81,8 +84,11 @@ func TestLongNamesAreBounded(t *testing.T) {
 		} else if thaw.CodeOf(err) != thaw.CodeLimitExceeded {
 			t.Fatal(err)
 		}
+		if i == 99 && (taken == 0 || r.memory.catalog.bytes > 1000*meanID) {
+			t.Errorf("%d metrics with %d bytes of one log group", taken, r.memory.catalog.bytes)
+		}
 	}
-	if taken == 0 || r.memory.catalog.bytes > 300*meanID {
+	if taken == 0 || r.memory.catalog.bytes > 3000*meanID {
 		t.Errorf("%d metrics with %d bytes", taken, r.memory.catalog.bytes)
 	}
 	r.put(numbered(0))

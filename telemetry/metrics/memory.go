@@ -81,8 +81,12 @@ func (m *memory) findFor(id *identity, origin string) *series {
 	if s := m.known(id); s != nil {
 		return s
 	}
-	c, most := &m.catalog, m.max-m.max/ownShare
-	if len(c.series) >= most || c.bytes+len(m.buffer) > most*meanID || origin != "" && c.origins[origin] >= m.max/originShare {
+	c, n := &m.catalog, len(m.buffer)
+	most, one := m.max-m.max/ownShare, m.max/originShare
+	if len(c.series) >= most || c.bytes+n > most*meanID {
+		return nil
+	}
+	if of := c.origins[origin]; origin != "" && (of.series >= one || of.bytes+n > one*meanID) {
 		return nil
 	}
 	// The strings that the program's request gave may be parts of a large one, which would stay as long as the series.
