@@ -43,6 +43,8 @@ type Config struct {
 	Network Network
 	Account thaw.Account
 
+	telemetry extensions.Budget // what extensions' telemetry may hold
+
 	mu    sync.Mutex
 	alone map[string]bool // versions whose environments do not share a network
 }

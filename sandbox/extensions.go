@@ -77,7 +77,7 @@ func (c *Config) host(ctx context.Context, plan *Plan, process Process) *extensi
 		JSON: v.LogsJSON(), Quiet: v.SystemLevel == "WARN",
 		Phase: "init", External: plan.Launch.Extensions, Runtime: plan.Launch.Args[0],
 		InitializationType: runtimes.InitializationType(v, plan.Provisioned),
-		Log:                plan.Log.Write, WaitRoom: plan.Log.WaitRoom,
+		Budget:             &c.telemetry, Log: plan.Log.Write, WaitRoom: plan.Log.WaitRoom,
 	}
 	if plan.Repeated {
 		cfg.Phase = "invoke"

@@ -56,6 +56,8 @@ type Config struct {
 	Runtime string
 	// Dial connects to a port of the loopback interface inside the sandbox. Nil: subscriptions are refused.
 	Dial func(ctx context.Context, port int) (net.Conn, error)
+	// Budget is the node's; nil: what an environment may hold is bounded for itself alone.
+	Budget *Budget
 	// Log takes the platform's lines about extensions, and what extensions write, with a newline. It does not block.
 	Log func(at time.Time, requestID string, message []byte)
 	// WaitRoom blocks while the log cannot keep up; it is what slows a flooding extension down.

@@ -57,6 +57,9 @@ func (t *telemetry) emit(e *event) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
 	for _, s := range t.subscribers {
 		s.take(e)
 	}
@@ -110,13 +113,33 @@ func (t *telemetry) closeSubscription() {
 	t.listening.Store(len(t.subscribers) > 0)
 }
 
+// Budget bounds what all environments of a node together have waiting for subscribers, which may take their time. The zero
+// value is ready for use.
+type Budget struct{ held atomic.Int64 }
+
+// maxBudget is what a Budget allows, bytes.
+const maxBudget = 256 << 20
+
 // hold counts bytes that are about to wait, unless there would be too many.
 func (t *telemetry) hold(size int) bool {
-	if t.held.Add(int64(size)) > maxHeld {
-		t.held.Add(-int64(size))
-		return false
+	budget := t.host.cfg.Budget
+	switch {
+	case t.held.Add(int64(size)) > maxHeld:
+	case budget != nil && budget.held.Add(int64(size)) > maxBudget:
+		budget.held.Add(-int64(size))
+	default:
+		return true
 	}
-	return true
+	t.held.Add(-int64(size))
+	return false
+}
+
+// release counts bytes that wait no longer.
+func (t *telemetry) release(size int64) {
+	t.held.Add(-size)
+	if budget := t.host.cfg.Budget; budget != nil {
+		budget.held.Add(-size)
+	}
 }
 
 // flush has everything delivered that is buffered, without waiting for it.
@@ -135,6 +158,7 @@ func (t *telemetry) close() {
 	t.listening.Store(false)
 	t.mu.Unlock()
 	t.work.Wait()
+	t.release(t.held.Load()) // what is waiting yet goes with the environment
 }
 
 // serveSubscribe is the Subscribe operation of either API.
@@ -328,7 +352,7 @@ func (s *subscriber) run(ctx context.Context) {
 		if d != nil {
 			d.join()
 			err := s.send(ctx, d)
-			s.host.telemetry.held.Add(-int64(d.size))
+			s.host.telemetry.release(int64(d.size))
 			if err != nil && ctx.Err() == nil {
 				s.mu.Lock()
 				s.drop(d.told.Records+d.events, d.told.Bytes+d.size, reasonFailed+err.Error())

@@ -459,6 +459,36 @@ func TestSubscribersAreBoundedTogether(t *testing.T) {
 	}
 }
 
+// Nor do many environments together hold more than a node has for it, and what they held comes back with their end.
+func TestEnvironmentsAreBoundedTogether(t *testing.T) {
+	budget := &Budget{}
+	budget.held.Store(maxBudget - 1<<20) // the others'
+	e := serve(t)
+	e.cfg.Budget = budget
+	block := make(chan struct{})
+	port, _ := consumer(t, func() int { <-block; return 200 })
+	defer close(block)
+	for n := range 5 {
+		e.expect(200, `"OK"`, "PUT", "/2022-07-01/telemetry", fmt.Sprintf(`{"schemaVersion":"2022-07-01","types":["function"],"buffering":{"maxBytes":1048576},"destination":{"protocol":"HTTP","URI":"http://sandbox:%d"}}`, port),
+			headerIdentifier, e.mustRegister(fmt.Sprint(n)))
+	}
+	line := []byte(strings.Repeat("x", 100<<10) + "\n")
+	for range 100 {
+		e.FunctionLog(time.Now(), line)
+	}
+	if held := budget.held.Load(); held > maxBudget || held < maxBudget-200<<10 {
+		t.Errorf("%d bytes are held of %d", held, maxBudget)
+	}
+	e.Close()
+	if held := budget.held.Load(); held != maxBudget-1<<20 {
+		t.Errorf("%d bytes are held by nobody", held-(maxBudget-1<<20))
+	}
+	e.FunctionLog(time.Now(), line)
+	if held := budget.held.Load(); held != maxBudget-1<<20 {
+		t.Errorf("%d bytes are held after the end", held-(maxBudget-1<<20))
+	}
+}
+
 // Nobody who listens costs nothing.
 func TestNobodyListens(t *testing.T) {
 	e := serve(t)
