@@ -13,16 +13,20 @@ import (
 // why this is twice what package state leaves free.
 const diskReserve = 64 << 20
 
+// joinShare is the part of what is stored that must be free besides: blocks are joined to at most largestInRange parts of it, and
+// those that are joined go afterwards.
+const joinShare = 8
+
 var errNoRoom = errors.New("the disk is full")
 
-// room reports whether something may be written; the error says how much is free.
-func (m *Metrics) room() error {
+// room reports whether something may be written to a disk with so many bytes in the store; the error says how much is free.
+func (m *Metrics) room(stored int64) error {
 	free, err := m.free()
 	if err != nil {
 		return err
 	}
-	if free < diskReserve {
-		return fmt.Errorf("%w: %d MiB are free in %s and metrics leave %d MiB untouched; free some space", errNoRoom, free>>20, m.cfg.Dir, diskReserve>>20)
+	if untouched := diskReserve + stored/joinShare; free < untouched {
+		return fmt.Errorf("%w: %d MiB are free in %s and metrics leave %d MiB untouched; free some space", errNoRoom, free>>20, m.cfg.Dir, untouched>>20)
 	}
 	return nil
 }

@@ -44,6 +44,24 @@ func TestAFullDiskKeepsValues(t *testing.T) {
 	r.stop()
 }
 
+// TestBlocksCanBeJoined: what is stored leaves room for what is made of it.
+func TestBlocksCanBeJoined(t *testing.T) {
+	c := newClock(noon)
+	r := begin(t, t.TempDir(), Config{Now: c.now})
+	free := int64(diskReserve + 10)
+	r.free = func() (int64, error) { return free, nil }
+	for _, want := range []uint64{0, 1} { // nothing is stored the first time
+		r.put(Datum{Metric: latency, Values: []float64{1}})
+		c.add(time.Minute)
+		r.flush(t.Context(), c.now().Truncate(time.Minute))
+		if n := r.Stats().Refused[reasonNames[reasonStore]]; n != want {
+			t.Errorf("%d flushes were refused, want %d, with %d bytes stored", n, want, r.store.size())
+		}
+	}
+	free = 1 << 40
+	r.stop()
+}
+
 // TestStartWithAFullDisk: the platform starts, readers are told, and metrics go on when there is room.
 func TestStartWithAFullDisk(t *testing.T) {
 	dir := t.TempDir()

@@ -79,7 +79,7 @@ func (m *Metrics) begin(ctx context.Context) error {
 }
 
 func (m *Metrics) tryBegin(ctx context.Context) error {
-	if err := m.room(); err != nil {
+	if err := m.room(0); err != nil {
 		return err
 	}
 	st, err := m.open(ctx)
@@ -222,7 +222,7 @@ func (m *Metrics) take(now, before time.Time) (detached []*series) {
 		detached = m.memory.detach(before.Unix())
 	}
 	m.mu.Unlock()
-	err := m.room()
+	err := m.room(0)
 	if err == nil {
 		err = m.journal.write()
 	} else {
@@ -287,7 +287,7 @@ func (m *Metrics) storeAll(ctx context.Context, detached []*series) error {
 	if len(detached) == 0 {
 		return nil
 	}
-	if err := m.room(); err != nil {
+	if err := m.room(m.store.size()); err != nil {
 		return err
 	}
 	commit, tooOld, err := m.store.append(ctx, m.journal.number, detached)
