@@ -27,7 +27,7 @@ func main() {
 	flag.StringVar(&o.config, "config", "", "configuration file of the platform whose warm path and own start are measured; empty: the embedded defaults")
 	flag.StringVar(&o.out, "out", "", "write the page to this file as well")
 	flag.IntVar(&o.starts, "starts", 200, "starts of each kind; a quarter of it where one takes more than "+expensive.String())
-	flag.StringVar(&o.only, "only", "", "measure these parts alone, separated by commas: platform, starts, memory, forks, bursts, plane, events, warm")
+	flag.StringVar(&o.only, "only", "", "measure these parts alone, separated by commas: platform, starts, memory, forks, bursts, plane, events, telemetry, warm")
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the work: a look, not a result")
 	serve := flag.String("serve", "", "internal: be the named server for comparison, or with backlog store messages in the directory named last")
 	interpreter := flag.String("interpreter", "", "internal: the interpreter behind -serve relay-…, or how many messages")
