@@ -379,9 +379,23 @@ static void renew_rseq(void)
 		*(volatile int32_t *)(area + 4) = -2; // RSEQ_CPU_ID_REGISTRATION_FAILED
 }
 
-// reseed_openssl has the OpenSSL in one loaded object, if there is one, take fresh bytes from the kernel. Its own check is
-// of the pid, which copies of one template share.
-static int reseed_openssl(struct dl_phdr_info *info, size_t size, void *failed)
+// reseed_openssl has the OpenSSL in a handle, if there is one, take fresh bytes from the kernel. Its own check is of the pid,
+// which copies of one template share. A generator that a library has put in the place of OpenSSL's (s2n does) takes none, and
+// nobody knows what state it has: OpenSSL's own is put back before.
+static int reseed_openssl(void *lib)
+{
+	int (*poll)(void) = (int (*)(void))dlsym(lib, "RAND_poll");
+	const void *(*own)(void) = (const void *(*)(void))dlsym(lib, "RAND_OpenSSL");
+	const void *(*current)(void) = (const void *(*)(void))dlsym(lib, "RAND_get_rand_method");
+	int (*set)(const void *) = (int (*)(const void *))dlsym(lib, "RAND_set_rand_method");
+	if (!poll)
+		return 0;
+	if (own && current && set && current() != own() && set(own()) != 1)
+		return -1;
+	return poll() == 1 ? 0 : -1;
+}
+
+static int reseed_object(struct dl_phdr_info *info, size_t size, void *failed)
 {
 	(void)size;
 	const char *base = strrchr(info->dlpi_name, '/');
@@ -390,8 +404,7 @@ static int reseed_openssl(struct dl_phdr_info *info, size_t size, void *failed)
 	void *lib = dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD);
 	if (!lib)
 		return 0;
-	int (*poll)(void) = (int (*)(void))dlsym(lib, "RAND_poll");
-	if (poll && poll() != 1)
+	if (reseed_openssl(lib) < 0)
 		*(int *)failed = 1;
 	dlclose(lib);
 	return 0;
@@ -400,10 +413,9 @@ static int reseed_openssl(struct dl_phdr_info *info, size_t size, void *failed)
 static int reseed(void)
 {
 	int failed = 0;
-	int (*poll)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "RAND_poll");
-	if (poll)
-		return poll() == 1 ? 0 : -1;
-	dl_iterate_phdr(reseed_openssl, &failed);
+	if (dlsym(RTLD_DEFAULT, "RAND_poll"))
+		return reseed_openssl(RTLD_DEFAULT);
+	dl_iterate_phdr(reseed_object, &failed);
 	return failed ? -1 : 0;
 }
 

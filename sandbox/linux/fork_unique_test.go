@@ -123,6 +123,43 @@ func TestGeneratorsDiffer(t *testing.T) {
 	}
 }
 
+// replaced has put a generator of its own into OpenSSL, which gives the same to all and takes no fresh bytes, as libraries do.
+var replaced = function{runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
+import ctypes, ssl
+draw = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_int)
+status = ctypes.CFUNCTYPE(ctypes.c_int)
+def same(buffer, size):
+    for i in range(size): buffer[i] = 4
+    return 1
+class Method(ctypes.Structure):
+    _fields_ = [('seed', ctypes.c_void_p), ('bytes', draw), ('cleanup', ctypes.c_void_p), ('add', ctypes.c_void_p), ('pseudorand', draw), ('status', status)]
+method = Method(None, draw(same), None, None, draw(same), status(lambda: 1))
+with open('/proc/self/maps') as maps:
+    libcrypto = ctypes.CDLL(next(line.split()[-1] for line in maps if '/libcrypto' in line))
+if libcrypto.RAND_set_rand_method(ctypes.byref(method)) != 1: raise Exception('OpenSSL takes no generator')
+if ssl.RAND_bytes(4) != b'\x04' * 4: raise Exception('the generator was not replaced')
+def handler(event, context): return ssl.RAND_bytes(16).hex()
+`}}
+
+func TestReplacedGeneratorIsNotForked(t *testing.T) {
+	needRoot(t)
+	d := open(t)
+	p := park(t, d, specOf(t, replaced))
+	seen := map[string]bool{}
+	for range 3 {
+		c, err := forkOne(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := c.conn.Invoke(t.Context(), &runtimes.Event{RequestID: "r", Payload: []byte("1")})
+		c.Close()
+		if err != nil || seen[string(answer)] {
+			t.Fatalf("%s, %v; others drew %v", answer, err, seen)
+		}
+		seen[string(answer)] = true
+	}
+}
+
 // seeded are functions whose init has given generators seeds of its own; their answer is what comes next.
 var seeded = map[string]function{
 	"python": {runtime: "python3.11", handler: "app.handler", files: map[string]string{"app.py": `
