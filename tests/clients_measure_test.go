@@ -101,7 +101,6 @@ type eventsLine struct {
 // TestMeasureEvents runs the program that measures the event side, as it would run on AWS, with small numbers. How long things
 // take is not looked at; that nothing is lost is.
 func TestMeasureEvents(t *testing.T) {
-	t.Parallel()
 	python := findPython(t)
 	p := harness.Start(t, harness.Options{Config: network + forkConfig})
 	out, text, err := run(t, p.Env(), "", python, unmodified(t, python, filepath.Join(harness.Root(), "scripts", "measure", "events.py"),
