@@ -3,6 +3,7 @@ package invoke
 import (
 	"context"
 	"testing"
+	"time"
 
 	"thaw"
 	"thaw/placement"
@@ -65,6 +66,56 @@ func TestProvisionedEnvironmentsAreCountedHoweverTheyCome(t *testing.T) {
 	}
 	if got := i.Usage("f"); got.Provisioned != 0 || got.OnDemand != 0 || i.AccountUsage().Unreserved != 0 {
 		t.Errorf("after all, %+v, %+v", got, i.AccountUsage())
+	}
+}
+
+// freedPlacer has nothing idle, and gives whoever waits an environment of one kind.
+type freedPlacer struct {
+	emptyPlacer
+	kind thaw.StartKind
+}
+
+func (p *freedPlacer) Acquire(context.Context, *thaw.Version, bool) (placement.Lease, error) {
+	return placement.Lease{Kind: p.kind}, nil
+}
+
+func (*freedPlacer) Release(placement.Lease) {}
+
+// A request that waited for an environment and was served by one that became free has made the function no larger.
+func TestScalingRateCountsEnvironmentsThatAreMade(t *testing.T) {
+	f, placer := function("f"), &freedPlacer{}
+	i := New(Config{Catalog: catalog{"f": f}, Placer: placer, Account: account, Concurrency: 100, Scaling: ScalingRate{Environments: 3, Per: time.Hour}})
+	u, d := i.permits.of(&account, "f"), &Destination{Function: f, Version: &f.Config}
+	serve := func(kind thaw.StartKind, times int) (refused int) {
+		t.Helper()
+		placer.kind = kind
+		for range times {
+			held, err := i.acquire(t.Context(), d, u, &Request{})
+			if err != nil {
+				refused++
+				continue
+			}
+			i.release(&held)
+		}
+		return refused
+	}
+	if n := serve(thaw.StartWarm, 10); n != 0 {
+		t.Errorf("%d requests were refused though nothing was made", n)
+	}
+	if n := serve(thaw.StartFork, 5); n != 2 {
+		t.Errorf("%d of 5 starts were refused, want those beyond 3", n)
+	}
+	// So many may wait at the same time as may be made.
+	g := newGrowth(ScalingRate{Environments: 3, Per: time.Hour})
+	now := time.Now()
+	for n := range 5 {
+		if g.enter(now) != (n < 3) {
+			t.Errorf("request %d", n)
+		}
+	}
+	g.leave(now, false)
+	if !g.enter(now) {
+		t.Error("refused although nothing was made")
 	}
 }
 

@@ -248,7 +248,7 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Requ
 			return held, nil
 		}
 	}
-	if u.starts != nil && !u.starts.Allow() {
+	if !u.growth.enter(time.Now()) {
 		held.permit.release()
 		u.counted.throttles.Add(1)
 		return held, throttled(reasonAccount)
@@ -256,7 +256,10 @@ func (i *Invoker) acquire(ctx context.Context, d *Destination, u *usage, r *Requ
 	start := sandbox.InitTimeout + time.Duration(v.Timeout)*time.Second
 	waiting, cancel := context.WithTimeout(ctx, placeLimit+start)
 	defer cancel()
-	if held.lease, err = i.cfg.Placer.Acquire(waiting, v, r.Forced); err != nil {
+	held.lease, err = i.cfg.Placer.Acquire(waiting, v, r.Forced)
+	made := held.lease.Kind != thaw.StartWarm && held.lease.Kind != thaw.StartProvisioned
+	u.growth.leave(time.Now(), err != nil || made)
+	if err != nil {
 		held.permit.release()
 		return held, err
 	}

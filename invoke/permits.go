@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"thaw"
 	"thaw/state"
 )
@@ -57,7 +55,7 @@ type usage struct {
 	provisioned atomic.Int64
 	// last is when the function was last invoked, Unix seconds.
 	last    atomic.Int64
-	starts  *rate.Limiter // nil: not bounded
+	growth  *growth // nil: not bounded
 	counted counts
 }
 
@@ -95,10 +93,7 @@ func (p *permits) of(a *thaw.Account, name string) *usage {
 	if u, ok := p.usages.Load(name); ok {
 		return u.(*usage)
 	}
-	u := &usage{lineage: lineageOf(a.FunctionARN(name, ""))}
-	if p.scaling.Environments > 0 {
-		u.starts = rate.NewLimiter(rate.Limit(float64(p.scaling.Environments)/p.scaling.Per.Seconds()), p.scaling.Environments)
-	}
+	u := &usage{lineage: lineageOf(a.FunctionARN(name, "")), growth: newGrowth(p.scaling)}
 	made, _ := p.usages.LoadOrStore(name, u)
 	return made.(*usage)
 }

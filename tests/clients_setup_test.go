@@ -17,7 +17,8 @@ import (
 	"thaw/tests/harness"
 )
 
-// network keeps these platforms apart from others on this machine, which have the default range.
+// network keeps these platforms apart from others on this machine, which have the default range. Tests with it are not parallel to
+// each other.
 const network = "network:\n  prefix: 10.224.0.0/20\n"
 
 // cold has each first invocation booted while it waits, as AWS does, so that its log shows it.
