@@ -228,7 +228,7 @@ func (m *Metrics) take(now, before time.Time) (detached []*series) {
 	} else {
 		m.journal.end()
 	}
-	if err != nil {
+	if err != nil && cells > 0 {
 		m.mu.Lock()
 		if m.memory.refused[reasonJournal] == 0 {
 			m.cfg.Log.Error("what is counted now will be lost if the platform is killed in this minute", "because", err)
