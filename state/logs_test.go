@@ -197,7 +197,7 @@ func TestALogThatIsNotThereIsDeleted(t *testing.T) {
 	}
 }
 
-// After a flood nothing of it is held.
+// After a flood nothing of it is held, but for the last batch: who waits for the next one may still have it.
 func TestStoredLogsAreLetGo(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()})
 	const batches = 20
@@ -212,7 +212,7 @@ func TestStoredLogsAreLetGo(t *testing.T) {
 	if err := s.syncLogs(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.After(10 * time.Second); gone.Load() < batches; {
+	for deadline := time.After(10 * time.Second); gone.Load() < batches-1; {
 		runtime.GC()
 		select {
 		case <-deadline:
