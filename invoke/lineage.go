@@ -15,8 +15,6 @@ import (
 const (
 	// maxRecursion is how often a function may be invoked in one chain of requests. AWS: about 16 times.
 	maxRecursion = 16
-	// maxTrace bounds a trace that is carried on, bytes; one with a whole lineage has some 500.
-	maxTrace = 4096
 	// maxLineage bounds how many functions of a chain are counted; AWS has a bound too, and does not tell it.
 	maxLineage = 32
 )
@@ -71,7 +69,7 @@ func descend(trace, function string) (next string, count int) {
 // KeepTrace gives a trace header that came from where no HTTP server has judged it, as in an event or a message. One that
 // could not be a header, or is too long for one, is left out: it gives the empty string.
 func KeepTrace(trace string) string {
-	if len(trace) > maxTrace {
+	if len(trace) > xray.MaxHeader {
 		return ""
 	}
 	for i := range len(trace) {

@@ -3,6 +3,8 @@ package invoke
 import (
 	"strings"
 	"testing"
+
+	"thaw/telemetry/xray"
 )
 
 func TestDescend(t *testing.T) {
@@ -27,7 +29,7 @@ func TestDescend(t *testing.T) {
 }
 
 func TestFurthest(t *testing.T) {
-	long := "Lineage=a:9;" + strings.Repeat("x", maxTrace)
+	long := "Lineage=a:9;" + strings.Repeat("x", xray.MaxHeader)
 	for want, traces := range map[string][]string{
 		"":                      {"", long, "Lineage=a:7\nX: y", "Lineage=a:7\x00", "Lineage=ä:7"},
 		"Root=1":                {"", "Root=1", "Root=2"},

@@ -9,7 +9,6 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 
-	"thaw/awsapi"
 	"thaw/control/internal/operation"
 	"thaw/telemetry"
 	"thaw/telemetry/groups"
@@ -138,7 +137,7 @@ func (a *API) putLogEvents(ctx context.Context, in *sdk.PutLogEventsInput) (*sdk
 		return nil, err
 	}
 	if len(events) > 0 {
-		lineage := callersLineage(ctx)
+		_, lineage := xray.CutLineage(operation.CallersTrace(ctx)) // the SDKs in a function send it
 		for i := range events {
 			events[i].Lineage = lineage
 		}
@@ -147,19 +146,6 @@ func (a *API) putLogEvents(ctx context.Context, in *sdk.PutLogEventsInput) (*sdk
 		}
 	}
 	return &sdk.PutLogEventsOutput{NextSequenceToken: pointer(sequenceToken(a.cfg.Now())), RejectedLogEventsInfo: rejected}, nil
-}
-
-// maxTrace bounds a trace header that is looked at, bytes.
-const maxTrace = 4096
-
-// callersLineage is that of the chain of requests that a request is part of: the SDKs in a function send it.
-func callersLineage(ctx context.Context) string {
-	trace := awsapi.RequestFrom(ctx).Header.Get("X-Amzn-Trace-Id")
-	if len(trace) > maxTrace {
-		return ""
-	}
-	_, lineage := xray.CutLineage(trace)
-	return lineage
 }
 
 // accept checks the events of one request, and drops those that are too old or too new.

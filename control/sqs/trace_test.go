@@ -10,6 +10,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"thaw/control/internal/apitest"
+	"thaw/telemetry/xray"
 )
 
 // TestMessagesCarryOnTheTraceOfTheirRequest sends with the header that SDKs set within a function.
@@ -38,7 +39,7 @@ func TestMessagesCarryOnTheTraceOfTheirRequest(t *testing.T) {
 	if out, err := client.SendMessageBatch(ctx, batch, with(trace)); err != nil || len(out.Successful) != 2 {
 		t.Fatalf("%v, %v", out, err)
 	}
-	if _, err := client.SendMessage(ctx, &sdk.SendMessageInput{QueueUrl: created.QueueUrl, MessageBody: aws.String("5")}, with(strings.Repeat("x", maxTrace+1))); err != nil {
+	if _, err := client.SendMessage(ctx, &sdk.SendMessageInput{QueueUrl: created.QueueUrl, MessageBody: aws.String("5")}, with(strings.Repeat("x", xray.MaxHeader+1))); err != nil {
 		t.Fatal(err)
 	}
 	got, err := client.ReceiveMessage(ctx, &sdk.ReceiveMessageInput{QueueUrl: created.QueueUrl, MaxNumberOfMessages: 10, MessageSystemAttributeNames: []types.MessageSystemAttributeName{"AWSTraceHeader"}})

@@ -2,6 +2,9 @@ package xray
 
 import "strings"
 
+// MaxHeader bounds a trace header that is kept or carried on, bytes; one with a whole lineage has some 500.
+const MaxHeader = 4096
+
 // LineageKey is what the field of a header begins with that says how often its chain of requests has come to which function.
 const LineageKey = "Lineage="
 

@@ -1,16 +1,29 @@
 // Package operation is what the operations of every API have in common: optional members of requests and answers, the
-// pages of listings, and the words for a store that is full. It knows no API and keeps nothing.
+// pages of listings, the caller's trace, and the words for a store that is full. It knows no API and keeps nothing.
 package operation
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
 
 	"thaw"
+	"thaw/awsapi"
 	"thaw/state"
+	"thaw/telemetry/xray"
 )
+
+// CallersTrace is the trace header of a request: the SDKs in a function send the one that they were told. It is empty where there
+// is none, or one that is too long to be kept.
+func CallersTrace(ctx context.Context) string {
+	trace := awsapi.RequestFrom(ctx).Header.Get("X-Amzn-Trace-Id")
+	if len(trace) > xray.MaxHeader {
+		return ""
+	}
+	return trace
+}
 
 // Value is what a member of a request holds, and the zero value where the request has none.
 func Value[T any](member *T) T {
