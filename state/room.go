@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"thaw/internal/disk"
 )
 
 // room hands out what is free on the data directory's file system, down to a reserve. JetStream stops a stream for good
@@ -32,7 +32,7 @@ func (r *room) takeUrgent(n int, fraction int64) error {
 	if r.path == "" {
 		return nil
 	}
-	free, err := r.free()
+	free, err := disk.Free(r.path)
 	if err != nil {
 		return err
 	}
@@ -50,18 +50,10 @@ func (r *room) give(n int) {
 	}
 }
 
-func (r *room) free() (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(r.path, &st); err != nil {
-		return 0, fmt.Errorf("look at free space: %w", err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
-}
-
 // enough reports whether the engine can be started. That takes little, and has to work below the reserve too: deleting
 // functions makes room.
 func (r *room) enough() error {
-	free, err := r.free()
+	free, err := disk.Free(r.path)
 	if err != nil {
 		return err
 	}

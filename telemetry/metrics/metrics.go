@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"thaw"
+	"thaw/internal/disk"
 )
 
 // Bounds that are no settings.
@@ -101,7 +102,7 @@ func Open(cfg Config) (*Metrics, error) {
 	m.memory = memory{catalog: newCatalog(), max: cfg.MaxSeries}
 	m.lambda = newLambdaSeries()
 	m.counts.init()
-	m.free = func() (int64, error) { return freeSpace(cfg.Dir) }
+	m.free = func() (int64, error) { return disk.Free(cfg.Dir) }
 	return m, nil
 }
 

@@ -31,14 +31,6 @@ func (m *Metrics) room(stored int64) error {
 	return nil
 }
 
-func freeSpace(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("look at free space: %w", err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
-}
-
 // isOfMachine reports whether an error is the machine's and not one of what is stored: it may be over later, and what is stored is
 // as good as it was.
 func isOfMachine(err error) bool {
