@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"thaw"
+	"thaw/internal/metadata"
 )
 
 // Bounds of one call of a webhook.
@@ -30,14 +32,9 @@ var webhookWaits = []time.Duration{time.Second, 5 * time.Second, 30 * time.Secon
 // deliveryHeader has an id that is the same in all calls for one transition, so that a repeat can be recognised.
 const deliveryHeader = "X-Thaw-Delivery"
 
-// machines are where cloud providers answer for the machine itself, credentials among it, to whoever asks from it. Functions are kept
-// from them too.
-var machines = []netip.Prefix{
-	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("168.63.129.16/32"),
-	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::/32"),
-}
+var machines = slices.Concat(metadata.IPv4(), metadata.IPv6())
 
-// mayDial refuses such addresses. It sees what a name has resolved to.
+// mayDial refuses addresses where the machine's cloud answers for it. It sees what a name has resolved to.
 func mayDial(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {

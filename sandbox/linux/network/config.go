@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"regexp"
+
+	"thaw/internal/metadata"
 )
 
 // Errors that callers tell apart. Each is wrapped with what exactly went wrong.
@@ -50,7 +52,7 @@ type Config struct {
 	Max int
 	// DenyHostPorts are TCP and UDP ports of the host itself that namespaces cannot reach.
 	DenyHostPorts []uint16
-	// Deny lists destinations beyond the host that namespaces cannot reach. nil means DefaultDeny; an empty slice
+	// Deny lists destinations beyond the host that namespaces cannot reach. nil means those of package metadata; an empty slice
 	// that is not nil denies none.
 	Deny []netip.Prefix
 	// MaxConnections bounds what the host tracks at a time for one namespace, so that one function cannot fill the
@@ -62,17 +64,6 @@ type Config struct {
 	// Log receives what happens in the background: a namespace that could not be made ahead or removed. Default:
 	// nowhere.
 	Log *slog.Logger
-}
-
-// DefaultDeny returns the addresses at which cloud providers answer credentials and configuration of the machine to
-// anyone who asks from it: link-local (AWS, Azure, Google, Oracle, DigitalOcean and others at 169.254.169.254, AWS
-// containers at 169.254.170.2), Alibaba's and Azure's own.
-func DefaultDeny() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("169.254.0.0/16"),
-		netip.MustParsePrefix("100.100.100.200/32"),
-		netip.MustParsePrefix("168.63.129.16/32"),
-	}
 }
 
 const (
@@ -104,7 +95,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Prefix = c.Prefix.Masked()
 	}
 	if c.Deny == nil {
-		c.Deny = DefaultDeny()
+		c.Deny = metadata.IPv4()
 	}
 	for _, d := range c.Deny {
 		if !d.IsValid() || !d.Addr().Is4() {
