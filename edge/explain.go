@@ -451,7 +451,7 @@ func (s *Server) serveStarts(w http.ResponseWriter, r *http.Request) {
 	if len(list) == records.MaxLimit {
 		since = list[len(list)-1].Start
 	}
-	var kinds []kindView
+	kinds := []kindView{}
 	for _, kind := range coldKinds {
 		if k, ok := describeKind(list, kind); ok {
 			kinds = append(kinds, k)
@@ -476,7 +476,7 @@ func (s *Server) serveStarts(w http.ResponseWriter, r *http.Request) {
 	}
 	usage := s.cfg.Invoker.Usage(name)
 	view := startsView{
-		Function: name, Since: since.UTC(), Kinds: append([]kindView{}, kinds...), Dropped: s.cfg.Records.Dropped(),
+		Function: name, Since: since.UTC(), Kinds: kinds, Dropped: s.cfg.Records.Dropped(),
 		Invoked: usage.Invocations, Throttle: usage.Throttles, Throttled: throttled,
 	}
 	t := e.template(thaw.Latest)
